@@ -1,0 +1,19 @@
+//! ringkeeper: ZooKeeper's protocol on one core per shard.
+//!
+//! Floors, lowest first; a room imports only from the floors above its own line (`tests/tidy.rs` holds this):
+//!
+//! ```text
+//! ids  error  metrics            words
+//! wire                           vocabulary
+//! tree  auth  session  log       state and history
+//! apply                          the rules of change
+//! snapshot  watch                what is made of a change
+//! handoff                        what crosses the ring
+//! sequencer  shard               the machines: strangers to each other
+//! config                         what the operator said
+//! admin                          what operators see
+//! host                           the world
+//! ```
+
+pub mod error;
+pub mod ids;
