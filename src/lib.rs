@@ -17,4 +17,5 @@
 
 pub mod error;
 pub mod ids;
+pub mod tree;
 pub mod wire;

@@ -1,0 +1,169 @@
+//! Access control lists: interned, and judged.
+//!
+//! Many znodes share few lists: a znode holds a number, and each owner's table the list behind it.
+
+use crate::ids::plain_ip;
+use crate::wire::{Acl, Id, Perms};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A list's number in the state. Never given twice in a history.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct AclId(pub u32);
+
+impl AclId {
+    /// world:anyone may do all: what most znodes have.
+    pub const OPEN: AclId = AclId(0);
+    /// world:anyone may read: /zookeeper/config.
+    pub const READ_ONLY: AclId = AclId(1);
+    /// The first number that is given to a client's list.
+    pub const FIRST_FREE: AclId = AclId(2);
+}
+
+/// An access control list.
+pub type AclList = Arc<[Acl]>;
+
+/// The lists of one owner's table.
+#[derive(Clone, Debug)]
+pub struct AclTable {
+    lists: BTreeMap<AclId, AclList>,
+}
+
+impl Default for AclTable {
+    fn default() -> Self {
+        let world = |perms| -> AclList { Arc::new([Acl { perms, id: Id::new("world", "anyone") }]) };
+        AclTable {
+            lists: BTreeMap::from([(AclId::OPEN, world(Perms::ALL)), (AclId::READ_ONLY, world(Perms::READ))]),
+        }
+    }
+}
+
+impl AclTable {
+    /// The list of a number. A znode's number is always there: that is apply's invariant.
+    #[must_use]
+    pub fn list(&self, id: AclId) -> &AclList {
+        self.lists.get(&id).expect("a znode's ACL is in the table before the znode is")
+    }
+
+    /// Adds a list.
+    pub fn insert(&mut self, id: AclId, list: AclList) {
+        self.lists.insert(id, list);
+    }
+
+    /// Forgets a list that no znode has any more.
+    pub fn remove(&mut self, id: AclId) {
+        self.lists.remove(&id);
+    }
+
+    /// All lists by number.
+    pub fn iter(&self) -> impl Iterator<Item = (AclId, &AclList)> {
+        self.lists.iter().map(|(id, list)| (*id, list))
+    }
+
+    /// Whether somebody with these identities may do any of `wanted` to a znode with this list.
+    #[must_use]
+    pub fn allows(&self, id: AclId, wanted: Perms, identities: &[Id]) -> bool {
+        id == AclId::OPEN || list_allows(self.list(id), wanted, identities)
+    }
+}
+
+/// ZooKeeper's checkACL: an empty list allows, super may do all, and the schemes match each in its own way.
+#[must_use]
+pub fn list_allows(list: &[Acl], wanted: Perms, identities: &[Id]) -> bool {
+    if list.is_empty() || identities.iter().any(|id| &*id.scheme == "super") {
+        return true;
+    }
+    list.iter().any(|acl| {
+        acl.perms.any_of(wanted)
+            && (is_anyone(&acl.id)
+                || identities.iter().any(|id| id.scheme == acl.id.scheme && id_matches(&acl.id, &id.id)))
+    })
+}
+
+fn is_anyone(id: &Id) -> bool {
+    &*id.scheme == "world" && &*id.id == "anyone"
+}
+
+fn id_matches(acl: &Id, identity: &str) -> bool {
+    match &*acl.scheme {
+        "ip" => match (parse_prefix(&acl.id), identity.parse::<IpAddr>()) {
+            (Some((network, bits)), Ok(address)) => prefix_matches(network, bits, plain_ip(address)),
+            _ => false,
+        },
+        "digest" | "sasl" | "x509" | "auth" => &*acl.id == identity,
+        _ => false,
+    }
+}
+
+/// Reads `address` or `address/bits`; `None` is not one (fix-up then says InvalidACL).
+#[must_use]
+pub fn parse_prefix(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = match text.split_once('/') {
+        None => (text, None),
+        Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.unwrap_or(width);
+    (bits <= width).then_some((address, bits))
+}
+
+fn prefix_matches(network: IpAddr, bits: u8, address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(n), IpAddr::V4(a)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            u32::from(n) & mask == u32::from(a) & mask
+        }
+        (IpAddr::V6(n), IpAddr::V6(a)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            u128::from(n) & mask == u128::from(a) & mask
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(perms: Perms, scheme: &str, id: &str) -> Acl {
+        Acl { perms, id: Id::new(scheme, id) }
+    }
+
+    #[test]
+    fn acls_allow_what_zookeeper_allows() {
+        let bob = Id::new("digest", "bob:x");
+        let here = Id::new("ip", "10.1.2.3");
+        let root = Id::new("super", "");
+        for (name, list, identities, want) in [
+            ("an empty list allows", vec![], vec![], true),
+            ("anyone", vec![acl(Perms::READ, "world", "anyone")], vec![], true),
+            ("anyone, other bit", vec![acl(Perms::WRITE, "world", "anyone")], vec![], false),
+            ("digest equal", vec![acl(Perms::ALL, "digest", "bob:x")], vec![bob.clone()], true),
+            ("digest other", vec![acl(Perms::ALL, "digest", "eve:x")], vec![bob.clone()], false),
+            ("super", vec![acl(Perms(0), "digest", "eve:x")], vec![root], true),
+            ("ip prefix", vec![acl(Perms::ALL, "ip", "10.1.0.0/16")], vec![here.clone()], true),
+            ("ip other", vec![acl(Perms::ALL, "ip", "10.2.0.0/16")], vec![here.clone()], false),
+            ("ip /0", vec![acl(Perms::ALL, "ip", "0.0.0.0/0")], vec![here.clone()], true),
+            ("ip family", vec![acl(Perms::ALL, "ip", "::/0")], vec![here], false),
+            ("unknown scheme", vec![acl(Perms::ALL, "nobody", "bob:x")], vec![bob], false),
+        ] {
+            assert_eq!(list_allows(&list, Perms::READ, &identities), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_checked() {
+        for (text, ok) in [
+            ("1.2.3.4", true),
+            ("1.2.3.4/32", true),
+            ("1.2.3.4/33", false),
+            ("::1/128", true),
+            ("x", false),
+            ("1.2/8", false),
+        ] {
+            assert_eq!(parse_prefix(text).is_some(), ok, "{text}");
+        }
+    }
+}

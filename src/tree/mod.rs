@@ -1,0 +1,24 @@
+//! Immutable znodes, and the private table that each owner keeps of them; it answers reads.
+//!
+//! A changed znode is built once, by apply on the sequencer, and shared by all owners. Each owner (the sequencer and
+//! every shard) has its own table of thin pointers and takes the changes in order, so a table is exactly the state
+//! at one zxid between two commands and a read needs no lock.
+
+pub mod acl;
+mod change;
+mod children;
+pub mod path;
+pub mod quota;
+mod striped;
+mod table;
+mod znode;
+
+pub use acl::{AclId, AclList, AclTable};
+pub use change::Change;
+pub use children::ChildSet;
+pub use path::Path;
+pub use striped::Striped;
+pub use table::{PathHasher, Table};
+pub use znode::{
+    ephemeral_kind, Data, EphemeralKind, Node, Znode, CONTAINER_OWNER, TTL_MAX_MS, TTL_OWNER_BASE,
+};

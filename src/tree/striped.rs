@@ -1,0 +1,207 @@
+//! A hash table that never stops to grow: an extendible directory of small hashbrown tables.
+//!
+//! One table of a million entries halts its owner for tens of milliseconds when it doubles. Here a stripe that is full
+//! splits in two, about a thousand entries at a time, and nothing else moves. The stripes are also the unit in which
+//! a snapshot copies the tree (see `Striped::stripe`).
+
+use hashbrown::hash_table::Entry;
+use hashbrown::HashTable;
+
+/// A stripe splits when it would hold more: seven eighths of 1024 buckets, so that it never rehashes beyond them.
+const STRIPE_ENTRIES_MAX: usize = 896;
+/// The directory is indexed by this many top bits of the hash at the most: beyond it stripes just grow.
+const DEPTH_MAX: u32 = 24;
+
+struct Stripe<T> {
+    entries: HashTable<T>,
+    /// How many top bits of the hash all entries of this stripe share.
+    depth: u32,
+}
+
+/// A set of entries found by a 64-bit hash and a comparison of the caller's.
+pub struct Striped<T> {
+    /// Top bits of the hash to a stripe; `1 << depth` long.
+    directory: Vec<u32>,
+    stripes: Vec<Stripe<T>>,
+    depth: u32,
+    len: usize,
+}
+
+impl<T> Default for Striped<T> {
+    fn default() -> Self {
+        Striped {
+            directory: vec![0],
+            stripes: vec![Stripe { entries: HashTable::new(), depth: 0 }],
+            depth: 0,
+            len: 0,
+        }
+    }
+}
+
+impl<T> Striped<T> {
+    #[inline]
+    fn slot(&self, hash: u64) -> usize {
+        // A shift by 64 is not one: depth 0 has one slot.
+        hash.checked_shr(64 - self.depth).unwrap_or(0) as usize
+    }
+
+    /// Which stripe holds `hash` now.
+    #[inline]
+    #[must_use]
+    pub fn stripe_of(&self, hash: u64) -> usize {
+        self.directory[self.slot(hash)] as usize
+    }
+
+    /// The entry of `hash` that `eq` accepts.
+    #[inline]
+    pub fn find(&self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<&T> {
+        self.stripes[self.stripe_of(hash)].entries.find(hash, eq)
+    }
+
+    /// The same, to be changed in place; its hash must not change.
+    #[inline]
+    pub fn find_mut(&mut self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        let stripe = self.stripe_of(hash);
+        self.stripes[stripe].entries.find_mut(hash, eq)
+    }
+
+    /// Adds an entry that is known to be absent. `rehash` must give an entry the hash it came with.
+    pub fn insert(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
+        let mut at = self.stripe_of(hash);
+        while self.stripes[at].entries.len() >= STRIPE_ENTRIES_MAX && self.split(at, &rehash) {
+            at = self.stripe_of(hash);
+        }
+        self.stripes[at].entries.insert_unique(hash, value, rehash);
+        self.len += 1;
+    }
+
+    /// Takes out the entry of `hash` that `eq` accepts.
+    pub fn remove(&mut self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<T> {
+        let at = self.stripe_of(hash);
+        let entry = self.stripes[at].entries.find_entry(hash, eq).ok()?;
+        self.len -= 1;
+        Some(entry.remove().0)
+    }
+
+    /// The entry of `hash` that `eq` accepts, or the one that `make` makes.
+    pub fn find_or_insert(
+        &mut self,
+        hash: u64,
+        mut eq: impl FnMut(&T) -> bool,
+        rehash: impl Fn(&T) -> u64,
+        make: impl FnOnce() -> T,
+    ) -> &mut T {
+        if self.find(hash, &mut eq).is_none() {
+            self.insert(hash, make(), &rehash);
+        }
+        let at = self.stripe_of(hash);
+        match self.stripes[at].entries.entry(hash, eq, rehash) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(_) => unreachable!("it was found or inserted just now"),
+        }
+    }
+
+    /// How many entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many stripes; they are numbered from 0 and a number, once given, stays.
+    #[must_use]
+    pub fn stripes(&self) -> usize {
+        self.stripes.len()
+    }
+
+    /// The entries of one stripe, in no order.
+    pub fn stripe(&self, at: usize) -> impl Iterator<Item = &T> {
+        self.stripes[at].entries.iter()
+    }
+
+    /// All entries, in no order: only for what does not depend on it.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.stripes.iter().flat_map(|stripe| stripe.entries.iter())
+    }
+
+    /// Whether an insert of `hash` would split its stripe: a snapshot copies the stripe first.
+    #[must_use]
+    pub fn would_split(&self, hash: u64) -> bool {
+        self.stripes[self.stripe_of(hash)].entries.len() >= STRIPE_ENTRIES_MAX
+    }
+
+    /// Splits a full stripe; false when it can not (too many equal top bits, as only an attack that knows the
+    /// hasher's key could make them).
+    fn split(&mut self, at: usize, rehash: &impl Fn(&T) -> u64) -> bool {
+        let depth = self.stripes[at].depth;
+        if depth == DEPTH_MAX {
+            return false;
+        }
+        if depth == self.depth {
+            self.directory = self.directory.iter().flat_map(|&stripe| [stripe, stripe]).collect();
+            self.depth += 1;
+        }
+        let bit = 1u64 << (63 - depth);
+        let full = std::mem::take(&mut self.stripes[at].entries);
+        let mut low = HashTable::with_capacity(STRIPE_ENTRIES_MAX / 2);
+        let mut high = HashTable::with_capacity(STRIPE_ENTRIES_MAX / 2);
+        for entry in full {
+            let hash = rehash(&entry);
+            let half = if hash & bit == 0 { &mut low } else { &mut high };
+            half.insert_unique(hash, entry, rehash);
+        }
+        let new = u32::try_from(self.stripes.len()).expect("at most 2^24 stripes");
+        self.stripes[at] = Stripe { entries: low, depth: depth + 1 };
+        self.stripes.push(Stripe { entries: high, depth: depth + 1 });
+        // The slots of the old stripe are one run; its second half, where the bit is 1, goes to the new one.
+        let first = self.directory.iter().position(|&s| s as usize == at).expect("a stripe has slots");
+        let run = 1usize << (self.depth - depth);
+        for slot in &mut self.directory[first + run / 2..first + run] {
+            *slot = new;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: &u64) -> u64 {
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n >> 7)
+    }
+
+    #[test]
+    fn entries_survive_every_split() {
+        let mut set = Striped::default();
+        for n in 0..20_000u64 {
+            set.insert(hash(&n), n, hash);
+        }
+        assert_eq!(set.len(), 20_000);
+        assert!(set.stripes() > 16, "{} stripes", set.stripes());
+        for n in 0..20_000u64 {
+            assert_eq!(set.find(hash(&n), |&m| m == n), Some(&n));
+        }
+        for n in (0..20_000u64).step_by(2) {
+            assert_eq!(set.remove(hash(&n), |&m| m == n), Some(n));
+        }
+        assert_eq!(set.len(), 10_000);
+        assert_eq!(set.iter().count(), 10_000);
+        assert_eq!(set.find(hash(&4), |&m| m == 4), None);
+    }
+
+    #[test]
+    fn equal_hashes_do_not_split_for_ever() {
+        let mut set = Striped::default();
+        for n in 0..3_000u64 {
+            set.insert(7, n, |_| 7);
+        }
+        assert_eq!(set.len(), 3_000);
+        assert_eq!(set.find(7, |&m| m == 2_999), Some(&2_999));
+    }
+}

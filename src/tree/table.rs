@@ -1,0 +1,289 @@
+//! One owner's private table: paths to znodes, parents to children, sessions to ephemerals.
+
+use super::acl::AclTable;
+use super::change::Change;
+use super::children::ChildSet;
+use super::path::{self, Path};
+use super::striped::Striped;
+use super::znode::{Node, CONTAINER_OWNER, TTL_OWNER_BASE};
+use crate::ids::SessionId;
+use ahash::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Hashes paths with a key that came in at start: paths come from strangers.
+#[derive(Clone)]
+pub struct PathHasher(RandomState);
+
+impl PathHasher {
+    /// A hasher with this key.
+    #[must_use]
+    pub fn new(key: [u64; 4]) -> PathHasher {
+        PathHasher(RandomState::with_seeds(key[0], key[1], key[2], key[3]))
+    }
+
+    /// The hash of a path's bytes.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, path: &[u8]) -> u64 {
+        self.0.hash_one(path)
+    }
+}
+
+struct Family {
+    parent: Path,
+    children: ChildSet,
+}
+
+/// The tree as one owner sees it, at exactly one zxid between two commands.
+pub struct Table {
+    hasher: PathHasher,
+    nodes: Striped<Node>,
+    families: Striped<Family>,
+    ephemerals: BTreeMap<SessionId, BTreeSet<Path>>,
+    ephemerals_count: usize,
+    /// Sum of the lengths of all paths and data: ZooKeeper's approximate_data_size.
+    data_bytes: u64,
+    pub acls: AclTable,
+}
+
+impl Table {
+    /// An empty table: not even a root.
+    #[must_use]
+    pub fn new(hasher: PathHasher) -> Table {
+        Table {
+            hasher,
+            nodes: Striped::default(),
+            families: Striped::default(),
+            ephemerals: BTreeMap::new(),
+            ephemerals_count: 0,
+            data_bytes: 0,
+            acls: AclTable::default(),
+        }
+    }
+
+    /// The hasher, for another table of the same server.
+    #[must_use]
+    pub fn hasher(&self) -> &PathHasher {
+        &self.hasher
+    }
+
+    /// The znode at `path`; the empty path is the root, as in ZooKeeper's reads.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        let path = if path.is_empty() { path::ROOT } else { path };
+        let hash = self.hasher.hash(path.as_bytes());
+        self.nodes.find(hash, |node| node.path.as_bytes() == path.as_bytes())
+    }
+
+    /// The children of the znode at `path`; `None` when it has none.
+    #[must_use]
+    pub fn children(&self, path: &str) -> Option<&ChildSet> {
+        let path = if path.is_empty() { path::ROOT } else { path };
+        let hash = self.hasher.hash(path.as_bytes());
+        self.families
+            .find(hash, |family| family.parent.as_bytes() == path.as_bytes())
+            .map(|family| &family.children)
+    }
+
+    /// The ephemerals of a session, sorted.
+    #[must_use]
+    pub fn ephemerals(&self, session: SessionId) -> Option<&BTreeSet<Path>> {
+        self.ephemerals.get(&session)
+    }
+
+    /// Every session that has ephemerals, with them, in order.
+    pub fn all_ephemerals(&self) -> impl Iterator<Item = (SessionId, &BTreeSet<Path>)> {
+        self.ephemerals.iter().map(|(session, paths)| (*session, paths))
+    }
+
+    /// How many znodes, the root and the server's own included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is not even a root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// How many znodes are ephemeral.
+    #[must_use]
+    pub fn ephemerals_count(&self) -> usize {
+        self.ephemerals_count
+    }
+
+    /// The sum of the lengths of all paths and data, in bytes.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// How many descendants the znode at `path` has.
+    #[must_use]
+    pub fn descendants(&self, path: &str) -> usize {
+        if path.is_empty() || path == path::ROOT {
+            return self.len() - 1;
+        }
+        let mut count = 0;
+        let mut open: Vec<&ChildSet> = self.children(path).into_iter().collect();
+        while let Some(children) = open.pop() {
+            count += children.len();
+            open.extend(children.iter().filter_map(|child| self.children(child.as_str())));
+        }
+        count
+    }
+
+    /// The striped nodes, for a snapshot's cursor.
+    #[must_use]
+    pub fn nodes(&self) -> &Striped<Node> {
+        &self.nodes
+    }
+
+    /// The stripe that `path` is in, or would be.
+    #[must_use]
+    pub fn stripe_of(&self, path: &str) -> usize {
+        self.nodes.stripe_of(self.hasher.hash(path.as_bytes()))
+    }
+
+    /// Adds a znode that is not there, and tells its parent's list of children.
+    pub fn insert(&mut self, node: Node) {
+        let hasher = &self.hasher;
+        let hash = hasher.hash(node.path.as_bytes());
+        self.data_bytes += (node.path.as_bytes().len() + node.data_len()) as u64;
+        if let Some(session) = session_of(node.owner) {
+            self.ephemerals_count += 1;
+            self.ephemerals.entry(session).or_default().insert(node.path.clone());
+        }
+        if node.path.as_bytes() != b"/" {
+            let child = node.path.clone();
+            let parent = path::parent(child.as_str()).expect("a stored path is absolute");
+            let parent_hash = hasher.hash(parent.as_bytes());
+            let family = self.families.find_or_insert(
+                parent_hash,
+                |family| family.parent.as_bytes() == parent.as_bytes(),
+                |family| hasher.hash(family.parent.as_bytes()),
+                || Family { parent: Path::new(parent), children: ChildSet::default() },
+            );
+            family.children.insert(hash, child, |path| hasher.hash(path.as_bytes()));
+        }
+        self.nodes.insert(hash, node, |node| hasher.hash(node.path.as_bytes()));
+    }
+
+    /// Puts a znode in the place of the one with its path, which is returned. The owner must be the same.
+    pub fn replace(&mut self, node: Node) -> Node {
+        let hash = self.hasher.hash(node.path.as_bytes());
+        let slot = self
+            .nodes
+            .find_mut(hash, |old| old.path == node.path)
+            .expect("what is replaced is there: apply looked it up in the same state");
+        self.data_bytes += node.data_len() as u64;
+        let old = std::mem::replace(slot, node);
+        self.data_bytes -= old.data_len() as u64;
+        old
+    }
+
+    /// Takes out the znode at `path`, which must be there and have no children.
+    pub fn remove(&mut self, path: &str) -> Node {
+        let hash = self.hasher.hash(path.as_bytes());
+        let node = self
+            .nodes
+            .remove(hash, |node| node.path.as_bytes() == path.as_bytes())
+            .expect("what is removed is there: apply looked it up in the same state");
+        self.data_bytes -= (node.path.as_bytes().len() + node.data_len()) as u64;
+        if let Some(session) = session_of(node.owner) {
+            self.ephemerals_count -= 1;
+            if let Some(paths) = self.ephemerals.get_mut(&session) {
+                paths.remove(&node.path);
+                if paths.is_empty() {
+                    self.ephemerals.remove(&session);
+                }
+            }
+        }
+        if let Some(parent) = path::parent(path) {
+            let parent_hash = self.hasher.hash(parent.as_bytes());
+            let is_parent = |family: &Family| family.parent.as_bytes() == parent.as_bytes();
+            if let Some(family) = self.families.find_mut(parent_hash, is_parent) {
+                family.children.remove(hash, path);
+                if family.children.is_empty() {
+                    self.families.remove(parent_hash, is_parent);
+                }
+            }
+        }
+        node
+    }
+
+    /// Takes over one fact. Sessions are not a table's business.
+    pub fn install(&mut self, change: &Change) {
+        match change {
+            Change::Created { node, parent } => {
+                self.insert(node.clone());
+                self.replace(parent.clone());
+            }
+            Change::Deleted { node, parent } => {
+                self.remove(node.path.as_str());
+                self.replace(parent.clone());
+            }
+            Change::DataSet { node } | Change::Updated { node } => {
+                self.replace(node.clone());
+            }
+            Change::AclAdded { id, list } => self.acls.insert(*id, list.clone()),
+            Change::AclDropped { id } => self.acls.remove(*id),
+            Change::Attached { .. } | Change::SessionClosed { .. } => {}
+        }
+    }
+}
+
+/// The session that a stored owner names. A TTL mark is never a session's: server ids stay below 255.
+fn session_of(owner: i64) -> Option<SessionId> {
+    let special = owner == 0 || owner == CONTAINER_OWNER || owner & TTL_OWNER_BASE == TTL_OWNER_BASE;
+    (!special).then_some(SessionId(owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{WallMillis, Zxid};
+    use crate::tree::{AclId, Znode};
+
+    fn node(path: &str, owner: i64) -> Node {
+        Node::new(Znode {
+            path: Path::new(path),
+            data: None,
+            czxid: Zxid(1),
+            mzxid: Zxid(1),
+            pzxid: Zxid(1),
+            ctime: WallMillis(0),
+            mtime: WallMillis(0),
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            num_children: 0,
+            acl: AclId::OPEN,
+            owner,
+        })
+    }
+
+    #[test]
+    fn children_and_ephemerals_follow_the_nodes() {
+        let mut table = Table::new(PathHasher::new([1, 2, 3, 4]));
+        table.insert(node("/", 0));
+        table.insert(node("/a", 0));
+        for n in 0..2_000 {
+            table.insert(node(&format!("/a/{n}"), 7));
+        }
+        assert_eq!(table.children("/a").map(ChildSet::len), Some(2_000));
+        assert_eq!(table.descendants("/a"), 2_000);
+        assert_eq!(table.descendants("/"), 2_001);
+        assert_eq!(table.ephemerals(SessionId(7)).map(BTreeSet::len), Some(2_000));
+        assert!(table.get("").is_some(), "the empty path is the root");
+        for n in 0..2_000 {
+            table.remove(&format!("/a/{n}"));
+        }
+        assert!(table.children("/a").is_none());
+        assert!(table.ephemerals(SessionId(7)).is_none());
+        assert_eq!(table.len(), 2);
+    }
+}
