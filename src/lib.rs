@@ -15,7 +15,10 @@
 //! host                           the world
 //! ```
 
+pub mod apply;
+pub mod auth;
 pub mod error;
 pub mod ids;
+pub mod session;
 pub mod tree;
 pub mod wire;

@@ -1,7 +1,9 @@
 //! What happened to whom: the facts that apply finds and every owner's table takes over in order.
 
 use super::acl::{AclId, AclList};
+use super::path::Path;
 use super::znode::Node;
+use crate::error::Code;
 use crate::ids::{Owner, SessionId};
 
 /// One fact. The order inside a transaction is the order of its operations, and so of its watch events.
@@ -23,4 +25,25 @@ pub enum Change {
     Attached { session: SessionId, old: Option<Owner>, new: Owner },
     /// A session is gone, its ephemerals went before in the same transaction.
     SessionClosed { session: SessionId, owner: Owner },
+}
+
+/// What one transaction answers to the connection that asked. Its shard encodes it.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The header alone, with a code.
+    Code(Code),
+    /// A path: create.
+    Path(Path),
+    /// A path and a Stat: create2, createContainer, createTTL.
+    PathAndStat(Node),
+    /// A Stat: setData, setACL.
+    Stat(Node),
+    /// A multi's results, encoded.
+    Multi(Box<[u8]>),
+    /// A session was made or attached.
+    Session { id: SessionId, timeout_ms: i32, password: [u8; 16] },
+    /// A re-attach was refused: no such session, or the password is wrong.
+    SessionRefused,
+    /// The connection does not own the session (any more): it is closed without a word (TR42).
+    Moved,
 }

@@ -14,7 +14,7 @@ mod table;
 mod znode;
 
 pub use acl::{AclId, AclList, AclTable};
-pub use change::Change;
+pub use change::{Answer, Change};
 pub use children::ChildSet;
 pub use path::Path;
 pub use striped::Striped;

@@ -1,0 +1,16 @@
+//! The rules of change: a State and a transaction give an answer and some Changes. The same on every server.
+//!
+//! Apply reads no clock and no configuration: time, options and every drawn number travel in the batch.
+
+mod create;
+mod data;
+mod delete;
+mod digest;
+mod fixup;
+mod multi;
+mod session;
+mod state;
+mod txn;
+
+pub use state::{Outcome, SnapshotHead, State};
+pub use txn::{Batch, BatchHeader, BatchWriter, Damaged, Options, Txn, TxnBody};

@@ -1,0 +1,586 @@
+//! The replicated state, and the few steps by which anything in it changes.
+//!
+//! Every change goes through `create_node`, `delete_node`, `replace_node`: they keep the table, the ACLs' reference
+//! counts, the quotas, the reaper's list and the digest together, note how to take the step back (a multi that
+//! fails), and say what happened.
+
+use super::digest;
+use super::txn::{decode_identities, Batch, Damaged, Options, Txn, TxnBody};
+use crate::error::Code;
+use crate::ids::{Owner, ServerId, SessionId, WallMillis, Zxid};
+use crate::session::{Session, SessionTable};
+use crate::tree::quota::{self, Quotas, Track};
+use crate::tree::{
+    ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher, Table,
+    Znode,
+};
+use crate::wire::{Acl, Id, OpCode, Perms};
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What one transaction did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub zxid: Zxid,
+    pub changes: SmallVec<[Change; 1]>,
+    pub answer: Answer,
+}
+
+/// The time and number of the transaction at hand, and the options of its batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    pub zxid: Zxid,
+    pub wall: WallMillis,
+    pub options: Options,
+}
+
+/// One step back.
+enum Undo {
+    Created { parent: Node, path: Path },
+    Deleted { node: Node, parent: Node },
+    Replaced { old: Node },
+}
+
+/// The state at one zxid. Same batches, same state, on every server.
+pub struct State {
+    pub table: Table,
+    pub sessions: SessionTable,
+    quotas: Quotas,
+    /// How many znodes have each list of a client; lists that the state owns are not counted.
+    acl_references: BTreeMap<AclId, u64>,
+    acl_ids: BTreeMap<AclList, AclId>,
+    next_acl: u32,
+    /// Containers and TTL nodes: what the reaper looks at.
+    reapable: BTreeSet<Path>,
+    last_zxid: Zxid,
+    last_wall: WallMillis,
+    /// The sum of all znodes' hashes (AdHash): equal states have equal digests, and a change costs two hashes.
+    digest: u64,
+    /// The last batch taken of each server: a forwarded batch is applied once and in order.
+    batches: BTreeMap<ServerId, (u64, u64)>,
+    pub(super) changes: SmallVec<[Change; 1]>,
+    undo: Vec<Undo>,
+    /// Usage to add at the end of the transaction: a multi's operations see the usage before it.
+    usage: Vec<(Box<str>, i64, i64)>,
+    unreferenced: Vec<AclId>,
+    cursor: Option<StripeCursor>,
+}
+
+/// What a snapshot holds beside the znodes.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotHead {
+    pub last_zxid: Zxid,
+    pub last_wall: WallMillis,
+    pub digest: u64,
+    pub next_acl: u32,
+    pub acls: Vec<(AclId, AclList)>,
+    pub sessions: Vec<(SessionId, Session)>,
+    pub batches: Vec<(ServerId, u64, u64)>,
+    /// How many znodes follow.
+    pub nodes: u64,
+}
+
+/// A snapshot being taken: each stripe of the table is copied once, in its own time, but always before it changes.
+pub struct StripeCursor {
+    copied: Vec<bool>,
+    next: usize,
+    out: Vec<Vec<Node>>,
+}
+
+impl State {
+    /// The state of a new server: the root and what ZooKeeper keeps under /zookeeper.
+    #[must_use]
+    pub fn new(hasher: PathHasher) -> State {
+        let mut state = State::empty(hasher);
+        for (path, num_children, acl, aversion) in [
+            (path::ROOT, 1, AclId::OPEN, 0),
+            (path::ZOOKEEPER, 2, AclId::OPEN, 0),
+            (path::QUOTA, 0, AclId::OPEN, 0),
+            // ZooKeeper sets this ACL while it starts, which leaves an aversion of -1.
+            (path::CONFIG, 0, AclId::READ_ONLY, -1),
+        ] {
+            state.load_node(Node::new(Znode {
+                path: Path::new(path),
+                data: Some(Data::new(b"")),
+                czxid: Zxid::ZERO,
+                mzxid: Zxid::ZERO,
+                pzxid: Zxid::ZERO,
+                ctime: WallMillis(0),
+                mtime: WallMillis(0),
+                version: 0,
+                cversion: 0,
+                aversion,
+                num_children,
+                acl,
+                owner: 0,
+            }));
+        }
+        state
+    }
+
+    fn empty(hasher: PathHasher) -> State {
+        State {
+            table: Table::new(hasher),
+            sessions: SessionTable::default(),
+            quotas: Quotas::default(),
+            acl_references: BTreeMap::new(),
+            acl_ids: BTreeMap::new(),
+            next_acl: AclId::FIRST_FREE.0,
+            reapable: BTreeSet::new(),
+            last_zxid: Zxid::ZERO,
+            last_wall: WallMillis(0),
+            digest: 0,
+            batches: BTreeMap::new(),
+            changes: SmallVec::new(),
+            undo: Vec::new(),
+            usage: Vec::new(),
+            unreferenced: Vec::new(),
+            cursor: None,
+        }
+    }
+
+    /// The last transaction's zxid.
+    #[must_use]
+    pub fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// The last batch's time: the next one is not earlier.
+    #[must_use]
+    pub fn last_wall(&self) -> WallMillis {
+        self.last_wall
+    }
+
+    /// The digest of all znodes.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Containers and TTL nodes, in order of path.
+    pub fn reapable(&self) -> impl Iterator<Item = &Path> {
+        self.reapable.iter()
+    }
+
+    /// Applies a whole batch and hands each transaction's outcome to `each`, in order. Returns false, and does
+    /// nothing, for a batch that was applied before.
+    pub fn apply_batch(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&Txn<'_>, Outcome),
+    ) -> Result<bool, Damaged> {
+        let mut batch = Batch::decode(bytes)?;
+        let header = batch.header;
+        if self.is_repeated(&header) {
+            return Ok(false);
+        }
+        self.batches.insert(header.server, (header.incarnation, header.sequence));
+        self.last_wall = self.last_wall.max(header.wall);
+        let mut next = header.first_zxid;
+        while let Some(txn) = batch.next_txn()? {
+            let zxid = if txn.takes_zxid() { next } else { self.last_zxid };
+            if txn.takes_zxid() {
+                next = next.next();
+            }
+            let stamp = Stamp { zxid, wall: header.wall, options: header.options };
+            let owner = header.owner(txn.shard, txn.conn);
+            let outcome = self.apply(&txn, owner, stamp)?;
+            each(&txn, outcome);
+        }
+        Ok(true)
+    }
+
+    fn is_repeated(&self, header: &super::txn::BatchHeader) -> bool {
+        self.batches.get(&header.server).is_some_and(|(incarnation, sequence)| {
+            *incarnation == header.incarnation && header.sequence <= *sequence
+        })
+    }
+
+    fn apply(&mut self, txn: &Txn<'_>, owner: Owner, stamp: Stamp) -> Result<Outcome, Damaged> {
+        debug_assert!(self.changes.is_empty() && self.undo.is_empty());
+        let answer = match &txn.body {
+            TxnBody::Request { op, identities, request } => {
+                let identities = decode_identities(identities)?;
+                match self.sessions.get(txn.session) {
+                    None => Answer::Code(Code::SessionExpired),
+                    Some(session) if session.owner != owner => Answer::Moved,
+                    Some(_) => self.request(txn.session, *op, request, &identities, stamp),
+                }
+            }
+            TxnBody::CreateSession { timeout_ms, password } => {
+                self.create_session(txn.session, *timeout_ms, *password, owner)
+            }
+            TxnBody::Attach { timeout_ms, password } => {
+                self.attach(txn.session, *timeout_ms, password, owner)
+            }
+            TxnBody::CloseSession => self.close_session(txn.session, stamp),
+            TxnBody::Reap { path } => code_answer(self.reap(path, stamp)),
+        };
+        self.flush_usage();
+        self.drop_unreferenced();
+        self.undo.clear();
+        self.last_zxid = stamp.zxid;
+        Ok(Outcome { zxid: stamp.zxid, changes: std::mem::take(&mut self.changes), answer })
+    }
+
+    fn request(
+        &mut self,
+        session: SessionId,
+        op: i32,
+        body: &[u8],
+        identities: &[Id],
+        stamp: Stamp,
+    ) -> Answer {
+        let Some(op) = OpCode::from_i32(op) else { return Answer::Code(Code::Unimplemented) };
+        let result = match op {
+            OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
+                self.on_create(op, session, body, identities, stamp)
+            }
+            OpCode::Delete => self.on_delete(body, identities, stamp),
+            OpCode::SetData => self.on_set_data(body, identities, stamp),
+            OpCode::SetAcl => self.on_set_acl(body, identities, stamp),
+            OpCode::Multi => self.on_multi(session, body, identities, stamp),
+            OpCode::Reconfig => self.on_reconfig(body, stamp),
+            OpCode::CloseSession => return self.close_session(session, stamp),
+            // No shard sends anything else up.
+            _ => Err(Code::Unimplemented),
+        };
+        result.unwrap_or_else(|code| {
+            self.roll_back();
+            Answer::Code(code)
+        })
+    }
+
+    /// Whether `identities` may do any of `wanted` to a znode.
+    pub(super) fn check_acl(
+        &self,
+        node: &Znode,
+        wanted: Perms,
+        identities: &[Id],
+        stamp: Stamp,
+    ) -> Result<(), Code> {
+        if stamp.options.skip_acl || self.table.acls.allows(node.acl, wanted, identities) {
+            return Ok(());
+        }
+        Err(Code::NoAuth)
+    }
+
+    /// The znode of a path, or NoNode.
+    pub(super) fn node(&self, path: &str) -> Result<Node, Code> {
+        self.table.get(path).cloned().ok_or(Code::NoNode)
+    }
+
+    /// The number of a list, new or old.
+    pub(super) fn acl_id(&mut self, list: &[Acl]) -> AclId {
+        if let Some((id, _)) = self.table.acls.iter().take(2).find(|(_, known)| &known[..] == list) {
+            return id;
+        }
+        if let Some(id) = self.acl_ids.get(list) {
+            return *id;
+        }
+        let id = AclId(self.next_acl);
+        // 2^32 lists, one a create, take a century at a thousand a second.
+        self.next_acl =
+            self.next_acl.checked_add(1).expect("fewer than 2^32 access control lists in one history");
+        let list: AclList = list.into();
+        self.acl_ids.insert(list.clone(), id);
+        self.acl_references.insert(id, 0);
+        self.unreferenced.push(id);
+        self.table.acls.insert(id, list.clone());
+        self.changes.push(Change::AclAdded { id, list });
+        id
+    }
+
+    // ---- the steps by which the tree changes ----
+
+    /// Adds `node`; `parent` is its parent's new version.
+    pub(super) fn create_node(&mut self, node: Node, parent: Node) {
+        self.save_stripe_of(node.path.as_str());
+        self.save_stripe_of(parent.path.as_str());
+        self.took(&node, 1);
+        self.table.insert(node.clone());
+        let old_parent = self.swap(parent.clone());
+        self.undo.push(Undo::Created { parent: old_parent, path: node.path.clone() });
+        self.changes.push(Change::Created { node, parent });
+    }
+
+    /// Takes out the znode at `path`; `parent` is its parent's new version.
+    pub(super) fn delete_node(&mut self, path: &str, parent: Node) {
+        self.save_stripe_of(path);
+        self.save_stripe_of(parent.path.as_str());
+        let node = self.table.remove(path);
+        self.took(&node, -1);
+        let old_parent = self.swap(parent.clone());
+        self.undo.push(Undo::Deleted { node: node.clone(), parent: old_parent });
+        self.changes.push(Change::Deleted { node, parent });
+    }
+
+    /// Puts `node` in its old version's place, and says so as `change`.
+    pub(super) fn replace_node(&mut self, node: Node, change: Change) {
+        self.save_stripe_of(node.path.as_str());
+        let old = self.swap(node);
+        self.undo.push(Undo::Replaced { old });
+        self.changes.push(change);
+    }
+
+    /// Replaces without a note of how to go back.
+    fn swap(&mut self, node: Node) -> Node {
+        self.digest = self.digest.wrapping_add(digest::of(&node));
+        if node.acl >= AclId::FIRST_FREE {
+            self.refer(node.acl, 1);
+        }
+        let old = self.table.replace(node);
+        self.digest = self.digest.wrapping_sub(digest::of(&old));
+        if old.acl >= AclId::FIRST_FREE {
+            self.refer(old.acl, -1);
+        }
+        old
+    }
+
+    /// What comes and goes with a znode: its hash, its ACL's count, its quota, its place on the reaper's list.
+    fn took(&mut self, node: &Node, sign: i64) {
+        let hash = digest::of(node);
+        self.digest = if sign > 0 { self.digest.wrapping_add(hash) } else { self.digest.wrapping_sub(hash) };
+        if node.acl >= AclId::FIRST_FREE {
+            self.refer(node.acl, sign);
+        }
+        if node.owner != 0 && !matches!(ephemeral_kind(node.owner, true), EphemeralKind::Session(_)) {
+            if sign > 0 {
+                self.reapable.insert(node.path.clone());
+            } else {
+                self.reapable.remove(&node.path);
+            }
+        }
+        if let Some(subject) = quota::subject(node.path.as_str(), quota::LIMITS) {
+            if sign > 0 {
+                self.quotas.add(subject);
+            } else {
+                self.quotas.remove(subject);
+            }
+        }
+    }
+
+    fn refer(&mut self, id: AclId, sign: i64) {
+        let count = self.acl_references.get_mut(&id).expect("a znode's ACL is counted");
+        *count = count.checked_add_signed(sign).expect("no more znodes leave an ACL than came");
+        if *count == 0 {
+            self.unreferenced.push(id);
+        }
+    }
+
+    /// Takes back every step of this transaction, newest first, and forgets what it would have said.
+    pub(super) fn roll_back(&mut self) {
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::Created { parent, path } => {
+                    let node = self.table.remove(path.as_str());
+                    self.took(&node, -1);
+                    self.swap(parent);
+                }
+                Undo::Deleted { node, parent } => {
+                    self.took(&node, 1);
+                    self.table.insert(node);
+                    self.swap(parent);
+                }
+                Undo::Replaced { old } => {
+                    self.swap(old);
+                }
+            }
+        }
+        self.usage.clear();
+        self.changes.clear();
+        // Lists that this transaction brought have no znode now; nobody heard of them.
+    }
+
+    fn drop_unreferenced(&mut self) {
+        while let Some(id) = self.unreferenced.pop() {
+            if self.acl_references.get(&id) == Some(&0) {
+                self.acl_references.remove(&id);
+                let list = self.table.acls.list(id).clone();
+                self.acl_ids.remove(&list);
+                self.table.acls.remove(id);
+                self.changes.push(Change::AclDropped { id });
+            }
+        }
+    }
+
+    // ---- quotas ----
+
+    /// Refuses what would pass a hard limit. `bytes` and `count` are what the operation adds.
+    pub(super) fn check_quota(&self, path: &str, bytes: i64, count: i64, stamp: Stamp) -> Result<(), Code> {
+        if !stamp.options.enforce_quota {
+            return Ok(());
+        }
+        let Some((limits, usage)) = self.quota_of(path) else { return Ok(()) };
+        let over =
+            |used: i64, more: i64, hard: i64| more > 0 && hard > -1 && used.saturating_add(more) > hard;
+        if over(usage.count, count, limits.count_hard) || over(usage.bytes, bytes, limits.bytes_hard) {
+            return Err(Code::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    fn quota_of(&self, path: &str) -> Option<(Track, Track)> {
+        let subject = self.quotas.deepest(path)?;
+        let text = |name| -> Option<Track> {
+            let node = self.table.get(&quota::node_path(subject, name))?;
+            Track::parse(node.data.as_ref().map_or(b"", Data::as_bytes))
+        };
+        Some((text(quota::LIMITS)?, text(quota::STATS)?))
+    }
+
+    /// Notes that a path's subtree grew or shrank.
+    pub(super) fn note_usage(&mut self, path: &str, bytes: i64, count: i64) {
+        if let Some(subject) = self.quotas.deepest(path) {
+            self.usage.push((subject.into(), bytes, count));
+        }
+    }
+
+    fn flush_usage(&mut self) {
+        for (subject, bytes, count) in std::mem::take(&mut self.usage) {
+            let path = quota::node_path(&subject, quota::STATS);
+            let Some(old) = self.table.get(&path).cloned() else { continue };
+            let Some(track) = Track::parse(old.data.as_ref().map_or(b"", Data::as_bytes)) else { continue };
+            let text =
+                Track::usage_text(track.count.saturating_add(count), track.bytes.saturating_add(bytes));
+            self.set_usage(&old, &text);
+        }
+    }
+
+    /// A usage znode that comes shows what its subject uses now, whatever the client wrote.
+    pub(super) fn recount_usage(&mut self, stats: &Node) {
+        let Some(subject) = quota::subject(stats.path.as_str(), quota::STATS) else { return };
+        let mut count = 0i64;
+        let mut bytes = 0i64;
+        let mut open = vec![subject.to_owned()];
+        while let Some(at) = open.pop() {
+            let Some(node) = self.table.get(&at) else { continue };
+            count += 1;
+            bytes = bytes.saturating_add(i64::try_from(node.data_len()).unwrap_or(i64::MAX));
+            if let Some(children) = self.table.children(&at) {
+                open.extend(children.iter().map(|child| child.as_str().to_owned()));
+            }
+        }
+        self.set_usage(stats, &Track::usage_text(count, bytes));
+    }
+
+    /// TR38: a usage znode's data changes and nothing else of it does; no watch fires.
+    fn set_usage(&mut self, old: &Node, text: &str) {
+        let node = Node::new(Znode { data: Some(Data::new(text.as_bytes())), ..(**old).clone() });
+        self.replace_node(node.clone(), Change::Updated { node });
+    }
+
+    // ---- snapshots ----
+
+    /// What a snapshot of this very state begins with. The caller starts a cursor in the same turn.
+    #[must_use]
+    pub fn snapshot_head(&self) -> SnapshotHead {
+        SnapshotHead {
+            last_zxid: self.last_zxid,
+            last_wall: self.last_wall,
+            digest: self.digest,
+            next_acl: self.next_acl,
+            acls: self.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect(),
+            sessions: self.sessions.iter().map(|(id, session)| (id, session.clone())).collect(),
+            batches: self.batches.iter().map(|(server, (i, s))| (*server, *i, *s)).collect(),
+            nodes: self.table.len() as u64,
+        }
+    }
+
+    /// Begins to copy the tree as it is now. One snapshot at a time.
+    pub fn start_snapshot(&mut self) {
+        assert!(self.cursor.is_none(), "one snapshot at a time");
+        let stripes = self.table.nodes().stripes();
+        self.cursor = Some(StripeCursor { copied: vec![false; stripes], next: 0, out: Vec::new() });
+    }
+
+    /// Whether a copy is under way.
+    #[must_use]
+    pub fn is_copying(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// Copies on: up to `stripes` of them (about a thousand znodes each). `None`: the copy is complete.
+    pub fn copy_stripes(&mut self, stripes: usize) -> Option<Vec<Vec<Node>>> {
+        let mut cursor = self.cursor.take()?;
+        let mut left = stripes;
+        while left > 0 && cursor.next < cursor.copied.len() {
+            if !cursor.copied[cursor.next] {
+                cursor.out.push(self.table.nodes().stripe(cursor.next).cloned().collect());
+                cursor.copied[cursor.next] = true;
+                left -= 1;
+            }
+            cursor.next += 1;
+        }
+        let out = std::mem::take(&mut cursor.out);
+        let done = cursor.next >= cursor.copied.len();
+        if !done {
+            self.cursor = Some(cursor);
+            return Some(out);
+        }
+        // The last ones are handed over once more with the end still to be told.
+        if out.is_empty() {
+            return None;
+        }
+        self.cursor = Some(cursor);
+        Some(out)
+    }
+
+    /// Before a stripe changes, a running snapshot takes it as it is.
+    #[inline]
+    fn save_stripe_of(&mut self, path: &str) {
+        if self.cursor.is_some() {
+            self.save_stripe(path);
+        }
+    }
+
+    #[cold]
+    fn save_stripe(&mut self, path: &str) {
+        let Some(cursor) = self.cursor.as_mut() else { return };
+        let stripe = self.table.stripe_of(path);
+        // A stripe that came by a split after the start holds nothing that was not copied with the one it left.
+        if cursor.copied.get(stripe) == Some(&false) {
+            cursor.copied[stripe] = true;
+            cursor.out.push(self.table.nodes().stripe(stripe).cloned().collect());
+        }
+    }
+
+    /// A state to be filled from a snapshot: `load_node` for each znode, then `loaded`.
+    #[must_use]
+    pub fn from_snapshot(hasher: PathHasher, head: SnapshotHead) -> State {
+        let mut state = State::empty(hasher);
+        state.last_zxid = head.last_zxid;
+        state.last_wall = head.last_wall;
+        state.next_acl = head.next_acl.max(AclId::FIRST_FREE.0);
+        for (id, list) in head.acls {
+            state.acl_ids.insert(list.clone(), id);
+            state.acl_references.insert(id, 0);
+            state.table.acls.insert(id, list);
+        }
+        for (id, session) in head.sessions {
+            state.sessions.insert(id, session);
+        }
+        for (server, incarnation, sequence) in head.batches {
+            state.batches.insert(server, (incarnation, sequence));
+        }
+        state
+    }
+
+    /// Adds a znode as it was: no parent is touched.
+    pub fn load_node(&mut self, node: Node) {
+        self.took(&node, 1);
+        self.table.insert(node);
+    }
+
+    /// Whether a znode of a snapshot can be loaded: its ACL is known and its path is new.
+    #[must_use]
+    pub fn can_load(&self, node: &Znode) -> bool {
+        (node.acl < AclId::FIRST_FREE || self.acl_references.contains_key(&node.acl))
+            && self.table.get(node.path.as_str()).is_none()
+    }
+}
+
+/// A result without a body.
+pub(super) fn code_answer(result: Result<(), Code>) -> Answer {
+    Answer::Code(result.err().unwrap_or(Code::Ok))
+}
