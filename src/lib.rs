@@ -18,7 +18,9 @@
 pub mod apply;
 pub mod auth;
 pub mod error;
+pub mod handoff;
 pub mod ids;
 pub mod session;
 pub mod tree;
+pub mod watch;
 pub mod wire;

@@ -3,6 +3,7 @@
 use crate::error::Code;
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use triomphe::ThinArc;
 
 /// A znode's path, shared by the znode, the tables and the watches: one pointer of 8 bytes.
@@ -35,6 +36,12 @@ impl Path {
         let bytes = self.as_bytes();
         let slash = bytes.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
         &bytes[slash..]
+    }
+}
+
+impl Hash for Path {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
