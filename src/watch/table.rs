@@ -196,10 +196,10 @@ impl Watches {
         if old.with(bits) == old {
             return Ok(());
         }
-        let mine = self.connections.entry(conn).or_insert_with(|| OfConnection {
-            paths: HashSet::with_hasher(fixed_state()),
-            ..Default::default()
-        });
+        let mine = self
+            .connections
+            .entry(conn)
+            .or_insert_with(|| OfConnection { paths: HashSet::with_hasher(fixed_state()), bytes: 0 });
         let known = mine.paths.get(&PathKey(path.as_bytes())).cloned();
         let new_bytes = if known.is_some() { 0 } else { path.len() };
         let is_full =
