@@ -493,7 +493,8 @@ def free_port():
 def main():
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     binary = os.environ.get("RINGKEEPER_BIN", os.path.join(here, "target/debug/ringkeeper"))
-    usual = shlex.quote(binary) + " serve --data-dir {dir} --client-port {port} --listen 127.0.0.1 --set snapCount=2000"
+    usual = shlex.quote(binary) + " serve --data-dir {dir} --client-port {port} --listen 127.0.0.1"
+    usual += " --set snapCount=2000 --set ringkeeper.segmentSizeKb=1024"  # small, so that rolls and snapshots take part
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cycles", type=int, default=10)
     parser.add_argument("--sessions", type=int, default=6)
