@@ -177,7 +177,9 @@ fn check(file: &str, source: &str) -> Vec<Complaint> {
         say(
             0,
             &code,
-            format!("no floor has a room '{room}': give it a line in HOUSE.md's table and in tests/tidy.rs"),
+            format!(
+                "no floor has a room '{room}': give it a line in the map of src/lib.rs and in tests/tidy.rs"
+            ),
         );
         return out;
     };
@@ -540,7 +542,7 @@ fn planted_breaches_are_found() {
             "src/shard/mod.rs:1: 'shard' imports crate::util, which is no room",
         ]),
         ("a room without a floor", "src/util/mod.rs", "", &[
-            "src/util/mod.rs:1: no floor has a room 'util': give it a line in HOUSE.md's table and in tests/tidy.rs",
+            "src/util/mod.rs:1: no floor has a room 'util': give it a line in the map of src/lib.rs and in tests/tidy.rs",
         ]),
         ("files", "src/log/record.rs", "use std::{fs, io};\n", &["src/log/record.rs:1: 'log' says 'std::fs': files \
              belong to host"]),
