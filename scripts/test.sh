@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Everything that must pass, in the order of how soon it tells. What CI runs is what you run.
+#
+#   scripts/test.sh          all of it, each proof in its short form
+#   scripts/test.sh quick    format, lints, Rust tests
+#   scripts/test.sh full     as without a word
+#
+# A step that cannot run here prints `SKIPPED: why`. With CI=true a required step must not be skipped. More of a proof:
+# TORTURE_CYCLES, DIFFTEST_SEEDS, DIFFTEST_EPOCHS, FUZZ_SECONDS. Last line: N passed, N failed (steps).
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+mode=${1:-full}
+case $mode in quick | full) ;; *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
+
+passed=0
+failed=0
+skipped=0
+summary=()
+
+step() { # required|optional NAME COMMAND...
+  local kind=$1 name=$2 began=$SECONDS status=0 word
+  shift 2
+  printf '\n== %s\n' "$name"
+  if [ -e "$1" ] || command -v "$1" >/dev/null 2>&1; then
+    "$@" || status=$?
+  else
+    echo "SKIPPED: there is no $1"
+    status=77
+  fi
+  if [ $status = 77 ] && [ "$kind" = required ] && [ "${CI:-}" = true ]; then
+    echo "required in CI: a skip counts as a failure"
+    status=1
+  fi
+  case $status in
+    0) word=passed passed=$((passed + 1)) ;;
+    77) word=skipped skipped=$((skipped + 1)) ;;
+    *) word="FAILED ($status)" failed=$((failed + 1)) ;;
+  esac
+  summary+=("$(printf '%-28s %-12s %5d s' "$name" "$word" $((SECONDS - began)))")
+  printf -- '-- %s: %s, %d s\n' "$name" "$word" $((SECONDS - began))
+}
+
+[ "$mode" = quick ] || step required setup scripts/setup.sh
+step required format cargo fmt --all --check
+step required clippy cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step required "cargo test" cargo test --workspace --locked
+step optional "cargo deny" scripts/deny.sh
+if [ "$mode" = full ]; then
+  step required build cargo build --locked --bin ringkeeper
+  step required smoke scripts/smoke.sh
+  step required clients scripts/clients.sh all
+  step required torture scripts/torture.sh "${TORTURE_CYCLES:-10}"
+  step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"
+  step optional "hostile inputs" scripts/hostile.sh
+  step optional fuzz scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+fi
+
+printf '\n== all steps (%d skipped)\n' "$skipped"
+printf '%s\n' "${summary[@]}"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
