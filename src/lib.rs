@@ -20,6 +20,7 @@ pub mod auth;
 pub mod error;
 pub mod handoff;
 pub mod ids;
+pub mod sequencer;
 pub mod session;
 pub mod tree;
 pub mod watch;

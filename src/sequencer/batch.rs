@@ -1,0 +1,135 @@
+//! Gathering what shards send into batches: one batch, one Raft entry, one log record.
+
+use super::{Options, Sequencer};
+use crate::apply::{BatchWriter, State, Txn, TxnBody};
+use crate::handoff::{Proposal, Upward, Wish};
+use crate::ids::{ConnId, SessionId, ShardId, WallMillis, Xid};
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Somebody who waits for a sync.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SyncWaiter {
+    pub shard: ShardId,
+    pub conn: ConnId,
+    pub xid: Xid,
+}
+
+/// A batch is closed when it holds this many bytes; one request more may stand in it, and a request is at most a
+/// frame, so a batch stays below the log's payload limit (config holds frames below half of it).
+const BATCH_BYTES: usize = 1 << 20;
+/// Beyond this many closed batches no more proposals are taken.
+const BATCHES_WAITING_MAX: usize = 4;
+
+/// What waits to be proposed.
+pub(super) struct Gather {
+    open: BatchWriter,
+    closed: VecDeque<BatchWriter>,
+    syncs: Vec<SyncWaiter>,
+    next_session: i64,
+    seed: [u8; 32],
+    passwords: u64,
+}
+
+impl Gather {
+    pub(super) fn new(options: &Options, wall: WallMillis) -> Gather {
+        // ZooKeeper's form: server, 40 bits of time, 16 bits of count.
+        let first = (i64::from(options.server.0) << 56) | ((((wall.0 as u64) << 24) >> 8) as i64);
+        Gather {
+            open: BatchWriter::new(4096),
+            closed: VecDeque::new(),
+            syncs: Vec::new(),
+            next_session: first,
+            seed: options.seed,
+            passwords: 0,
+        }
+    }
+
+    /// The history up to here is known: no id that it knows is given again, though the clock went back.
+    pub(super) fn skip_sessions_of(&mut self, state: &State) {
+        let server = self.next_session >> 56;
+        let known = state.sessions.iter().map(|(id, _)| id.0).filter(|id| *id >> 56 == server).max();
+        self.next_session = known.map_or(self.next_session, |known| self.next_session.max(known + 1));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.closed.len() >= BATCHES_WAITING_MAX
+    }
+
+    pub(super) fn push(&mut self, txn: &Txn<'_>) {
+        self.open.push(txn);
+        if self.open.len() >= BATCH_BYTES {
+            let full = std::mem::replace(&mut self.open, BatchWriter::new(4096));
+            self.closed.push_back(full);
+        }
+    }
+
+    pub(super) fn next_batch(&mut self) -> Option<BatchWriter> {
+        self.closed.pop_front().or_else(|| {
+            // The next one will be about as large.
+            let capacity = self.open.len().max(4096);
+            (!self.open.is_empty()).then(|| std::mem::replace(&mut self.open, BatchWriter::new(capacity)))
+        })
+    }
+
+    pub(super) fn take_syncs(&mut self) -> Vec<SyncWaiter> {
+        std::mem::take(&mut self.syncs)
+    }
+
+    fn new_session(&mut self) -> (SessionId, [u8; 16]) {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.passwords += 1;
+        let mut hash = Sha256::new();
+        hash.update(self.seed);
+        hash.update(self.passwords.to_le_bytes());
+        hash.update(id.0.to_le_bytes());
+        let mut password = [0; 16];
+        password.copy_from_slice(&hash.finalize()[..16]);
+        (id, password)
+    }
+}
+
+fn slice<'a>(arena: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    &arena[range.start as usize..range.end as usize]
+}
+
+impl Sequencer {
+    pub(super) fn on_up(&mut self, up: Upward) {
+        let Upward { shard, arena, proposals, heard } = up;
+        if let Some(heard) = heard {
+            self.on_heard(shard, heard);
+        }
+        for proposal in &proposals {
+            self.take_proposal(shard, &arena, proposal);
+        }
+    }
+
+    fn take_proposal(&mut self, shard: ShardId, arena: &[u8], proposal: &Proposal) {
+        let Proposal { session, conn, xid, wish } = proposal;
+        let (session, body) = match wish {
+            Wish::Sync => {
+                self.gather.syncs.push(SyncWaiter { shard, conn: *conn, xid: *xid });
+                return;
+            }
+            Wish::Write { op, identities, request } => {
+                let request = slice(arena, request);
+                (*session, TxnBody::Request { op: *op, identities: slice(arena, identities), request })
+            }
+            Wish::CreateSession { timeout_ms } => {
+                let (id, password) = self.gather.new_session();
+                (id, TxnBody::CreateSession { timeout_ms: *timeout_ms, password })
+            }
+            Wish::Attach { timeout_ms, password } => {
+                (*session, TxnBody::Attach { timeout_ms: *timeout_ms, password: slice(arena, password) })
+            }
+        };
+        self.gather.push(&Txn { session, shard, conn: *conn, xid: *xid, body });
+    }
+
+    /// A transaction of the server's own: an expiry, a reaped znode.
+    pub(super) fn push_own(&mut self, session: SessionId, body: TxnBody<'_>) {
+        self.gather.push(&Txn { session, shard: ShardId(0), conn: ConnId(0), xid: Xid(0), body });
+    }
+}

@@ -1,0 +1,411 @@
+//! Machine one: orders writes, runs Raft, applies what is committed, publishes it, ends sessions. One a server.
+//!
+//! It takes inputs and the time, changes its own state and leaves effects; it touches no file, socket, clock or dice.
+//! The host feeds it in turns: any number of `handle`, then one `turn`, then the effects until there is none.
+
+mod batch;
+mod consensus;
+mod expire;
+mod publish;
+mod storage;
+
+pub use consensus::{Logged, RecoveredEntry, RecoveredLog, Vote};
+
+use crate::apply::{BatchHeader, Options as TxnOptions, SnapshotHead, State};
+use crate::handoff::{Publication, Upward};
+use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
+use crate::session::{Expiry, SessionClock};
+use crate::tree::Node;
+use batch::Gather;
+use bytes::Bytes;
+use consensus::Consensus;
+use expire::Reaper;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What the sequencer was told at its start. It reads no other configuration.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub server: ServerId,
+    /// This run of the server: drawn by the host, so that a restart owns no session.
+    pub incarnation: u64,
+    /// Drawn by the host: session passwords and election timeouts come from it.
+    pub seed: [u8; 32],
+    /// The options that decide results, as they go into each batch.
+    pub txn: TxnOptions,
+    /// ZooKeeper's tickTime: the width of an expiry bucket.
+    pub tick_ms: u64,
+    /// How many shards report what they hear.
+    pub shards: usize,
+    /// A snapshot is taken after this many transactions, or this many bytes of log, whichever comes first.
+    pub snapshot_txns: u64,
+    pub snapshot_bytes: u64,
+    /// `znode.container.checkIntervalMs`, `maxPerMinute`, `maxNeverUsedIntervalMs` (0: never).
+    pub reap_interval_ms: u64,
+    pub reap_per_minute: u64,
+    pub reap_never_used_ms: u64,
+    /// Batches handed to the log and not yet durable, at the most. The next one gathers meanwhile.
+    pub in_flight_max: usize,
+}
+
+/// A moment, on both clocks of the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    pub mono: Millis,
+    pub wall: WallMillis,
+}
+
+/// What can happen to a sequencer.
+#[derive(Debug)]
+pub enum Input {
+    /// Time passes. At least every `TICK_MS`, or the server counts as stalled.
+    Tick,
+    /// What a shard gathered.
+    Up(Upward),
+    /// The log holds this many of the records that were handed to it since the start.
+    Persisted { records: u64 },
+    /// The payload of an entry, as `Effect::Read` asked.
+    Read { index: LogIndex, payload: Bytes },
+    /// The snapshot is on disk, or is given up.
+    SnapshotDone { written: bool },
+    /// The disk's low mark was passed, one way or the other.
+    Space { low: bool },
+}
+
+/// What a sequencer wants done, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write a record. They are counted from 1 in this order.
+    Append(Logged),
+    /// Read an entry's payload back from the log.
+    Read {
+        index: LogIndex,
+    },
+    /// Hand this to every shard, then raise the shared counter to its number.
+    Publish(Arc<Publication>),
+    /// A snapshot begins; its znodes follow in parts, in no order.
+    SnapshotBegin {
+        index: LogIndex,
+        term: Term,
+        head: Box<SnapshotHead>,
+    },
+    SnapshotNodes(Vec<Vec<Node>>),
+    SnapshotEnd,
+    /// For the operator.
+    Note(Note),
+}
+
+/// What an operator should hear.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    BecameLeader { term: Term },
+    SessionExpired { session: crate::ids::SessionId },
+    Stalled { forgiven: Millis },
+    ReadOnly { low: bool },
+}
+
+/// The host ticks at least this often.
+pub const TICK_MS: u64 = 100;
+/// A tick that comes later than this after the one before was a stall of the server.
+const STALL_MS: u64 = 500;
+/// Committed entries whose payload is asked back from the log at once, at a start.
+const READ_AHEAD: usize = 64;
+/// Stripes copied for a snapshot in one turn: about a thousand znodes each.
+const STRIPES_A_TURN: usize = 2;
+
+/// The machine.
+pub struct Sequencer {
+    options: Options,
+    state: State,
+    consensus: Consensus,
+    gather: Gather,
+    /// Committed and not yet applied, oldest first, with the payload once it is here.
+    committed: VecDeque<(Logged, Option<Bytes>)>,
+    reads_asked: usize,
+    applied: LogIndex,
+    applied_term: Term,
+    /// The last zxid given to anything in the log.
+    last_logged_zxid: Zxid,
+    last_wall: WallMillis,
+    batch_sequence: u64,
+    records: u64,
+    persisted: u64,
+    serving: bool,
+    publications: u64,
+    clock: SessionClock,
+    expiry: Expiry,
+    /// Up to when each shard has told what it heard.
+    heard_through: Vec<Millis>,
+    last_seen: Option<Millis>,
+    reaper: Reaper,
+    since_snapshot: (u64, u64),
+    snapshotting: bool,
+    effects: VecDeque<Effect>,
+}
+
+impl Sequencer {
+    /// A sequencer that goes on from `state` (a snapshot's or a new one) and the log after it.
+    #[must_use]
+    pub fn new(options: Options, state: State, log: RecoveredLog, now: Now) -> Sequencer {
+        let applied = log.base.0;
+        let last_logged_zxid =
+            log.entries.last().map_or(state.last_zxid(), |entry| entry.last_zxid.max(state.last_zxid()));
+        let gather = Gather::new(&options, now.wall);
+        let consensus = Consensus::new(options.server, options.seed, log);
+        Sequencer {
+            applied,
+            applied_term: consensus.base_term(),
+            last_wall: state.last_wall(),
+            expiry: Expiry::new(options.tick_ms),
+            reaper: Reaper::new(&options, now.mono),
+            // A shard that has not reported yet has heard nothing: nothing expires before it has.
+            heard_through: vec![Millis(0); options.shards],
+            options,
+            state,
+            consensus,
+            gather,
+            committed: VecDeque::new(),
+            reads_asked: 0,
+            last_logged_zxid,
+            batch_sequence: 0,
+            records: 0,
+            persisted: 0,
+            serving: false,
+            publications: 0,
+            clock: SessionClock::default(),
+            last_seen: None,
+            since_snapshot: (0, 0),
+            snapshotting: false,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.observe(now);
+        match input {
+            Input::Tick => self.on_tick(now),
+            Input::Up(up) => self.on_up(up),
+            Input::Persisted { records } => self.on_persisted(records),
+            Input::Read { index, payload } => self.on_read(index, payload),
+            Input::SnapshotDone { written } => self.on_snapshot_done(written),
+            Input::Space { low } => self.on_space(low),
+        }
+    }
+
+    /// Moves everything as far as it goes: forms batches, runs Raft, applies, publishes, copies for a snapshot.
+    pub fn turn(&mut self, now: Now) {
+        self.propose_batches(now);
+        self.pump();
+        self.apply_committed(now);
+        // What was applied may have let Raft answer reads.
+        self.pump();
+        self.copy_snapshot();
+    }
+
+    /// The next thing to be done, if any.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether clients are served: this server leads and has applied all that was logged before its time.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Whether the next turn would find work without any input.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.state.is_copying()
+    }
+
+    /// Whether more proposals may be handed in. Otherwise they wait in their rings, and at last in the sockets.
+    #[must_use]
+    pub fn wants_proposals(&self) -> bool {
+        !self.gather.is_full()
+    }
+
+    /// The state, to be looked at: shards copy their tables from it at start.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The sessions' deadlines, for the word `dump`.
+    #[must_use]
+    pub fn expiry(&self) -> &Expiry {
+        &self.expiry
+    }
+
+    /// The last entry that was applied.
+    #[must_use]
+    pub fn applied(&self) -> (LogIndex, Term) {
+        (self.applied, self.applied_term)
+    }
+
+    /// The number of the last publication.
+    #[must_use]
+    pub fn publications(&self) -> u64 {
+        self.publications
+    }
+
+    /// Takes note of the time, and of a stall: time in which nobody could be heard is not held against a session.
+    fn observe(&mut self, now: Now) {
+        if let Some(last) = self.last_seen {
+            if now.mono.since(last).0 > STALL_MS {
+                self.forgive(last.plus(Millis(TICK_MS)), now.mono);
+            }
+        }
+        self.last_seen = Some(self.last_seen.map_or(now.mono, |last| last.max(now.mono)));
+    }
+
+    fn forgive(&mut self, from: Millis, to: Millis) {
+        let forgiven = self.clock.forgive(from, to);
+        if forgiven.0 > 0 {
+            self.effects.push_back(Effect::Note(Note::Stalled { forgiven }));
+        }
+    }
+
+    fn on_tick(&mut self, now: Now) {
+        self.consensus.tick();
+        if self.serving {
+            self.expire_sessions();
+            self.reap(now);
+        }
+    }
+
+    fn on_persisted(&mut self, records: u64) {
+        assert!(records <= self.records, "the log can not hold what was not handed to it");
+        self.persisted = self.persisted.max(records);
+        self.consensus.persisted(self.persisted);
+    }
+
+    fn on_space(&mut self, low: bool) {
+        if self.options.txn.read_only != low {
+            self.options.txn.read_only = low;
+            self.effects.push_back(Effect::Note(Note::ReadOnly { low }));
+        }
+    }
+
+    /// Forms batches while the log has room for them, and gives each its zxids.
+    fn propose_batches(&mut self, now: Now) {
+        if !self.serving {
+            return;
+        }
+        while self.records - self.persisted < self.options.in_flight_max as u64 {
+            let Some(batch) = self.gather.next_batch() else { break };
+            let first_of_term = Zxid(((self.consensus.term().0 as i64) << 32) | 1);
+            let first_zxid = self.last_logged_zxid.next().max(first_of_term);
+            self.last_wall = self.last_wall.max(now.wall);
+            self.batch_sequence += 1;
+            let header = BatchHeader {
+                options: self.options.txn,
+                wall: self.last_wall,
+                first_zxid,
+                server: self.options.server,
+                incarnation: self.options.incarnation,
+                sequence: self.batch_sequence,
+            };
+            let zxids = batch.zxids();
+            let last_zxid = Zxid(first_zxid.0 + zxids - 1);
+            // A batch of attaches alone takes none.
+            let range = if zxids == 0 { (Zxid::ZERO, Zxid::ZERO) } else { (first_zxid, last_zxid) };
+            let payload = Bytes::from(batch.finish(&header));
+            self.consensus.propose(payload, range).expect("a serving server leads and takes proposals");
+            if zxids > 0 {
+                self.last_logged_zxid = last_zxid;
+            }
+            self.pump();
+        }
+        let waiting = self.gather.take_syncs();
+        if !waiting.is_empty() {
+            self.consensus.read_index(waiting);
+        }
+    }
+
+    /// Carries Raft's wishes out of it.
+    fn pump(&mut self) {
+        while let Some(turn) = self.consensus.next_turn(self.records) {
+            self.records += turn.append.len() as u64;
+            self.effects.extend(turn.append.into_iter().map(Effect::Append));
+            for entry in turn.committed {
+                let payload = self.consensus.payload(entry.index);
+                self.committed.push_back((entry, payload));
+            }
+        }
+        if !self.serving {
+            self.start_serving();
+        }
+        self.ask_for_payloads();
+    }
+
+    fn start_serving(&mut self) {
+        let Some(term) = self.consensus.leading_since() else { return };
+        if !self.committed.is_empty() || !self.consensus.has_committed_in_term(self.applied) {
+            return;
+        }
+        self.serving = true;
+        self.gather.skip_sessions_of(&self.state);
+        // A new leader gives every session its full timeout (TR29).
+        let now = self.session_now();
+        for (id, session) in self.state.sessions.iter() {
+            self.expiry.track(id, u64::try_from(session.timeout_ms).unwrap_or(0), now);
+        }
+        self.effects.push_back(Effect::Note(Note::BecameLeader { term }));
+    }
+
+    fn session_now(&self) -> Millis {
+        self.clock.at(self.last_seen.unwrap_or_default())
+    }
+
+    /// What was logged before this start is read back, a few entries ahead of apply.
+    fn ask_for_payloads(&mut self) {
+        for (entry, payload) in self.committed.iter().take(READ_AHEAD).skip(self.reads_asked) {
+            self.reads_asked += 1;
+            if payload.is_none() && entry.has_batch() {
+                self.effects.push_back(Effect::Read { index: entry.index });
+            }
+        }
+    }
+
+    fn on_read(&mut self, index: LogIndex, payload: Bytes) {
+        let slot = self.committed.iter_mut().find(|(entry, _)| entry.index == index);
+        let (_, slot) = slot.expect("a payload is read for an entry that waits for it");
+        *slot = Some(payload);
+    }
+
+    fn on_snapshot_done(&mut self, _written: bool) {
+        self.snapshotting = false;
+    }
+
+    fn copy_snapshot(&mut self) {
+        let (txns, bytes) = self.since_snapshot;
+        let due = txns >= self.options.snapshot_txns || bytes >= self.options.snapshot_bytes;
+        if due && !self.snapshotting && self.serving {
+            self.begin_snapshot();
+        }
+        if !self.state.is_copying() {
+            return;
+        }
+        match self.state.copy_stripes(STRIPES_A_TURN) {
+            Some(nodes) => self.effects.push_back(Effect::SnapshotNodes(nodes)),
+            None => self.effects.push_back(Effect::SnapshotEnd),
+        }
+    }
+
+    /// Begins a snapshot of this very state.
+    pub fn begin_snapshot(&mut self) {
+        if self.snapshotting {
+            return;
+        }
+        self.snapshotting = true;
+        self.since_snapshot = (0, 0);
+        let head = Box::new(self.state.snapshot_head());
+        self.state.start_snapshot();
+        self.effects.push_back(Effect::SnapshotBegin { index: self.applied, term: self.applied_term, head });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Applying what is committed, and telling the shards: one Publication a batch.
+
+use super::{Effect, Now, Sequencer};
+use crate::apply::{Batch, Txn, TxnBody};
+use crate::error::Code;
+use crate::handoff::{Addressee, AnswerKind, Committed, Publication};
+use crate::ids::Zxid;
+use crate::tree::{Answer, Change};
+use std::sync::Arc;
+
+impl Sequencer {
+    pub(super) fn apply_committed(&mut self, _now: Now) {
+        while let Some((entry, payload)) = self.committed.front() {
+            if payload.is_none() && entry.has_batch() {
+                break;
+            }
+            let (entry, payload) = self.committed.pop_front().expect("it was looked at just now");
+            self.reads_asked = self.reads_asked.saturating_sub(1);
+            if let Some(payload) = payload.filter(|payload| !payload.is_empty()) {
+                self.apply_batch(&payload);
+            }
+            self.applied = entry.index;
+            self.applied_term = entry.term;
+            self.consensus.applied(entry.index);
+        }
+        self.answer_syncs();
+    }
+
+    fn apply_batch(&mut self, payload: &[u8]) {
+        let mine = Batch::decode(payload).is_ok_and(|batch| {
+            batch.header.server == self.options.server && batch.header.incarnation == self.options.incarnation
+        });
+        let mut committed: Vec<Committed> = Vec::new();
+        let state = &mut self.state;
+        let applied = state.apply_batch(payload, |txn, outcome| {
+            committed.push(Committed {
+                zxid: outcome.zxid,
+                changes: outcome.changes,
+                to: if mine { addressee(txn) } else { None },
+                answer: outcome.answer,
+            });
+        });
+        // The log's checksum has held and Raft has committed it: only another release writes what we can not read.
+        let fresh = applied.expect("a committed batch decodes: was this log written by a newer release?");
+        if !fresh {
+            return;
+        }
+        self.since_snapshot.0 += committed.len() as u64;
+        self.since_snapshot.1 += payload.len() as u64;
+        self.follow_sessions(&committed);
+        self.publish(committed);
+    }
+
+    /// Sessions that came, were attached or went, as the expiry must know them.
+    fn follow_sessions(&mut self, committed: &[Committed]) {
+        let now = self.session_now();
+        for one in committed {
+            for change in &one.changes {
+                match change {
+                    Change::Attached { session, .. } if self.serving => {
+                        let timeout =
+                            self.state.sessions.get(*session).map_or(0, |session| session.timeout_ms);
+                        self.expiry.track(*session, u64::try_from(timeout).unwrap_or(0), now);
+                    }
+                    Change::SessionClosed { session, .. } => self.expiry.forget(*session),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A sync is answered once all that was committed when it was asked is applied.
+    fn answer_syncs(&mut self) {
+        let done = self.consensus.take_reads(self.applied);
+        if done.is_empty() {
+            return;
+        }
+        let zxid = self.state.last_zxid();
+        let answers = done.into_iter().map(|waiter| Committed {
+            zxid,
+            changes: Default::default(),
+            to: Some(Addressee {
+                shard: waiter.shard,
+                conn: waiter.conn,
+                xid: waiter.xid,
+                kind: AnswerKind::Sync,
+            }),
+            answer: Answer::Code(Code::Ok),
+        });
+        let answers = answers.collect();
+        self.publish(answers);
+    }
+
+    fn publish(&mut self, committed: Vec<Committed>) {
+        self.publications += 1;
+        let last_zxid: Zxid = self.state.last_zxid();
+        let publication = Publication {
+            number: self.publications,
+            committed,
+            sessions: self.state.sessions.len(),
+            last_zxid,
+        };
+        self.effects.push_back(Effect::Publish(Arc::new(publication)));
+    }
+}
+
+/// The connection that waits for a transaction; the server's own have none.
+fn addressee(txn: &Txn<'_>) -> Option<Addressee> {
+    let kind = match txn.body {
+        TxnBody::Request { .. } => AnswerKind::Write,
+        TxnBody::CreateSession { .. } | TxnBody::Attach { .. } => AnswerKind::Handshake,
+        TxnBody::CloseSession | TxnBody::Reap { .. } => return None,
+    };
+    Some(Addressee { shard: txn.shard, conn: txn.conn, xid: txn.xid, kind })
+}

@@ -1,0 +1,241 @@
+//! A sequencer alone in one thread: its host here is a loop that "persists" everything at once, or late.
+
+use super::*;
+use crate::handoff::{Heard, Proposal, Wish};
+use crate::ids::{ConnId, SessionId, ShardId, Xid};
+use crate::tree::{Answer, PathHasher};
+use crate::wire::OpCode;
+
+struct World {
+    sequencer: Sequencer,
+    now: Now,
+    records: u64,
+    log: Vec<Logged>,
+    published: Vec<Arc<Publication>>,
+    notes: Vec<Note>,
+}
+
+fn options() -> Options {
+    Options {
+        server: ServerId(1),
+        incarnation: 7,
+        seed: [3; 32],
+        txn: TxnOptions::default(),
+        tick_ms: 1_000,
+        shards: 1,
+        snapshot_txns: u64::MAX,
+        snapshot_bytes: u64::MAX,
+        reap_interval_ms: 1_000,
+        reap_per_minute: 10_000,
+        reap_never_used_ms: 0,
+        in_flight_max: 2,
+    }
+}
+
+impl World {
+    fn new(options: Options) -> World {
+        let now = Now { mono: Millis(1_000), wall: WallMillis(1_700_000_000_000) };
+        let state = State::new(PathHasher::new([1, 2, 3, 4]));
+        let sequencer = Sequencer::new(options, state, RecoveredLog::default(), now);
+        let mut world =
+            World { sequencer, now, records: 0, log: Vec::new(), published: Vec::new(), notes: Vec::new() };
+        world.tick(0);
+        world
+    }
+
+    /// Runs until nothing is left to do; every record is durable as soon as it was handed over.
+    fn settle(&mut self) {
+        loop {
+            self.sequencer.turn(self.now);
+            let mut any = false;
+            while let Some(effect) = self.sequencer.next_effect() {
+                any = true;
+                match effect {
+                    Effect::Append(logged) => {
+                        self.records += 1;
+                        self.log.push(logged);
+                    }
+                    Effect::Publish(publication) => self.published.push(publication),
+                    Effect::Note(note) => self.notes.push(note),
+                    Effect::Read { index } => {
+                        let payload =
+                            self.log.iter().rev().find(|l| l.index == index).unwrap().payload.clone();
+                        self.sequencer.handle(self.now, Input::Read { index, payload });
+                    }
+                    Effect::SnapshotBegin { .. } | Effect::SnapshotNodes(_) => {}
+                    Effect::SnapshotEnd => {
+                        self.sequencer.handle(self.now, Input::SnapshotDone { written: true })
+                    }
+                }
+            }
+            if !any {
+                return;
+            }
+            self.sequencer.handle(self.now, Input::Persisted { records: self.records });
+        }
+    }
+
+    fn tick(&mut self, ms: u64) {
+        self.now.mono = self.now.mono.plus(Millis(ms));
+        self.now.wall.0 += ms as i64;
+        self.sequencer.handle(self.now, Input::Tick);
+        self.settle();
+    }
+
+    /// Time passes as it does when the server runs: in ticks, each with a report of the shard.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / TICK_MS {
+            let heard = Heard { sessions: Vec::new(), through: self.now.mono, stall: None };
+            let up =
+                Upward { shard: ShardId(0), arena: Vec::new(), proposals: Vec::new(), heard: Some(heard) };
+            self.sequencer.handle(self.now, Input::Up(up));
+            self.tick(TICK_MS);
+        }
+    }
+
+    fn propose(&mut self, session: SessionId, wish: Wish, arena: Vec<u8>) -> Answer {
+        let proposals = vec![Proposal { session, conn: ConnId(5), xid: Xid(1), wish }];
+        let up = Upward { shard: ShardId(0), arena, proposals, heard: None };
+        self.sequencer.handle(self.now, Input::Up(up));
+        self.settle();
+        self.published.last().unwrap().committed.last().unwrap().answer.clone()
+    }
+
+    fn new_session(&mut self) -> SessionId {
+        match self.propose(SessionId::NONE, Wish::CreateSession { timeout_ms: 4_000 }, Vec::new()) {
+            Answer::Session { id, .. } => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn create(&mut self, session: SessionId, path: &str, flags: i32) -> Answer {
+        let mut arena = Vec::new();
+        crate::wire::put_string(&mut arena, path);
+        crate::wire::put_buffer(&mut arena, Some(b"x"));
+        crate::wire::put_i32(&mut arena, 1);
+        crate::wire::Acl { perms: crate::wire::Perms::ALL, id: crate::wire::Id::new("world", "anyone") }
+            .encode(&mut arena);
+        crate::wire::put_i32(&mut arena, flags);
+        let end = arena.len() as u32;
+        let wish = Wish::Write { op: OpCode::Create.as_i32(), identities: 0..0, request: 0..end };
+        self.propose(session, wish, arena)
+    }
+}
+
+#[test]
+fn a_server_alone_leads_at_once_and_orders_writes() {
+    let mut world = World::new(options());
+    assert!(world.sequencer.is_serving());
+    assert_eq!(world.notes, [Note::BecameLeader { term: Term(1) }]);
+    let session = world.new_session();
+    assert!(matches!(world.create(session, "/a", 0), Answer::Path(_)));
+    assert!(matches!(world.create(session, "/a", 0), Answer::Code(crate::error::Code::NodeExists)));
+    // TR37: the failed one took a zxid too.
+    assert_eq!(world.sequencer.state().last_zxid(), Zxid((1 << 32) | 3));
+}
+
+#[test]
+fn a_restart_goes_on_from_the_log_with_the_same_state() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    for n in 0..200 {
+        world.create(session, &format!("/n{n}"), n % 2);
+    }
+    let digest = world.sequencer.state().digest();
+    let entries = world.log.iter().filter(|l| l.index.0 > 0);
+    let entries = entries.map(|l| RecoveredEntry {
+        index: l.index,
+        term: l.term,
+        tag: l.tag,
+        first_zxid: l.first_zxid,
+        last_zxid: l.last_zxid,
+        payload_len: l.payload.len(),
+    });
+    let hard_state = world.log.last().unwrap().hard_state;
+    let recovered = RecoveredLog { base: (LogIndex(0), Term(0)), entries: entries.collect(), hard_state };
+    let state = State::new(PathHasher::new([9, 9, 9, 9]));
+    let sequencer = Sequencer::new(Options { incarnation: 8, ..options() }, state, recovered, world.now);
+    let mut again = World {
+        sequencer,
+        now: world.now,
+        records: 0,
+        log: world.log.clone(),
+        published: Vec::new(),
+        notes: Vec::new(),
+    };
+    again.tick(0);
+    assert!(again.sequencer.is_serving());
+    assert_eq!(again.sequencer.state().digest(), digest);
+    assert_eq!(again.sequencer.state().sessions.len(), 1);
+    let next = again.new_session();
+    assert_ne!(next, session);
+    assert_eq!(again.sequencer.state().last_zxid(), Zxid((2 << 32) | 1), "a new term, a new epoch");
+}
+
+#[test]
+fn an_unheard_session_ends_after_its_timeout_with_its_ephemerals() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    world.create(session, "/e", 1);
+    world.pass(3_900);
+    assert!(world.sequencer.state().table.get("/e").is_some());
+    world.pass(2_000);
+    assert!(world.sequencer.state().table.get("/e").is_none());
+    assert!(world.notes.contains(&Note::SessionExpired { session }));
+}
+
+#[test]
+fn time_in_which_the_server_stood_still_expires_nobody() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    world.tick(600_000);
+    world.pass(3_000);
+    assert_eq!(world.sequencer.state().sessions.len(), 1, "ten minutes of sleep are forgiven");
+    world.pass(3_000);
+    assert_eq!(world.sequencer.state().sessions.len(), 0, "a client that is really gone is noticed");
+    assert!(world.notes.contains(&Note::SessionExpired { session }));
+}
+
+#[test]
+fn a_shard_that_does_not_report_expires_nobody() {
+    let mut world = World::new(options());
+    world.new_session();
+    for _ in 0..200 {
+        world.tick(100);
+    }
+    assert_eq!(world.sequencer.state().sessions.len(), 1);
+}
+
+#[test]
+fn a_sync_is_answered_without_a_zxid() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    let before = world.sequencer.state().last_zxid();
+    assert!(matches!(world.propose(session, Wish::Sync, Vec::new()), Answer::Code(crate::error::Code::Ok)));
+    assert_eq!(world.sequencer.state().last_zxid(), before);
+}
+
+#[test]
+fn a_container_goes_after_its_last_child_tr22() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    let mut arena = Vec::new();
+    crate::wire::put_string(&mut arena, "/c");
+    crate::wire::put_buffer(&mut arena, None);
+    crate::wire::put_i32(&mut arena, 1);
+    crate::wire::Acl { perms: crate::wire::Perms::ALL, id: crate::wire::Id::new("world", "anyone") }
+        .encode(&mut arena);
+    crate::wire::put_i32(&mut arena, 4);
+    let end = arena.len() as u32;
+    let wish = Wish::Write { op: OpCode::CreateContainer.as_i32(), identities: 0..0, request: 0..end };
+    assert!(matches!(world.propose(session, wish, arena), Answer::PathAndStat(_)));
+    world.pass(3_000);
+    assert!(world.sequencer.state().table.get("/c").is_some(), "never used: it stays");
+    world.create(session, "/c/child", 1);
+    world.pass(4_000);
+    world.pass(4_000);
+    assert!(
+        world.sequencer.state().table.get("/c").is_none(),
+        "the session ended, the child and it are gone"
+    );
+}
