@@ -352,13 +352,13 @@ func manyInFlight(t *T) {
 	conn, _ := t.client()
 	errors := make(chan error, 200)
 	for i := 0; i < 200; i++ {
-		go func() {
-			path, err := conn.Create(fmt.Sprintf("%s/n%d", t.path, i), []byte("x"), 0, open)
+		go func(path string) {
+			_, err := conn.Create(path, []byte("x"), 0, open)
 			if err == nil {
 				_, _, err = conn.Get(path)
 			}
 			errors <- err
-		}()
+		}(fmt.Sprintf("%s/n%d", t.path, i))
 	}
 	for i := 0; i < 200; i++ {
 		t.must(within(errors))
