@@ -22,6 +22,7 @@ pub mod handoff;
 pub mod ids;
 pub mod sequencer;
 pub mod session;
+pub mod shard;
 pub mod tree;
 pub mod watch;
 pub mod wire;

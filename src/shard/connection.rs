@@ -1,0 +1,175 @@
+//! One TCP stream: what it has sent in part, what it waits for, what it has yet to be told.
+
+use super::pending::Pending;
+use super::stats::Latency;
+use crate::ids::{ConnId, Millis, SessionId, Xid, Zxid};
+use crate::wire::{put_string, Id, OpCode};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Nothing, or half a frame.
+    Fresh,
+    /// The sequencer was asked for a session; what the client sends meanwhile is kept (TR14).
+    Handshaking { read_only: Option<bool> },
+    /// A session speaks.
+    Live,
+    /// The client said closeSession: what comes after it is ignored.
+    Closing,
+    /// A four-letter word waits for its answer.
+    Word,
+    /// Closed as soon as its last bytes are written.
+    Done,
+}
+
+pub(super) struct Connection {
+    pub id: ConnId,
+    pub peer: SocketAddr,
+    pub phase: Phase,
+    pub session: SessionId,
+    pub timeout_ms: i32,
+    /// Bytes of a frame that is not whole, or that may not be handled yet.
+    pub input: Vec<u8>,
+    pub input_ended: bool,
+    /// Bytes to be written, from `sent` on.
+    pub out: Vec<u8>,
+    pub sent: usize,
+    pub is_dirty: bool,
+    /// What is in `out` are events of other sessions' changes alone.
+    pub events_alone: bool,
+    pub is_blocked: bool,
+    pub blocked_since: Millis,
+    /// Requests that are not answered yet, oldest first.
+    /// Invariant: they are answered in this order; no read overtakes a write.
+    pub pending: VecDeque<Pending>,
+    pub pending_bytes: usize,
+    pub identities: Vec<Id>,
+    /// The same as proposals carry them.
+    pub identities_encoded: Vec<u8>,
+    pub last_heard: Millis,
+    pub is_heard: bool,
+    pub established: Millis,
+    pub received: u64,
+    pub replied: u64,
+    pub last_op: Option<OpCode>,
+    pub last_xid: Xid,
+    pub last_zxid: Zxid,
+    pub last_response: Millis,
+    pub latency: Latency,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnId, peer: SocketAddr, now: Millis) -> Connection {
+        let mut c = Connection {
+            id,
+            peer,
+            phase: Phase::Fresh,
+            session: SessionId::NONE,
+            timeout_ms: 0,
+            input: Vec::new(),
+            input_ended: false,
+            out: Vec::new(),
+            sent: 0,
+            is_dirty: false,
+            events_alone: false,
+            is_blocked: false,
+            blocked_since: Millis(0),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            identities: Vec::new(),
+            identities_encoded: Vec::new(),
+            last_heard: now,
+            is_heard: false,
+            established: now,
+            received: 0,
+            replied: 0,
+            last_op: None,
+            last_xid: Xid(-1),
+            last_zxid: Zxid(-1),
+            last_response: Millis(0),
+            latency: Latency::default(),
+        };
+        c.add_identity(crate::auth::ip_identity(peer.ip()));
+        c
+    }
+
+    /// Adds an identity that is not there yet. There is no way to take one away.
+    pub(super) fn add_identity(&mut self, id: Id) {
+        if !self.identities.contains(&id) {
+            put_string(&mut self.identities_encoded, &id.scheme);
+            put_string(&mut self.identities_encoded, &id.id);
+            self.identities.push(id);
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// Nothing more is read; what is queued is still written.
+    pub(super) fn finish(&mut self) {
+        self.phase = Phase::Done;
+        self.input = Vec::new();
+    }
+
+    pub(super) fn has_nothing_to_say(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Word | Phase::Handshaking { .. });
+        self.pending.is_empty() && self.sent >= self.out.len() && !waits
+    }
+
+    /// A reply was written to `out`.
+    pub(super) fn note_reply(&mut self, now: Millis, since: Millis, zxid: Zxid) {
+        self.replied += 1;
+        self.last_zxid = zxid;
+        self.last_response = now;
+        self.latency.record(now.since(since));
+    }
+
+    pub(super) fn reset_stats(&mut self) {
+        self.received = 0;
+        self.replied = 0;
+        self.latency = Latency::default();
+    }
+
+    pub(super) fn row(&self, now: Millis) -> ConnectionRow {
+        ConnectionRow {
+            peer: self.peer,
+            queued: self.pending.len(),
+            received: self.received,
+            sent: self.replied,
+            session: self.session,
+            timeout_ms: self.timeout_ms,
+            last_op: self.last_op.map_or("NA", OpCode::short_name),
+            established_ms: now.since(self.established),
+            last_xid: self.last_xid,
+            last_zxid: self.last_zxid,
+            last_response: self.last_response,
+            latency: self.latency,
+            is_blocked: self.is_blocked,
+        }
+    }
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct ConnectionRow {
+    pub peer: SocketAddr,
+    pub queued: usize,
+    pub received: u64,
+    pub sent: u64,
+    /// NONE before the handshake.
+    pub session: SessionId,
+    pub timeout_ms: i32,
+    pub last_op: &'static str,
+    /// How long ago it connected.
+    pub established_ms: Millis,
+    pub last_xid: Xid,
+    pub last_zxid: Zxid,
+    /// On the host's monotonic clock.
+    pub last_response: Millis,
+    pub latency: Latency,
+    /// Its socket takes no more bytes.
+    pub is_blocked: bool,
+}

@@ -1,0 +1,133 @@
+//! Telling a crowd: in slices, so that a hundred thousand watchers of one znode hold nobody else up.
+//!
+//! Slicing delays, it never reorders: before a connection is sent any other byte, and before its next frame is looked
+//! at, it gets the events that are queued for it (`settle`).
+
+use super::connection::Connection;
+use super::Shard;
+use crate::ids::{ConnId, Zxid};
+use crate::tree::{AclId, AclList, Path};
+use crate::watch::Recipients;
+use crate::wire::{watcher_event, EventType, Perms};
+use std::collections::VecDeque;
+
+/// Up to this many are told at once; more are a crowd.
+const AT_ONCE_MAX: usize = 64;
+/// How many of a crowd are told in a slice.
+const SLICE: usize = 256;
+
+/// One event and those who have not heard it yet.
+struct Crowd {
+    event: EventType,
+    zxid: Zxid,
+    path: Path,
+    /// Who may read the znode, judged as it was when the event happened. `None`: everybody.
+    acl: Option<AclList>,
+    left: Recipients,
+}
+
+/// The crowds, in the order of their events.
+#[derive(Default)]
+pub(super) struct Fanout {
+    crowds: VecDeque<Crowd>,
+}
+
+impl Shard {
+    /// Something happened to `path`, and these hear of it.
+    pub(super) fn tell(
+        &mut self,
+        event: EventType,
+        zxid: Zxid,
+        path: &Path,
+        acl: AclId,
+        mut recipients: Recipients,
+    ) {
+        if recipients.is_empty() {
+            return;
+        }
+        let acl = (acl != AclId::OPEN && !self.options.skip_acl).then(|| self.table.acls.list(acl).clone());
+        let mut crowd = Crowd { event, zxid, path: path.clone(), acl, left: Recipients::default() };
+        if recipients.len() > AT_ONCE_MAX {
+            crowd.left = recipients;
+            self.fanout.crowds.push_back(crowd);
+            return;
+        }
+        for conn in recipients.take_some(AT_ONCE_MAX) {
+            self.with(conn, |shard, c| {
+                let had_output = c.out.len() > c.sent;
+                shard.settle(c);
+                shard.put_event(c, &crowd);
+                c.events_alone = !had_output;
+            });
+            self.watches.told(crowd.path.as_str(), conn);
+        }
+    }
+
+    /// Tells a slice of the oldest crowd; says whether there is more to do.
+    pub fn tell_slice(&mut self) -> bool {
+        let Some(crowd) = self.fanout.crowds.front_mut() else { return false };
+        let some = crowd.left.take_some(SLICE);
+        let crowd = self.fanout.crowds.pop_front().expect("it was looked at just now");
+        for conn in some {
+            self.tell_one(conn, &crowd);
+        }
+        if !crowd.left.is_empty() {
+            self.fanout.crowds.push_front(crowd);
+        }
+        !self.fanout.crowds.is_empty()
+    }
+
+    fn tell_one(&mut self, conn: ConnId, crowd: &Crowd) {
+        self.with(conn, |shard, c| {
+            let had_output = c.out.len() > c.sent;
+            shard.put_event(c, crowd);
+            c.events_alone = !had_output;
+        });
+        self.watches.told(crowd.path.as_str(), conn);
+    }
+
+    /// Whether a crowd waits.
+    #[must_use]
+    pub fn has_crowds(&self) -> bool {
+        !self.fanout.crowds.is_empty()
+    }
+
+    /// Gives a connection the events that are queued for it, oldest first.
+    #[inline]
+    pub(super) fn settle(&mut self, c: &mut Connection) {
+        if !self.fanout.crowds.is_empty() {
+            self.settle_crowds(c);
+        }
+    }
+
+    #[cold]
+    fn settle_crowds(&mut self, c: &mut Connection) {
+        let mut crowds = std::mem::take(&mut self.fanout.crowds);
+        for crowd in &mut crowds {
+            if crowd.left.take(c.id) {
+                self.put_event(c, crowd);
+                self.watches.told(crowd.path.as_str(), c.id);
+            }
+        }
+        self.fanout.crowds = crowds;
+    }
+
+    /// F19: without READ the event is dropped silently; the one-shot watch is gone all the same.
+    fn put_event(&mut self, c: &mut Connection, crowd: &Crowd) {
+        if c.is_done() {
+            return;
+        }
+        if let Some(list) = &crowd.acl {
+            if !crate::tree::acl::list_allows(list, Perms::READ, &c.identities) {
+                return;
+            }
+        }
+        self.open_out(c);
+        watcher_event(&mut c.out, crowd.event, crowd.zxid, crowd.path.as_str());
+        self.stats.events += 1;
+        self.stats.packets_sent += 1;
+        if c.out.len() - c.sent > self.options.unsent_cut_bytes {
+            self.cut(c, super::Why::SlowReader);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The first frame: a connect request, or a four-letter word.
+
+use super::connection::{Connection, Phase};
+use super::{Shard, Why, Word};
+use crate::handoff::Wish;
+use crate::ids::{Millis, SessionId, Xid};
+use crate::tree::Answer;
+use crate::wire::{next_frame, ConnectRequest, ConnectResponse, Frame};
+
+/// The words that ZooKeeper knows. Anything else is taken as a length.
+const WORDS: [&[u8; 4]; 18] = [
+    b"ruok", b"srvr", b"stat", b"mntr", b"conf", b"cons", b"crst", b"srst", b"dump", b"envi", b"wchs",
+    b"wchc", b"wchp", b"dirs", b"gtmk", b"stmk", b"isro", b"hash",
+];
+
+impl Shard {
+    /// Handles frames from the front of `bytes`; says how many bytes were used.
+    pub(super) fn take_frames(&mut self, now: Millis, c: &mut Connection, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while !self.is_paused(c) {
+            let rest = &bytes[used..];
+            match c.phase {
+                Phase::Done | Phase::Closing | Phase::Word => return bytes.len(),
+                Phase::Fresh | Phase::Live | Phase::Handshaking { .. } => {}
+            }
+            if c.phase == Phase::Fresh && self.take_word(c, rest) {
+                return bytes.len();
+            }
+            match next_frame(rest, self.options.frame_bytes_max) {
+                Frame::Whole(frame) => {
+                    used += 4 + frame.len();
+                    if c.phase == Phase::Fresh {
+                        self.handle_handshake(c, frame);
+                    } else {
+                        self.handle_frame(now, c, frame);
+                    }
+                }
+                Frame::Partial { .. } => break,
+                Frame::BadLength(_) => {
+                    self.cut(c, Why::BadLength);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    pub(super) fn take_kept_frames(&mut self, now: Millis, c: &mut Connection) {
+        let kept = std::mem::take(&mut c.input);
+        let used = self.take_frames(now, c, &kept);
+        if used < kept.len() && !c.is_done() {
+            c.input = if used == 0 { kept } else { kept[used..].to_vec() };
+        }
+        if c.input_ended && c.has_nothing_to_say() {
+            c.phase = Phase::Done;
+        }
+    }
+
+    /// TR33: a word counts as the first four bytes of a connection only.
+    fn take_word(&mut self, c: &mut Connection, bytes: &[u8]) -> bool {
+        let Some((head, rest)) = bytes.split_first_chunk::<4>() else { return false };
+        if !WORDS.contains(&head) {
+            return false;
+        }
+        let mut argument = None;
+        if head == b"stmk" {
+            match rest.first_chunk::<8>() {
+                Some(mask) => argument = Some(i64::from_be_bytes(*mask)),
+                // Its eight bytes are still to come.
+                None if !c.input_ended => return false,
+                None => {}
+            }
+        }
+        c.phase = Phase::Word;
+        self.words.push_back(Word { conn: c.id, word: *head, argument });
+        true
+    }
+
+    fn handle_handshake(&mut self, c: &mut Connection, frame: &[u8]) {
+        // An empty frame and a short record end the same way: closed, without a byte.
+        let Ok(request) = ConnectRequest::decode(frame) else { return self.cut(c, Why::BadHandshake) };
+        if request.last_zxid_seen > self.last_zxid.0 {
+            // TR15: the driver has drained all publications, so the server itself has not seen it.
+            return self.cut(c, Why::ZxidAhead);
+        }
+        let timeout_ms = request
+            .timeout_ms
+            .min(self.options.session_timeout_max_ms)
+            .max(self.options.session_timeout_min_ms);
+        let wish = if request.session_id == SessionId::NONE.0 {
+            if self.sessions_total >= self.options.sessions_max {
+                return self.cut(c, Why::TooManySessions);
+            }
+            Wish::CreateSession { timeout_ms }
+        } else {
+            c.session = SessionId(request.session_id);
+            let password = self.carry(request.password.unwrap_or_default());
+            Wish::Attach { timeout_ms, password }
+        };
+        c.phase = Phase::Handshaking { read_only: request.read_only };
+        c.received += 1;
+        self.stats.packets_received += 1;
+        self.propose(c, Xid(0), wish);
+        // Until the sequencer agrees, the connection speaks for nobody.
+        c.session = SessionId::NONE;
+    }
+
+    /// The sequencer's answer to a handshake.
+    pub(super) fn on_handshake_answer(&mut self, now: Millis, c: &mut Connection, answer: &Answer) {
+        let Phase::Handshaking { read_only } = c.phase else { return };
+        let response = match answer {
+            Answer::Session { id, timeout_ms, password } => {
+                c.session = *id;
+                c.timeout_ms = *timeout_ms;
+                c.phase = Phase::Live;
+                c.last_heard = now;
+                self.sessions.insert(*id, c.id);
+                ConnectResponse {
+                    timeout_ms: *timeout_ms,
+                    session_id: id.0,
+                    password: *password,
+                    read_only: read_only.map(|_| false),
+                }
+            }
+            _ => ConnectResponse::expired(read_only.map(|_| false)),
+        };
+        self.open_out(c);
+        response.encode(&mut c.out);
+        self.stats.packets_sent += 1;
+        c.replied += 1;
+        c.last_response = now;
+        if c.phase == Phase::Live {
+            self.resumed.push_back(c.id);
+        } else {
+            c.finish();
+        }
+    }
+}

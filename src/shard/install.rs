@@ -1,0 +1,138 @@
+//! Taking over what was committed. For each transaction, in this order: own table, watch events, the reply, then the
+//! reads of that connection that waited behind it. A client hears of a change before it can see it (TR08).
+
+use super::connection::Connection;
+use super::pending::Pending;
+use super::{Shard, Why};
+use crate::error::Code;
+use crate::handoff::{Addressee, AnswerKind, Committed, Publication};
+use crate::ids::{Millis, Owner, SessionId, Zxid};
+use crate::tree::{Answer, Change, Node, Path};
+use crate::wire::{begin_frame, end_frame, put_buffer, reply_header, EventType, OpCode};
+
+impl Shard {
+    /// Takes over one batch.
+    pub fn install(&mut self, now: Millis, publication: &Publication) {
+        self.sessions_total = publication.sessions;
+        for committed in &publication.committed {
+            self.install_one(now, committed);
+        }
+        self.last_zxid = publication.last_zxid.max(self.last_zxid);
+    }
+
+    fn install_one(&mut self, now: Millis, committed: &Committed) {
+        let zxid = committed.zxid;
+        self.last_zxid = self.last_zxid.max(zxid);
+        let to = committed.to.filter(|to| to.shard == self.options.shard);
+        for change in &committed.changes {
+            self.table.install(change);
+            self.fire(zxid, change);
+            match change {
+                Change::Attached { old: Some(old), new, .. } if old != new => self.detach(*old),
+                // A client's own close is answered first.
+                Change::SessionClosed { session, owner } if to.is_none() => {
+                    self.end_session(*session, *owner)
+                }
+                _ => {}
+            }
+        }
+        if let Some(to) = to {
+            self.with(to.conn, |shard, c| shard.answer(now, c, to, zxid, &committed.answer));
+        }
+    }
+
+    fn fire(&mut self, zxid: Zxid, change: &Change) {
+        match change {
+            Change::Created { node, parent } => {
+                let recipients = self.watches.fire_data(node.path.as_str());
+                self.tell(EventType::NodeCreated, zxid, &node.path, node.acl, recipients);
+                self.fire_parent(zxid, &parent.path, parent);
+            }
+            Change::Deleted { node, parent } => {
+                let recipients = self.watches.fire_deleted(node.path.as_str());
+                self.tell(EventType::NodeDeleted, zxid, &node.path, node.acl, recipients);
+                self.fire_parent(zxid, &parent.path, parent);
+            }
+            Change::DataSet { node } => {
+                let recipients = self.watches.fire_data(node.path.as_str());
+                self.tell(EventType::NodeDataChanged, zxid, &node.path, node.acl, recipients);
+            }
+            _ => {}
+        }
+    }
+
+    fn fire_parent(&mut self, zxid: Zxid, path: &Path, parent: &Node) {
+        let recipients = self.watches.fire_children(path.as_str());
+        self.tell(EventType::NodeChildrenChanged, zxid, path, parent.acl, recipients);
+    }
+
+    /// A session has another owner now: if its old connection is here, it is closed (G05).
+    fn detach(&mut self, old: Owner) {
+        if old == self.owner_of(old.conn) {
+            self.with(old.conn, |shard, c| shard.cut(c, Why::SessionMoved));
+        }
+    }
+
+    /// A session has expired: its connection, if here, is closed.
+    fn end_session(&mut self, session: SessionId, owner: Owner) {
+        if owner == self.owner_of(owner.conn) {
+            self.with(owner.conn, |shard, c| {
+                if c.session == session {
+                    shard.settle(c);
+                    c.finish();
+                }
+            });
+        }
+    }
+
+    fn answer(&mut self, now: Millis, c: &mut Connection, to: Addressee, zxid: Zxid, answer: &Answer) {
+        match to.kind {
+            AnswerKind::Handshake => self.on_handshake_answer(now, c, answer),
+            AnswerKind::Sync => self.on_synced(now, c, to.xid),
+            AnswerKind::Write => self.on_written(now, c, to, zxid, answer),
+        }
+    }
+
+    fn on_written(&mut self, now: Millis, c: &mut Connection, to: Addressee, zxid: Zxid, answer: &Answer) {
+        if matches!(answer, Answer::Moved) {
+            return self.cut(c, Why::SessionMoved);
+        }
+        // Syncs in front are answered later than their place only if the sequencer answered out of order.
+        let front = self.pop_pending(c);
+        let Some(Pending::Write { xid, op, since }) = front else {
+            unreachable!(
+                "writes of a connection are answered in the order in which they were sent: {front:?}"
+            )
+        };
+        assert_eq!(xid, to.xid, "writes of a connection are answered in the order in which they were sent");
+        self.settle(c);
+        self.open_out(c);
+        let start = begin_frame(&mut c.out);
+        let code = if let Answer::Code(code) = answer { *code } else { Code::Ok };
+        reply_header(&mut c.out, xid, zxid, code);
+        put_answer(&mut c.out, answer);
+        end_frame(&mut c.out, start);
+        self.replied(c, now, since, zxid);
+        if op == OpCode::CloseSession {
+            // TR34: the reply, then the connection closes.
+            return c.finish();
+        }
+        if code == Code::SessionExpired {
+            return c.finish();
+        }
+        self.run_pending(now, c);
+    }
+}
+
+fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
+    match answer {
+        Answer::Path(path) => put_buffer(out, Some(path.as_bytes())),
+        Answer::PathAndStat(node) => {
+            put_buffer(out, Some(node.path.as_bytes()));
+            node.stat().encode(out);
+        }
+        Answer::Stat(node) => node.stat().encode(out),
+        Answer::Multi(results) => out.extend_from_slice(results),
+        Answer::Code(_) | Answer::Session { .. } | Answer::SessionRefused | Answer::Moved => {}
+    }
+}

@@ -1,0 +1,612 @@
+//! Machine two: talks to clients and answers reads. One a core; it knows its own connections and nobody else's.
+//!
+//! It takes bytes, publications and the time, and leaves bytes to be written, proposals to be sent up and connections
+//! to be closed. No sockets, no clock, no threads: the drivers in `host` carry that out.
+//!
+//! The order that clients see is made here: for each committed transaction the shard's own table, then watch events,
+//! then the reply, then the reads that waited behind it. All bytes of a connection are one queue.
+
+mod connection;
+mod fanout;
+mod handshake;
+mod install;
+mod pending;
+mod read;
+mod request;
+mod stats;
+mod watches;
+
+pub use connection::ConnectionRow;
+pub use stats::{Latency, Stats};
+
+use crate::auth::Schemes;
+use crate::handoff::{Heard, Proposal, Upward, Wish};
+use crate::ids::{ConnId, Millis, Owner, ServerId, SessionId, ShardId, Zxid};
+use crate::tree::Table;
+use crate::watch::{self, Watches};
+use connection::{Connection, Phase};
+use fanout::Fanout;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// What a shard was told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub server: ServerId,
+    pub incarnation: u64,
+    pub shard: ShardId,
+    /// `jute.maxbuffer`: the longest request frame.
+    pub frame_bytes_max: usize,
+    pub session_timeout_min_ms: i32,
+    pub session_timeout_max_ms: i32,
+    /// A connection that has no session after this long is closed (`nio.sessionlessCnxnTimeout`).
+    pub handshake_timeout_ms: u64,
+    /// Requests of one connection that are not answered yet; beyond it the connection is not read.
+    pub outstanding_per_connection_max: usize,
+    /// The same for all of a shard's connections (`globalOutstandingLimit`, shared out among shards).
+    pub outstanding_max: usize,
+    /// Unsent bytes at which a connection is no longer read, and at which it is cut.
+    pub unsent_pause_bytes: usize,
+    pub unsent_cut_bytes: usize,
+    /// A connection that has taken no byte for this long, with bytes waiting, is cut.
+    pub unsent_cut_ms: u64,
+    /// Sessions of the server, at the most; beyond it new ones are refused by closing.
+    pub sessions_max: usize,
+    pub acl_entries_max: usize,
+    pub multi_ops_max: usize,
+    pub identities_max: usize,
+    pub watch_limits: watch::Limits,
+    pub schemes: Schemes,
+    pub skip_acl: bool,
+    /// `enforce.auth.enabled`: a connection must have an identity of one of these schemes before anything else.
+    pub required_schemes: Option<Vec<Box<str>>>,
+    /// How often a shard reports what it heard.
+    pub report_ms: u64,
+}
+
+/// What the operator should hear.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A connection was closed for a fault of its own.
+    Cut { peer: SocketAddr, why: Why },
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum Why {
+    BadLength,
+    BadHandshake,
+    ZxidAhead,
+    TooManySessions,
+    NoHandshake,
+    SlowReader,
+    UnknownOperation,
+    AuthFailed,
+    AuthRequired,
+    SessionMoved,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Why::BadLength => "its frame length is negative or above jute.maxbuffer",
+            Why::BadHandshake => "its connect request does not decode",
+            Why::ZxidAhead => "it has seen a later zxid than this server: it will find a fresher one",
+            Why::TooManySessions => "there are as many sessions as ringkeeper.maxSessions allows",
+            Why::NoHandshake => "it sent no connect request in time (nio.sessionlessCnxnTimeout)",
+            Why::SlowReader => "it does not read its replies and events",
+            Why::UnknownOperation => "it asked for an operation that does not exist or is not a client's",
+            Why::AuthFailed => "its auth packet was refused",
+            Why::AuthRequired => "it did not authenticate first (enforce.auth.schemes)",
+            Why::SessionMoved => "its session has moved to another connection",
+        })
+    }
+}
+
+/// A four-letter word that somebody sent, to be answered with `answer_word`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word {
+    pub conn: ConnId,
+    pub word: [u8; 4],
+    /// What `stmk` carries behind it.
+    pub argument: Option<i64>,
+}
+
+/// What becomes of a connection after bytes were written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrote {
+    /// All is sent.
+    All,
+    /// Bytes are left: the socket is full.
+    Part,
+    /// All is sent and the connection is done with; `next_closed` names it.
+    Closed,
+}
+
+/// How many bits of a ConnId are its slot; the rest counts connections.
+const SLOT_BITS: u32 = 24;
+/// A shard that was not called for this long stood still.
+const STALL_MS: u64 = 500;
+/// Spare out-buffers kept for connections that have something to say.
+const SPARE_BUFFERS_MAX: usize = 64;
+/// An out-buffer larger than this is given back to the allocator.
+const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// The machine.
+pub struct Shard {
+    options: Options,
+    table: Table,
+    watches: Watches,
+    fanout: Fanout,
+    last_zxid: Zxid,
+    /// Sessions of the whole server, as the last publication said.
+    sessions_total: usize,
+    slots: Vec<Option<Box<Connection>>>,
+    free_slots: Vec<u32>,
+    next_serial: u64,
+    /// This shard's own sessions. Invariant: each connection named here lives and is in phase Live.
+    sessions: BTreeMap<SessionId, ConnId>,
+    /// Connections without a session yet, oldest first.
+    handshakes: VecDeque<(Millis, ConnId)>,
+    up: Upward,
+    /// Connections heard since the last report.
+    heard: Vec<ConnId>,
+    reported_at: Millis,
+    last_called: Option<Millis>,
+    stall: Option<(Millis, Millis)>,
+    outstanding: usize,
+    ring_full: bool,
+    /// Connections with something to write: those with replies before those with events alone.
+    dirty: VecDeque<ConnId>,
+    dirty_events: VecDeque<ConnId>,
+    resumed: VecDeque<ConnId>,
+    closed: VecDeque<ConnId>,
+    words: VecDeque<Word>,
+    notes: VecDeque<Note>,
+    /// Connections whose socket is full.
+    blocked: Vec<ConnId>,
+    spare: Vec<Vec<u8>>,
+    pub stats: Stats,
+}
+
+impl Shard {
+    /// A shard whose table is exactly the state at `last_zxid`.
+    #[must_use]
+    pub fn new(options: Options, table: Table, last_zxid: Zxid, sessions_total: usize, now: Millis) -> Shard {
+        let watches = Watches::new(table.hasher().clone(), options.watch_limits);
+        let up = empty_upward(options.shard);
+        Shard {
+            options,
+            table,
+            watches,
+            fanout: Fanout::default(),
+            last_zxid,
+            sessions_total,
+            slots: Vec::new(),
+            free_slots: Vec::new(),
+            next_serial: 1,
+            sessions: BTreeMap::new(),
+            handshakes: VecDeque::new(),
+            up,
+            heard: Vec::new(),
+            reported_at: now,
+            last_called: None,
+            stall: None,
+            outstanding: 0,
+            ring_full: false,
+            dirty: VecDeque::new(),
+            dirty_events: VecDeque::new(),
+            resumed: VecDeque::new(),
+            closed: VecDeque::new(),
+            words: VecDeque::new(),
+            notes: VecDeque::new(),
+            blocked: Vec::new(),
+            spare: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// A client connected.
+    pub fn accept(&mut self, now: Millis, peer: SocketAddr) -> ConnId {
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("the host accepts fewer than 2^24 connections a shard")
+        });
+        let id = ConnId(self.next_serial << SLOT_BITS | u64::from(slot));
+        self.next_serial += 1;
+        self.slots[slot as usize] = Some(Box::new(Connection::new(id, peer, now)));
+        self.handshakes.push_back((now, id));
+        self.stats.connections += 1;
+        id
+    }
+
+    /// Bytes came. They are taken whole: what can not be handled yet is kept, and `wants_input` says so.
+    pub fn received(&mut self, now: Millis, id: ConnId, bytes: &[u8]) {
+        self.with(id, |shard, c| {
+            shard.stats.bytes_received += bytes.len() as u64;
+            if c.input.is_empty() {
+                let used = shard.take_frames(now, c, bytes);
+                if used < bytes.len() && !c.is_done() {
+                    c.input.extend_from_slice(&bytes[used..]);
+                }
+            } else {
+                c.input.extend_from_slice(bytes);
+                shard.take_kept_frames(now, c);
+            }
+        });
+    }
+
+    /// The client will send no more. What it asked before is still answered (A15, half-close).
+    pub fn hung_up(&mut self, id: ConnId) {
+        self.with(id, |_, c| {
+            c.input_ended = true;
+            if c.has_nothing_to_say() {
+                c.phase = Phase::Done;
+            }
+        });
+    }
+
+    /// The socket is broken: nothing can be said any more.
+    pub fn lost(&mut self, id: ConnId) {
+        self.with(id, |_, c| {
+            c.out.clear();
+            c.phase = Phase::Done;
+        });
+    }
+
+    /// Whether bytes of this connection should be read now.
+    #[must_use]
+    pub fn wants_input(&self, id: ConnId) -> bool {
+        !self.ring_full
+            && self
+                .get(id)
+                .is_some_and(|c| !c.input_ended && !self.is_paused(c) && !matches!(c.phase, Phase::Done))
+    }
+
+    /// The proposal ring has no room: nothing more is read until it has.
+    pub fn set_ring_full(&mut self, full: bool) {
+        if self.ring_full && !full {
+            self.resumed.extend(self.slots.iter().flatten().map(|c| c.id));
+        }
+        self.ring_full = full;
+    }
+
+    /// What was gathered for the sequencer, if anything was.
+    pub fn take_upward(&mut self) -> Option<Upward> {
+        if self.up.proposals.is_empty() && self.up.heard.is_none() {
+            return None;
+        }
+        Some(std::mem::replace(&mut self.up, empty_upward(self.options.shard)))
+    }
+
+    /// Bytes gathered for the sequencer so far.
+    #[must_use]
+    pub fn upward_bytes(&self) -> usize {
+        self.up.arena.len()
+    }
+
+    /// Time passes: timeouts, the report on what was heard.
+    pub fn tick(&mut self, now: Millis) {
+        self.observe(now);
+        self.close_silent(now);
+        self.cut_slow(now);
+        if now.since(self.reported_at).0 >= self.options.report_ms {
+            self.report(now);
+        }
+    }
+
+    /// Takes note of a stall of this shard's own thread. Call it first in every turn.
+    pub fn observe(&mut self, now: Millis) {
+        if let Some(last) = self.last_called {
+            if now.since(last).0 > STALL_MS.max(2 * self.options.report_ms) {
+                let from = self.stall.map_or(last, |(from, _)| from);
+                self.stall = Some((from, now));
+            }
+        }
+        self.last_called = Some(now);
+    }
+
+    fn report(&mut self, now: Millis) {
+        self.reported_at = now;
+        let mut sessions = Vec::with_capacity(self.heard.len());
+        for id in std::mem::take(&mut self.heard) {
+            self.with(id, |_, c| {
+                c.is_heard = false;
+                if c.session != SessionId::NONE {
+                    sessions.push((c.session, c.last_heard));
+                }
+            });
+        }
+        self.up.heard = Some(Heard { sessions, through: now, stall: self.stall.take() });
+    }
+
+    fn close_silent(&mut self, now: Millis) {
+        let limit = self.options.handshake_timeout_ms;
+        while let Some((since, id)) = self.handshakes.front().copied() {
+            if now.since(since).0 < limit {
+                break;
+            }
+            self.handshakes.pop_front();
+            self.with(id, |shard, c| {
+                if matches!(c.phase, Phase::Fresh) {
+                    shard.cut(c, Why::NoHandshake);
+                }
+            });
+        }
+    }
+
+    fn cut_slow(&mut self, now: Millis) {
+        for id in std::mem::take(&mut self.blocked) {
+            self.with(id, |shard, c| {
+                if c.out.is_empty() {
+                    return;
+                }
+                if now.since(c.blocked_since).0 >= shard.options.unsent_cut_ms {
+                    shard.cut(c, Why::SlowReader);
+                } else {
+                    shard.blocked.push(c.id);
+                }
+            });
+        }
+    }
+
+    // ---- what the driver carries out ----
+
+    /// A connection that has bytes to be written; replies come before events of other sessions' changes.
+    pub fn next_dirty(&mut self) -> Option<ConnId> {
+        self.dirty.pop_front().or_else(|| self.dirty_events.pop_front())
+    }
+
+    /// Whether any connection with a reply waits to be written: events alone can wait behind new input.
+    #[must_use]
+    pub fn has_replies(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The bytes to be written to a connection.
+    #[must_use]
+    pub fn output(&self, id: ConnId) -> &[u8] {
+        self.get(id).map_or(&[], |c| &c.out[c.sent..])
+    }
+
+    /// The driver wrote `n` of them.
+    pub fn wrote(&mut self, now: Millis, id: ConnId, n: usize) -> Wrote {
+        let mut result = Wrote::All;
+        self.with(id, |shard, c| {
+            shard.stats.bytes_sent += n as u64;
+            c.sent += n;
+            c.is_dirty = false;
+            let was_paused = shard.is_paused(c);
+            if c.sent < c.out.len() {
+                if n > 0 || c.blocked_since == Millis(0) {
+                    c.blocked_since = now;
+                }
+                if !c.is_blocked {
+                    c.is_blocked = true;
+                    shard.blocked.push(c.id);
+                }
+                // A long queue that moves: what was sent is dropped now and then.
+                if c.sent > (256 << 10) {
+                    c.out.drain(..c.sent);
+                    c.sent = 0;
+                }
+                result = Wrote::Part;
+            } else {
+                shard.put_back(c);
+                c.is_blocked = false;
+                c.blocked_since = Millis(0);
+                if c.is_done() || (c.input_ended && c.has_nothing_to_say()) {
+                    c.phase = Phase::Done;
+                    result = Wrote::Closed;
+                }
+            }
+            if was_paused && !shard.is_paused(c) {
+                shard.resumed.push_back(c.id);
+            }
+        });
+        result
+    }
+
+    /// A connection whose kept bytes may be handled, and whose socket may be read again: call `resume`.
+    pub fn next_resumed(&mut self) -> Option<ConnId> {
+        self.resumed.pop_front()
+    }
+
+    /// Handles what was kept while a connection was paused.
+    pub fn resume(&mut self, now: Millis, id: ConnId) {
+        self.with(id, |shard, c| shard.take_kept_frames(now, c));
+    }
+
+    /// A connection whose socket is to be closed; it is forgotten here already.
+    pub fn next_closed(&mut self) -> Option<ConnId> {
+        self.closed.pop_front()
+    }
+
+    /// A four-letter word that waits for its answer.
+    pub fn next_word(&mut self) -> Option<Word> {
+        self.words.pop_front()
+    }
+
+    /// The answer to a word: whole, then the connection closes. `None` closes without a byte.
+    pub fn answer_word(&mut self, id: ConnId, text: Option<&[u8]>) {
+        self.with(id, |shard, c| {
+            if let Some(text) = text {
+                shard.open_out(c);
+                c.out.extend_from_slice(text);
+            }
+            c.finish();
+        });
+    }
+
+    /// Something for the operator.
+    pub fn next_note(&mut self) -> Option<Note> {
+        self.notes.pop_front()
+    }
+
+    // ---- looking ----
+
+    /// The last zxid that this shard has taken over.
+    #[must_use]
+    pub fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// The shard's own tree.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The shard's watches.
+    #[must_use]
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    /// Requests that are not answered yet.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Rows for `cons` and `stat`, from slot `from` on, at most `n` of them, and where to go on.
+    #[must_use]
+    pub fn rows(&self, now: Millis, from: usize, n: usize) -> (Vec<ConnectionRow>, Option<usize>) {
+        let rows: Vec<ConnectionRow> =
+            self.slots.iter().skip(from).take(n).flatten().map(|c| c.row(now)).collect();
+        let next = from + n;
+        (rows, (next < self.slots.len()).then_some(next))
+    }
+
+    /// Forgets the counters of all connections (`crst`).
+    pub fn reset_connection_stats(&mut self) {
+        for c in self.slots.iter_mut().flatten() {
+            c.reset_stats();
+        }
+    }
+
+    /// The session and address of a connection, for `wchc` and `dump`.
+    #[must_use]
+    pub fn session_of(&self, id: ConnId) -> Option<SessionId> {
+        self.get(id).map(|c| c.session)
+    }
+
+    /// This shard's sessions and their connections, in order of session.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, ConnId)> + '_ {
+        self.sessions.iter().map(|(session, conn)| (*session, *conn))
+    }
+
+    // ---- inside ----
+
+    fn get(&self, id: ConnId) -> Option<&Connection> {
+        self.slots.get(slot_of(id))?.as_deref().filter(|c| c.id == id)
+    }
+
+    /// Takes a connection out of its slot, works on it, puts it back or buries it. Nothing happens for one that is
+    /// gone, or that is being worked on further up.
+    fn with(&mut self, id: ConnId, work: impl FnOnce(&mut Shard, &mut Connection)) {
+        let slot = slot_of(id);
+        let is_there = self.slots.get(slot).and_then(|c| c.as_deref()).is_some_and(|c| c.id == id);
+        if !is_there {
+            return;
+        }
+        let mut c = self.slots[slot].take().expect("it was looked at just now");
+        work(self, &mut c);
+        if c.is_done() && c.sent >= c.out.len() {
+            self.bury(*c);
+            return;
+        }
+        self.list_dirty(&mut c);
+        self.slots[slot] = Some(c);
+    }
+
+    fn list_dirty(&mut self, c: &mut Connection) {
+        if c.out.len() > c.sent && !c.is_dirty && !c.is_blocked {
+            c.is_dirty = true;
+            if std::mem::take(&mut c.events_alone) {
+                self.dirty_events.push_back(c.id);
+            } else {
+                self.dirty.push_back(c.id);
+            }
+        }
+    }
+
+    fn bury(&mut self, c: Connection) {
+        self.watches.drop_connection(c.id);
+        if self.sessions.get(&c.session) == Some(&c.id) {
+            self.sessions.remove(&c.session);
+        }
+        self.outstanding -= c.pending.len();
+        self.stats.connections -= 1;
+        self.free_slots.push(u32::try_from(slot_of(c.id)).expect("a slot is 24 bits"));
+        self.closed.push_back(c.id);
+    }
+
+    /// Ends a connection for a fault of its own: nothing more is said.
+    fn cut(&mut self, c: &mut Connection, why: Why) {
+        self.notes.push_back(Note::Cut { peer: c.peer, why });
+        self.stats.cut += 1;
+        c.out.clear();
+        c.sent = 0;
+        c.phase = Phase::Done;
+    }
+
+    fn is_paused(&self, c: &Connection) -> bool {
+        let own = c.pending.len();
+        matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
+            || own >= self.options.outstanding_per_connection_max
+            || (own > 0 && self.outstanding >= self.options.outstanding_max)
+            || c.pending_bytes > self.options.frame_bytes_max
+            || c.out.len() - c.sent > self.options.unsent_pause_bytes
+    }
+
+    /// Makes sure that `c.out` has a buffer to write to.
+    #[inline]
+    fn open_out(&mut self, c: &mut Connection) {
+        if c.out.capacity() == 0 {
+            if let Some(buffer) = self.spare.pop() {
+                c.out = buffer;
+            }
+        }
+        c.events_alone = false;
+    }
+
+    /// An idle connection keeps no buffer.
+    fn put_back(&mut self, c: &mut Connection) {
+        let mut buffer = std::mem::take(&mut c.out);
+        c.sent = 0;
+        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    fn propose(&mut self, c: &Connection, xid: crate::ids::Xid, wish: Wish) {
+        self.up.proposals.push(Proposal { session: c.session, conn: c.id, xid, wish });
+    }
+
+    /// Copies bytes into the message to the sequencer.
+    fn carry(&mut self, bytes: &[u8]) -> std::ops::Range<u32> {
+        let start = self.up.arena.len();
+        self.up.arena.extend_from_slice(bytes);
+        let at = |n: usize| u32::try_from(n).expect("the driver sends up long before 4 GiB");
+        at(start)..at(self.up.arena.len())
+    }
+
+    fn owner_of(&self, id: ConnId) -> Owner {
+        Owner {
+            server: self.options.server,
+            incarnation: self.options.incarnation,
+            shard: self.options.shard,
+            conn: id,
+        }
+    }
+}
+
+fn slot_of(id: ConnId) -> usize {
+    (id.0 & ((1 << SLOT_BITS) - 1)) as usize
+}
+
+fn empty_upward(shard: ShardId) -> Upward {
+    Upward { shard, arena: Vec::new(), proposals: Vec::new(), heard: None }
+}

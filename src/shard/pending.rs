@@ -1,0 +1,113 @@
+//! A connection's requests that wait: for the sequencer, or behind one that does (TR16).
+
+use super::connection::{Connection, Phase};
+use super::Shard;
+use crate::error::Code;
+use crate::ids::{Millis, Xid, Zxid};
+use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
+
+/// One of them.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// Sent up; answered by a publication.
+    Write { xid: Xid, op: OpCode, since: Millis },
+    /// Sent up; may be answered before the writes in front of it, and then waits for them.
+    Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
+    /// Handled when everything in front of it is answered.
+    Deferred { frame: Box<[u8]>, since: Millis },
+    /// Already a reply.
+    Ready { bytes: Box<[u8]>, close: bool },
+}
+
+impl Pending {
+    fn bytes(&self) -> usize {
+        match self {
+            Pending::Write { .. } => 0,
+            Pending::Sync { path, .. } => path.len(),
+            Pending::Deferred { frame, .. } => frame.len(),
+            Pending::Ready { bytes, .. } => bytes.len(),
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn wait(&mut self, c: &mut Connection, pending: Pending) {
+        c.pending_bytes += pending.bytes();
+        c.pending.push_back(pending);
+        self.outstanding += 1;
+    }
+
+    pub(super) fn pop_pending(&mut self, c: &mut Connection) -> Option<Pending> {
+        let pending = c.pending.pop_front()?;
+        c.pending_bytes -= pending.bytes();
+        self.outstanding -= 1;
+        Some(pending)
+    }
+
+    /// Says something in its turn: now, or behind what is not answered yet.
+    pub(super) fn say(&mut self, c: &mut Connection, now: Millis, bytes: Vec<u8>, close: bool) {
+        if !c.pending.is_empty() {
+            return self.wait(c, Pending::Ready { bytes: bytes.into_boxed_slice(), close });
+        }
+        self.say_now(c, now, &bytes, close);
+    }
+
+    fn say_now(&mut self, c: &mut Connection, now: Millis, bytes: &[u8], close: bool) {
+        self.settle(c);
+        self.open_out(c);
+        c.out.extend_from_slice(bytes);
+        self.replied(c, now, now, Zxid(0));
+        if close {
+            c.finish();
+        }
+    }
+
+    /// Counts a reply.
+    #[inline]
+    pub(super) fn replied(&mut self, c: &mut Connection, now: Millis, since: Millis, zxid: Zxid) {
+        self.stats.packets_sent += 1;
+        self.stats.latency.record(now.since(since));
+        c.note_reply(now, since, zxid);
+    }
+
+    /// A sync's moment has come.
+    pub(super) fn on_synced(&mut self, now: Millis, c: &mut Connection, xid: Xid) {
+        let waiting = c.pending.iter_mut().find_map(|pending| match pending {
+            Pending::Sync { xid: its, done, .. } if *its == xid && !*done => Some(done),
+            _ => None,
+        });
+        if let Some(done) = waiting {
+            *done = true;
+        }
+        self.run_pending(now, c);
+    }
+
+    /// Handles what stands in front and needs the sequencer no more. Nothing else waits here: the next transaction
+    /// comes after it.
+    pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
+        let was_paused = self.is_paused(c);
+        while !c.is_done() {
+            match c.pending.front() {
+                None | Some(Pending::Write { .. } | Pending::Sync { done: false, .. }) => break,
+                Some(_) => {}
+            }
+            match self.pop_pending(c).expect("it was looked at just now") {
+                Pending::Ready { bytes, close } => self.say_now(c, now, &bytes, close),
+                Pending::Deferred { frame, since } => self.handle_deferred(now, c, &frame, since),
+                Pending::Sync { xid, path, since, .. } => {
+                    self.settle(c);
+                    self.open_out(c);
+                    let start = begin_frame(&mut c.out);
+                    reply_header(&mut c.out, xid, self.last_zxid, Code::Ok);
+                    c.out.extend_from_slice(&path);
+                    end_frame(&mut c.out, start);
+                    self.replied(c, now, since, self.last_zxid);
+                }
+                Pending::Write { .. } => unreachable!("a write in front ended the loop"),
+            }
+        }
+        if was_paused && !self.is_paused(c) && c.phase != Phase::Done {
+            self.resumed.push_back(c.id);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! A session's frames: what is proposed, what is answered here, what is refused.
+
+use super::connection::{Connection, Phase};
+use super::pending::Pending;
+use super::{Shard, Why};
+use crate::error::Code;
+use crate::handoff::Wish;
+use crate::ids::{Millis, Xid, Zxid};
+use crate::wire::{
+    begin_frame, end_frame, put_i32, reply_header, AuthPacket, MultiItem, MultiReader, OpCode, Reader,
+    RequestHeader, NO_ZXID,
+};
+
+impl Shard {
+    pub(super) fn handle_frame(&mut self, now: Millis, c: &mut Connection, frame: &[u8]) {
+        // A connection with queued events gets them before its next frame is looked at.
+        self.settle(c);
+        let Ok((header, body)) = RequestHeader::decode(frame) else { return self.cut(c, Why::BadLength) };
+        c.received += 1;
+        self.stats.packets_received += 1;
+        c.last_heard = now;
+        if !c.is_heard {
+            c.is_heard = true;
+            self.heard.push(c.id);
+        }
+        let op = OpCode::from_i32(header.op).filter(|op| is_a_clients(*op));
+        c.last_op = op;
+        if header.xid.0 >= 0 {
+            c.last_xid = header.xid;
+        }
+        let Some(op) = op else { return self.refuse_unknown(now, c, header.xid) };
+        if self.lacks_required_identity(c, op) {
+            let reply = header_reply(header.xid, Zxid(0), Code::SessionClosedRequireSaslAuth);
+            self.note_cut(c, Why::AuthRequired);
+            return self.say(c, now, reply, true);
+        }
+        match op {
+            OpCode::Create
+            | OpCode::Create2
+            | OpCode::CreateContainer
+            | OpCode::CreateTtl
+            | OpCode::Delete
+            | OpCode::SetData
+            | OpCode::SetAcl
+            | OpCode::Multi
+            | OpCode::Reconfig
+            | OpCode::CloseSession => self.handle_write(now, c, header.xid, op, body),
+            OpCode::Sync => self.handle_sync(now, c, header.xid, body),
+            OpCode::Auth => self.handle_auth(now, c, header.xid, body),
+            OpCode::Sasl => self.handle_sasl(now, c, header.xid, body),
+            _ if c.pending.is_empty() => self.handle_read(now, c, header.xid, op, body, now),
+            _ => self.wait(c, Pending::Deferred { frame: frame.into(), since: now }),
+        }
+    }
+
+    pub(super) fn handle_deferred(&mut self, now: Millis, c: &mut Connection, frame: &[u8], since: Millis) {
+        let (header, body) =
+            RequestHeader::decode(frame).expect("a deferred frame was decoded before it waited");
+        let op = OpCode::from_i32(header.op).expect("a deferred frame's operation was known");
+        self.handle_read(now, c, header.xid, op, body, since);
+    }
+
+    fn handle_write(&mut self, now: Millis, c: &mut Connection, xid: Xid, op: OpCode, body: &[u8]) {
+        if let Some(code) = self.over_limit(op, body) {
+            let reply = header_reply(xid, self.last_zxid, code);
+            return self.say(c, now, reply, false);
+        }
+        let identities = self.carry(&c.identities_encoded);
+        let request = self.carry(body);
+        self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
+        self.wait(c, Pending::Write { xid, op, since: now });
+        self.stats.writes += 1;
+        if op == OpCode::CloseSession {
+            c.phase = Phase::Closing;
+        }
+    }
+
+    /// What is refused before it is sent up: a multi or an ACL of absurd length, and a multi with a null ACL, which
+    /// alone among malformed writes takes no zxid in ZooKeeper.
+    fn over_limit(&self, op: OpCode, body: &[u8]) -> Option<Code> {
+        let acl_too_long = |n: usize| n > self.options.acl_entries_max;
+        match op {
+            OpCode::Multi => {
+                let mut items = MultiReader::new(op, body);
+                let mut count = 0;
+                while let Ok(Some(item)) = items.next_item() {
+                    count += 1;
+                    if count > self.options.multi_ops_max {
+                        return Some(Code::BadArguments);
+                    }
+                    if let MultiItem::Create(_, create) = item {
+                        match create.acl {
+                            None => return Some(Code::MarshallingError),
+                            Some(acl) if acl_too_long(acl.len()) => return Some(Code::InvalidAcl),
+                            Some(_) => {}
+                        }
+                    }
+                }
+                None
+            }
+            // An entry takes 12 bytes at least: a shorter body can not hold too many.
+            _ if body.len() < 12 * self.options.acl_entries_max => None,
+            OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
+                let create = crate::wire::Create::decode(op, body).ok()?;
+                acl_too_long(create.acl?.len()).then_some(Code::InvalidAcl)
+            }
+            OpCode::SetAcl => {
+                let set = crate::wire::SetAcl::decode(body).ok()?;
+                acl_too_long(set.acl?.len()).then_some(Code::InvalidAcl)
+            }
+            _ => None,
+        }
+    }
+
+    /// The path is echoed as it came: null, malformed or of no znode (chapter 3.9).
+    fn handle_sync(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
+        let mut reader = Reader::new(body);
+        if reader.buffer().is_err() {
+            let reply = header_reply(xid, self.last_zxid, Code::MarshallingError);
+            return self.say(c, now, reply, false);
+        }
+        let path = &body[..body.len() - reader.rest().len()];
+        self.propose(c, xid, Wish::Sync);
+        self.wait(c, Pending::Sync { xid, path: path.into(), since: now, done: false });
+    }
+
+    /// Takes effect at once, for the requests behind it in the stream; the reply keeps its turn (TR17).
+    fn handle_auth(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
+        let Ok(packet) = AuthPacket::decode(body) else {
+            let reply = header_reply(xid, self.last_zxid, Code::MarshallingError);
+            return self.say(c, now, reply, false);
+        };
+        let scheme = packet.scheme.as_deref().unwrap_or_default();
+        let proved = self.options.schemes.authenticate(scheme, packet.auth.unwrap_or_default());
+        let room = self.options.identities_max.saturating_sub(c.identities.len());
+        match proved {
+            Ok(identities)
+                if identities.len() <= room || identities.iter().all(|id| c.identities.contains(id)) =>
+            {
+                for id in identities {
+                    c.add_identity(id);
+                }
+                self.say(c, now, header_reply(xid, Zxid(0), Code::Ok), false);
+            }
+            _ => self.refuse_auth(now, c, header_reply(xid, Zxid(0), Code::AuthFailed)),
+        }
+    }
+
+    /// No SASL mechanism is configured: refused as ZooKeeper refuses a failed one, with a null token.
+    fn handle_sasl(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
+        if Reader::new(body).buffer().is_err() {
+            return self.cut(c, Why::AuthFailed);
+        }
+        let mut reply = Vec::with_capacity(24);
+        let start = begin_frame(&mut reply);
+        reply_header(&mut reply, xid, Zxid(0), Code::AuthFailed);
+        put_i32(&mut reply, -1);
+        end_frame(&mut reply, start);
+        self.refuse_auth(now, c, reply);
+    }
+
+    fn refuse_auth(&mut self, now: Millis, c: &mut Connection, reply: Vec<u8>) {
+        self.stats.auth_failed += 1;
+        self.note_cut(c, Why::AuthFailed);
+        self.say(c, now, reply, true);
+        c.phase = if c.is_done() { c.phase } else { Phase::Closing };
+    }
+
+    /// TR18: Unimplemented, then the connection closes.
+    fn refuse_unknown(&mut self, now: Millis, c: &mut Connection, xid: Xid) {
+        self.note_cut(c, Why::UnknownOperation);
+        self.say(c, now, header_reply(xid, NO_ZXID, Code::Unimplemented), true);
+        c.phase = if c.is_done() { c.phase } else { Phase::Closing };
+    }
+
+    fn note_cut(&mut self, c: &Connection, why: Why) {
+        self.stats.cut += 1;
+        self.notes.push_back(super::Note::Cut { peer: c.peer, why });
+    }
+
+    fn lacks_required_identity(&self, c: &Connection, op: OpCode) -> bool {
+        let Some(schemes) = &self.options.required_schemes else { return false };
+        !matches!(op, OpCode::Auth | OpCode::Sasl | OpCode::CloseSession)
+            && !c.identities.iter().any(|id| schemes.contains(&id.scheme))
+    }
+}
+
+/// Whether a client may ask for it. check stands only in a multi; the server's own operations are nobody else's
+/// (chapter 17).
+fn is_a_clients(op: OpCode) -> bool {
+    !matches!(op, OpCode::Check | OpCode::DeleteContainer | OpCode::CreateSession)
+}
+
+/// A framed reply that is a header alone.
+pub(super) fn header_reply(xid: Xid, zxid: Zxid, code: Code) -> Vec<u8> {
+    let mut reply = Vec::with_capacity(20);
+    let start = begin_frame(&mut reply);
+    reply_header(&mut reply, xid, zxid, code);
+    end_frame(&mut reply, start);
+    reply
+}
