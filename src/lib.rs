@@ -17,6 +17,7 @@
 
 pub mod apply;
 pub mod auth;
+pub mod config;
 pub mod error;
 pub mod handoff;
 pub mod ids;

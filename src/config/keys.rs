@@ -1,0 +1,714 @@
+//! Every key: its form, its range, its default. One reader walks over what was given; what it does not ask for is
+//! ZooKeeper's but idle here, or unknown, and is named once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::ignored::why_ignored;
+use super::servers::{parse_client, parse_server};
+use super::source::{printable, BadValue, Given, Invalid, Source, Warning};
+use super::{
+    Admin, Auth, Config, Containers, DigestAlgorithm, FourLetterWords, Io, Limits, LogFormat, LogLevel,
+    LogSettings, Logging, Pin, Rules, Runtime, Sessions,
+};
+use crate::ids::{Millis, ServerId};
+
+/// What the sources said, strongest already on top.
+pub struct Reader {
+    given: BTreeMap<String, Given>,
+    asked: BTreeSet<&'static str>,
+    problems: Vec<BadValue>,
+    warnings: Vec<Warning>,
+}
+
+/// Turns what was given into a checked configuration and what to warn about.
+pub fn check(
+    given: BTreeMap<String, Given>,
+    file: Option<PathBuf>,
+    warnings: Vec<Warning>,
+    problems: Vec<BadValue>,
+) -> Result<(Config, Vec<Warning>), Invalid> {
+    let mut reader = Reader { given, asked: BTreeSet::new(), problems, warnings };
+    let config = read_config(&mut reader, file);
+    reader.warn_about_the_rest();
+    if reader.problems.is_empty() {
+        Ok((config, reader.warnings))
+    } else {
+        Err(Invalid { values: reader.problems })
+    }
+}
+
+fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
+    let data_dir = r.directory("dataDir").unwrap_or_else(|| PathBuf::from("./ringkeeper-data"));
+    let log_dir = r.directory("dataLogDir").unwrap_or_else(|| data_dir.clone());
+    let (server_id, server_client) = read_servers(r);
+    let client_address = read_client_address(r, server_client);
+    read_ensemble_keys(r);
+    let sessions = read_sessions(r, file.is_some());
+    let auth = read_auth(r);
+    let read_only_mode = r.boolean("readonlymode.enabled").unwrap_or(false);
+    Config {
+        file,
+        server_id,
+        log_dir,
+        create_missing_dirs: r.boolean("datadir.autocreate").unwrap_or(true),
+        data_dir,
+        client_address,
+        listen_backlog: r
+            .number("clientPortListenBacklog", "a whole number of connections", -1..=65535)
+            .filter(|&backlog| backlog > 0)
+            .map_or(4096, small),
+        tcp_keep_alive: r.boolean("clientTcpKeepAlive").unwrap_or(false),
+        sessions,
+        limits: read_limits(r),
+        log: read_log(r),
+        rules: read_rules(r),
+        containers: Containers {
+            check_interval: r.millis("znode.container.checkIntervalMs", 1, 60_000),
+            deletions_per_minute_max: r
+                .property("znode.container.maxPerMinute", "a whole number of deletions", 1..=100_000_000)
+                .map_or(10_000, small),
+            never_used_interval: Some(r.millis("znode.container.maxNeverUsedIntervalMs", 0, 0))
+                .filter(|interval| interval.0 > 0),
+        },
+        auth,
+        four_letter_words: read_four_letter_words(r, read_only_mode),
+        admin: read_admin(r),
+        runtime: Runtime {
+            shards: r
+                .number("ringkeeper.shards", "a whole number of shards", 1..=64)
+                .map(|shards| u16::try_from(shards).expect("the range fits")),
+            io: r
+                .word("ringkeeper.io", &[("auto", Io::Auto), ("uring", Io::Uring), ("epoll", Io::Epoll)])
+                .unwrap_or(Io::Auto),
+            pin: r
+                .word("ringkeeper.pin", &[("auto", Pin::Auto), ("true", Pin::Always), ("false", Pin::Never)])
+                .unwrap_or(Pin::Auto),
+        },
+        logging: read_logging(r),
+        read_only_mode,
+        reconfig_enabled: r.boolean("reconfigEnabled").unwrap_or(false),
+    }
+}
+
+/// The single server that this release is: its number and its client port.
+fn read_servers(r: &mut Reader) -> (ServerId, Option<(Given, Option<String>, u16)>) {
+    let lines: Vec<(String, Given)> = r
+        .given
+        .iter()
+        .filter(|(key, _)| {
+            key.strip_prefix("server.").is_some_and(|n| n.bytes().all(|digit| digit.is_ascii_digit()))
+        })
+        .map(|(key, given)| (key.clone(), given.clone()))
+        .collect();
+    let id = r.number("ringkeeper.myid", "a whole number", 0..=255).map_or(ServerId(1), byte_id);
+    if lines.len() > 1 {
+        let (key, given) = &lines[1];
+        let expected = format!(
+            "expected one server: this release is standalone, and {} servers are listed. Keep one server line, or none",
+            lines.len()
+        );
+        r.refuse(key, given, expected);
+        return (id, None);
+    }
+    let Some((key, given)) = lines.into_iter().next() else { return (id, None) };
+    let number = key.strip_prefix("server.").and_then(|number| number.parse::<u8>().ok());
+    if number.is_none() {
+        r.refuse(&key, &given, "expected server.N with N of 0 to 255".to_owned());
+    }
+    match parse_server(&given.value) {
+        Err(expected) => r.refuse(&key, &given, expected),
+        Ok(line) if line.observer => {
+            r.refuse(&key, &given, "expected a participant: an observer has nobody to observe".to_owned());
+        }
+        Ok(line) => {
+            let client = line.client.map(|(address, port)| (given, address, port));
+            return (number.map_or(id, ServerId), client);
+        }
+    }
+    (id, None)
+}
+
+fn read_client_address(r: &mut Reader, server: Option<(Given, Option<String>, u16)>) -> SocketAddr {
+    let port = r.number("clientPort", "a port number", 0..=65535).map(port_number);
+    let listen = r.take("clientPortAddress");
+    let secure = r.number("secureClientPort", "a port number", 0..=65535);
+    r.asked.insert("secureClientPortAddress");
+    if let Some(given) =
+        r.given.get("secureClientPort").cloned().filter(|_| secure.is_some_and(|port| port > 0))
+    {
+        // With a plain port beside it the plain clients can be served; without one, opening a plain port that
+        // nobody asked for would put on the network what was meant to be encrypted.
+        if port.is_some() || server.is_some() {
+            r.warn(&given.source, "secureClientPort is not opened: this release has no TLS".to_owned());
+        } else {
+            r.refuse(
+                "secureClientPort",
+                &given,
+                "not in this release, which has no TLS: give clientPort".to_owned(),
+            );
+        }
+    }
+    let (mut host, mut from_server) = (None, None);
+    if let Some((given, address, server_port)) = server {
+        if port.is_some_and(|port| port != server_port) {
+            r.refuse(
+                "server",
+                &given,
+                format!("its client port is not clientPort, which is {}", port.unwrap_or(0)),
+            );
+        }
+        host = address.map(|address| Given { value: address, source: given.source });
+        from_server = Some(server_port);
+    }
+    let mut with_port = None;
+    if let Some(given) = listen {
+        match listen_address(&given.value) {
+            Some((address, port)) => {
+                host = Some(Given { value: address, source: given.source });
+                with_port = port;
+            }
+            None => r.refuse("clientPortAddress", &given, "expected address or address:port".to_owned()),
+        }
+    }
+    let port = with_port.or(port).or(from_server).unwrap_or(2181);
+    let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    let Some(given) = host else { return any };
+    match resolve(&given.value, port) {
+        Ok(address) => address,
+        Err(why) => {
+            r.refuse("clientPortAddress", &given, format!("expected an address of this host: {why}"));
+            any
+        }
+    }
+}
+
+/// `--listen 127.0.0.1:2181` is what people type; a bare IPv6 address has colons too.
+fn listen_address(text: &str) -> Option<(String, Option<u16>)> {
+    if text.parse::<IpAddr>().is_ok() || !text.contains(':') {
+        return Some((text.to_owned(), None));
+    }
+    let (address, port) = parse_client(text).ok()?;
+    Some((address?, Some(port)))
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return Err("that is no name".to_owned());
+    }
+    let mut found = (host, port).to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// Keys that only an ensemble uses but that ZooKeeper checks in any case: every zoo.cfg has some of them, so they
+/// are checked and not warned about.
+fn read_ensemble_keys(r: &mut Reader) {
+    r.number("initLimit", "a whole number of ticks", 0..=MAX);
+    r.number("syncLimit", "a whole number of ticks", 0..=MAX);
+    r.number("electionAlg", "the only algorithm", 3..=3);
+    r.word("peerType", &[("participant", ()), ("observer", ())]);
+    r.boolean("standaloneEnabled");
+    r.asked.insert("version");
+    r.asked.insert("dynamicConfigFile");
+}
+
+fn read_sessions(r: &mut Reader, has_file: bool) -> Sessions {
+    let tick = r.number("tickTime", MILLIS, 1..=3_600_000).unwrap_or(if has_file { 3000 } else { 2000 });
+    let bound = |r: &mut Reader, key, ticks: i64| {
+        r.number(key, MILLIS, -1..=MAX)
+            .filter(|&bound| bound != -1)
+            .unwrap_or_else(|| tick.saturating_mul(ticks).min(MAX))
+            .max(1)
+    };
+    let timeout_min = bound(r, "minSessionTimeout", 2);
+    let timeout_max = bound(r, "maxSessionTimeout", 20);
+    if timeout_min > timeout_max {
+        let key =
+            if r.given.contains_key("minSessionTimeout") { "minSessionTimeout" } else { "maxSessionTimeout" };
+        let expected = format!(
+            "minSessionTimeout must not be larger than maxSessionTimeout: {timeout_min} > {timeout_max} milliseconds \
+             (defaults: 2 and 20 ticks of {tick})"
+        );
+        r.refuse_key(key, expected);
+    }
+    Sessions {
+        tick: millis(tick),
+        timeout_min: millis(timeout_min),
+        timeout_max: millis(timeout_max),
+        handshake_timeout: r.millis("nio.sessionlessCnxnTimeout", 1, 10_000),
+    }
+}
+
+fn read_limits(r: &mut Reader) -> Limits {
+    let mut own =
+        |key, what, range: RangeInclusive<i64>, default| r.property(key, what, range).unwrap_or(default);
+    const GIB_64: i64 = 64 << 30;
+    let pause = own("ringkeeper.slowReaderBufferBytes", BYTES, 4096..=GIB_64, 1 << 20);
+    let close = own("ringkeeper.slowReaderMaxBytes", BYTES, 4096..=GIB_64, (64 << 20).max(pause));
+    let limits = Limits {
+        frame_bytes_max: small(own("jute.maxbuffer", BYTES, 4096..=256 << 20, 0xf_ffff)),
+        connections_per_address_max: small(own(
+            "maxClientCnxns",
+            "a whole number of connections",
+            0..=MAX,
+            0,
+        )),
+        connections_max: Some(small(own("maxCnxns", "a whole number of connections", 0..=MAX, 0)))
+            .filter(|&n| n > 0),
+        outstanding_max: small(own("globalOutstandingLimit", "a whole number of requests", 1..=MAX, 65_536)),
+        outstanding_per_connection_max: small(own(
+            "ringkeeper.outstandingPerConnection",
+            "a whole number of requests",
+            1..=1_000_000,
+            1000,
+        )),
+        sessions_max: small(own("ringkeeper.maxSessions", "a whole number of sessions", 1..=MAX, 1_000_000)),
+        watches_per_connection_max: small(own(
+            "ringkeeper.maxWatchesPerConnection",
+            "a whole number of watches",
+            1..=MAX,
+            1_000_000,
+        )),
+        watch_bytes_per_connection_max: wide(own(
+            "ringkeeper.maxWatchBytesPerConnection",
+            BYTES,
+            4096..=GIB_64,
+            128 << 20,
+        )),
+        acl_entries_max: small(own(
+            "ringkeeper.maxAclEntries",
+            "a whole number of entries",
+            1..=1_000_000,
+            1000,
+        )),
+        multi_ops_max: small(own("ringkeeper.maxMultiOps", "a whole number of operations", 1..=MAX, 100_000)),
+        identities_per_connection_max: small(own(
+            "ringkeeper.maxIdentitiesPerConnection",
+            "a whole number of identities",
+            1..=100_000,
+            64,
+        )),
+        slow_reader_pause_bytes: wide(pause),
+        slow_reader_close_bytes: wide(close),
+        slow_reader_timeout: r.millis("ringkeeper.slowReaderTimeoutMs", 1, 30_000),
+    };
+    if pause > close {
+        let expected = format!("expected at least ringkeeper.slowReaderBufferBytes, which is {pause}");
+        r.refuse_key("ringkeeper.slowReaderMaxBytes", expected);
+    }
+    limits
+}
+
+fn read_log(r: &mut Reader) -> LogSettings {
+    let segment_kib = read_segment_kib(r);
+    let segment_bytes = wide(segment_kib) * 1024;
+    let force_sync = r.yes_no("forceSync").unwrap_or(true);
+    if !force_sync {
+        let text = "forceSync=no: writes are acknowledged before the disk has them, and a power cut LOSES \
+                    ACKNOWLEDGED DATA";
+        r.warn_key("forceSync", text.to_owned());
+    }
+    LogSettings {
+        segment_bytes,
+        sync_warning: r.millis("fsync.warningthresholdms", 0, 1000),
+        force_sync,
+        snapshot_after_txns: wide(
+            r.property("snapCount", "a whole number of transactions", 2..=1_000_000_000).unwrap_or(100_000),
+        ),
+        snapshot_after_bytes: Some(
+            r.property("snapSizeLimitInKb", KIB, i64::MIN..=1 << 40).unwrap_or(4_194_304),
+        )
+        .filter(|&limit| limit > 0)
+        .map(|limit| wide(limit) * 1024),
+        trust_empty_snapshot: r.boolean("snapshot.trust.empty").unwrap_or(false),
+        snapshots_kept: r
+            .number("autopurge.snapRetainCount", "a whole number of snapshots", -MAX..=MAX)
+            .map_or(3, |count| small(count.max(3))),
+        purge_interval: r.purge_interval(),
+        disk_reserve_bytes: r
+            .property("ringkeeper.diskReserveMb", "a whole number of MiB", 1..=1 << 20)
+            .map_or(segment_bytes * 2, |reserve| wide(reserve) << 20),
+    }
+}
+
+fn read_segment_kib(r: &mut Reader) -> i64 {
+    const RANGE: RangeInclusive<i64> = 1024..=1_048_576;
+    let own = r.property("ringkeeper.segmentSizeKb", KIB, RANGE);
+    if own.is_some_and(|kib| kib % 4 != 0) {
+        r.refuse_key("ringkeeper.segmentSizeKb", "expected a multiple of 4, 1024 to 1048576 KiB".to_owned());
+    }
+    // Both are read in any case, so that both are checked; txnLogSizeLimitInKb is the nearer relative.
+    let theirs = ["preAllocSize", "txnLogSizeLimitInKb"].map(|key| {
+        r.property(key, KIB, -MAX..=i64::MAX / 1024).filter(|&kib| kib > 0).map(|kib| {
+            let fit = kib.clamp(*RANGE.start(), *RANGE.end()) / 4 * 4;
+            if own.is_none() && fit != kib {
+                r.warn_key(key, format!("{key}={kib} becomes a log segment of {fit} KiB"));
+            }
+            fit
+        })
+    });
+    own.or(theirs[1]).or(theirs[0]).unwrap_or(65_536)
+}
+
+fn read_rules(r: &mut Reader) -> Rules {
+    let rules = Rules {
+        skip_acl: r.yes_no("skipACL").unwrap_or(false),
+        enforce_quota: r.boolean("enforceQuota").unwrap_or(false),
+        extended_types: r.boolean("extendedTypesEnabled").unwrap_or(false),
+    };
+    if rules.skip_acl {
+        r.warn_key("skipACL", "skipACL=yes: every client may read and change every znode".to_owned());
+    }
+    rules
+}
+
+fn read_auth(r: &mut Reader) -> Auth {
+    let digest_algorithm = r.word(
+        "DigestAuthenticationProvider.digestAlg",
+        &[
+            ("SHA1", DigestAlgorithm::Sha1),
+            ("SHA-1", DigestAlgorithm::Sha1),
+            ("SHA", DigestAlgorithm::Sha1),
+            ("SHA-256", DigestAlgorithm::Sha256),
+            ("SHA256", DigestAlgorithm::Sha256),
+            ("SHA-384", DigestAlgorithm::Sha384),
+            ("SHA384", DigestAlgorithm::Sha384),
+            ("SHA-512", DigestAlgorithm::Sha512),
+            ("SHA512", DigestAlgorithm::Sha512),
+        ],
+    );
+    let digest_enabled = r.boolean("DigestAuthenticationProvider.enabled").unwrap_or(true);
+    let super_digest =
+        r.take("DigestAuthenticationProvider.superDigest").filter(|given| !given.value.is_empty());
+    if let Some(given) = super_digest.as_ref().filter(|given| !given.value.contains(':')) {
+        let expected = "expected user:base64(hash of user:password)".to_owned();
+        r.refuse("DigestAuthenticationProvider.superDigest", given, expected);
+    }
+    Auth {
+        digest_enabled,
+        digest_algorithm: digest_algorithm.unwrap_or(DigestAlgorithm::Sha1),
+        super_digest: super_digest.map(|given| given.value),
+        enforced_schemes: read_enforced_schemes(r, digest_enabled),
+    }
+}
+
+/// What would be silently open without this release's missing schemes is refused.
+fn read_enforced_schemes(r: &mut Reader, digest_enabled: bool) -> Vec<String> {
+    if r.boolean("sessionRequireClientSASLAuth") == Some(true) {
+        let expected = "not in this release, which has no SASL: nobody could use the server";
+        r.refuse_key("sessionRequireClientSASLAuth", expected.to_owned());
+    }
+    let enforced = r.boolean("enforce.auth.enabled").unwrap_or(false);
+    let schemes = r.take("enforce.auth.schemes");
+    if !enforced {
+        return Vec::new();
+    }
+    let Some(given) = schemes.filter(|given| !given.value.is_empty()) else {
+        r.refuse_key("enforce.auth.enabled", "expected enforce.auth.schemes beside it".to_owned());
+        return Vec::new();
+    };
+    let known: &[&str] = if digest_enabled { &["digest", "ip", "world"] } else { &["ip", "world"] };
+    let schemes: Vec<String> = words(&given.value).map(str::to_owned).collect();
+    if let Some(unknown) = schemes.iter().find(|scheme| !known.contains(&scheme.as_str())) {
+        let expected =
+            format!("expected a comma list of {}: scheme {unknown} is not available here", known.join(", "));
+        r.refuse("enforce.auth.schemes", &given, expected);
+    }
+    schemes
+}
+
+fn read_four_letter_words(r: &mut Reader, read_only_mode: bool) -> FourLetterWords {
+    let Some(given) = r.take("4lw.commands.whitelist") else {
+        return FourLetterWords { allowed: FourLetterWords::DEFAULT.into(), all: false };
+    };
+    let mut allowed = BTreeSet::new();
+    let mut all = false;
+    for word in words(&given.value) {
+        if word == "*" {
+            all = true;
+        } else if let Some(known) = FourLetterWords::KNOWN.iter().find(|known| **known == word) {
+            allowed.insert(*known);
+        } else {
+            // Not fatal in ZooKeeper, and charts list words that went away long ago.
+            let shown = printable("4lw", word);
+            r.warn(
+                &given.source,
+                format!("4lw.commands.whitelist: {shown} is not a four-letter word, it is ignored"),
+            );
+        }
+    }
+    if all {
+        allowed = FourLetterWords::KNOWN.into();
+    } else if read_only_mode {
+        allowed.insert("isro");
+    }
+    FourLetterWords { allowed, all }
+}
+
+fn read_admin(r: &mut Reader) -> Admin {
+    let enabled = r.boolean("admin.enableServer");
+    if enabled == Some(true) {
+        r.warn_key("admin.enableServer", "admin.enableServer: this release has no HTTP server".to_owned());
+    }
+    Admin {
+        enabled: enabled.unwrap_or(true),
+        address: r.take("admin.serverAddress").map_or_else(|| "0.0.0.0".to_owned(), |given| given.value),
+        port: r.property("admin.serverPort", "a port number", 0..=65535).map_or(8080, port_number),
+        command_url: r.take("admin.commandURL").map_or_else(|| "/commands".to_owned(), |given| given.value),
+        idle_timeout: r.millis("admin.idleTimeout", 0, 30_000),
+    }
+}
+
+fn read_logging(r: &mut Reader) -> Logging {
+    Logging {
+        format: r
+            .word("ringkeeper.logFormat", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+            .unwrap_or(LogFormat::Text),
+        level: r
+            .word(
+                "ringkeeper.logLevel",
+                &[
+                    ("error", LogLevel::Error),
+                    ("fatal", LogLevel::Error),
+                    ("off", LogLevel::Error),
+                    ("warn", LogLevel::Warn),
+                    ("warning", LogLevel::Warn),
+                    ("info", LogLevel::Info),
+                    ("debug", LogLevel::Debug),
+                    ("trace", LogLevel::Trace),
+                    ("all", LogLevel::Trace),
+                ],
+            )
+            .unwrap_or(LogLevel::Info),
+    }
+}
+
+impl Reader {
+    fn take(&mut self, key: &'static str) -> Option<Given> {
+        self.asked.insert(key);
+        self.given.get(key).cloned()
+    }
+
+    /// A key that ZooKeeper's parser reads with `Integer.parseInt`.
+    fn number(&mut self, key: &'static str, what: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        self.whole(key, what, range, |text| text.parse().ok())
+    }
+
+    /// A key that ZooKeeper reads with `Integer.getInteger`: hexadecimal and octal too (`jute.maxbuffer=0xfffff`).
+    fn property(&mut self, key: &'static str, what: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        self.whole(key, what, range, java_decode)
+    }
+
+    fn whole(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        range: RangeInclusive<i64>,
+        parse: fn(&str) -> Option<i64>,
+    ) -> Option<i64> {
+        let given = self.take(key)?;
+        let number = parse(&given.value).filter(|number| range.contains(number));
+        if number.is_none() {
+            let (low, high) = range.into_inner();
+            let range = match (low, high) {
+                (low, high) if low == high => format!("{low}"),
+                (i64::MIN, high) => format!("at most {high}"),
+                (low, high) => format!("{low} to {high}"),
+            };
+            self.refuse(key, &given, format!("expected {what}, {range}"));
+        }
+        number
+    }
+
+    fn millis(&mut self, key: &'static str, low: i64, default: i64) -> Millis {
+        millis(self.property(key, MILLIS, low..=MAX).unwrap_or(default))
+    }
+
+    fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.word(key, &[("true", true), ("false", false)])
+    }
+
+    /// ZooKeeper compares with one of the two words and takes anything else for the other: `skipACL=true` checks ACLs
+    /// there. Who writes that means something else, so it is refused.
+    fn yes_no(&mut self, key: &'static str) -> Option<bool> {
+        self.word(key, &[("yes", true), ("no", false)])
+    }
+
+    fn word<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let given = self.take(key)?;
+        let chosen =
+            choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(&given.value)).map(|&(_, value)| value);
+        if chosen.is_none() {
+            let words: Vec<&str> = choices.iter().map(|&(word, _)| word).collect();
+            self.refuse(key, &given, format!("expected {}", one_of(&words)));
+        }
+        chosen
+    }
+
+    fn directory(&mut self, key: &'static str) -> Option<PathBuf> {
+        let given = self.take(key)?;
+        if given.value.is_empty() || given.value.contains('\0') {
+            self.refuse(key, &given, "expected the path of a directory".to_owned());
+            return None;
+        }
+        Some(PathBuf::from(given.value))
+    }
+
+    /// Hours, or with one of 3.10's units.
+    fn purge_interval(&mut self) -> Option<Millis> {
+        const KEY: &str = "autopurge.purgeInterval";
+        const HOUR: i64 = 3_600_000;
+        let Some(given) = self.take(KEY) else { return Some(millis(HOUR)) };
+        let digits = given.value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &given.value[digits.len()..] {
+            "" | "h" => Some(HOUR),
+            "ms" => Some(1),
+            "s" => Some(1000),
+            "m" => Some(60_000),
+            "d" => Some(24 * HOUR),
+            _ => None,
+        };
+        let span = unit.and_then(|unit| digits.trim().parse::<i64>().ok()?.checked_mul(unit));
+        // A timer of less than a second would only burn CPU; ten years is never.
+        let known = span.filter(|span| *span <= 0 || (1000..=87_600 * HOUR).contains(span));
+        if known.is_none() {
+            let expected =
+                "expected a whole number of hours, 0 (off) to 87600, or one with a unit: 30m, 45s, 1d";
+            self.refuse(KEY, &given, expected.to_owned());
+        }
+        // ZooKeeper takes a negative interval for "off" too.
+        known.filter(|&span| span > 0).map(millis)
+    }
+
+    fn refuse(&mut self, key: &str, given: &Given, expected: String) {
+        self.problems.push(BadValue {
+            source: given.source.clone(),
+            key: key.to_owned(),
+            value: printable(key, &given.value),
+            expected,
+        });
+    }
+
+    /// Refuses what was given for the key; when it is our default, that.
+    fn refuse_key(&mut self, key: &str, expected: String) {
+        let default = Given { value: "(default)".to_owned(), source: Source::Default };
+        let given = self.given.get(key).cloned().unwrap_or(default);
+        self.refuse(key, &given, expected);
+    }
+
+    fn warn(&mut self, source: &Source, text: String) {
+        self.warnings.push(Warning { source: source.clone(), text });
+    }
+
+    fn warn_key(&mut self, key: &str, text: String) {
+        let source = self.given.get(key).map_or(Source::Default, |given| given.source.clone());
+        self.warnings.push(Warning { source, text });
+    }
+
+    fn warn_about_the_rest(&mut self) {
+        for (key, given) in &self.given {
+            let is_server =
+                key.strip_prefix("server.").is_some_and(|n| n.bytes().all(|digit| digit.is_ascii_digit()));
+            if self.asked.contains(key.as_str()) || is_server {
+                continue;
+            }
+            let shown = printable("key", key);
+            let text = match why_ignored(key) {
+                Some(why) => format!("has no effect in ringkeeper: {shown} ({why})"),
+                None if key.starts_with("ringkeeper.") => format!("unknown key {shown}: has no effect"),
+                None => format!(
+                    "unknown key {shown}: taken for the system property zookeeper.{shown}, which has no \
+                                 effect in ringkeeper"
+                ),
+            };
+            self.warnings.push(Warning { source: given.source.clone(), text });
+        }
+    }
+}
+
+/// `Integer.decode`: sign, then `0x`, `0X` or `#` for hexadecimal, a leading `0` for octal.
+fn java_decode(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let hex = ["0x", "0X", "#"].iter().find_map(|prefix| digits.strip_prefix(prefix));
+    let (digits, radix) = match hex {
+        Some(hex) => (hex, 16),
+        None if digits.len() > 1 && digits.starts_with('0') => (&digits[1..], 8),
+        None => (digits, 10),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let number = i64::from_str_radix(digits, radix).ok()?;
+    Some(if negative { -number } else { number })
+}
+
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn one_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+fn small(number: i64) -> u32 {
+    u32::try_from(number).expect("the key's range fits")
+}
+
+fn wide(number: i64) -> u64 {
+    u64::try_from(number).expect("the key's range is not negative")
+}
+
+fn millis(number: i64) -> Millis {
+    Millis(wide(number))
+}
+
+fn port_number(number: i64) -> u16 {
+    u16::try_from(number).expect("the key's range fits")
+}
+
+fn byte_id(number: i64) -> ServerId {
+    ServerId(u8::try_from(number).expect("the key's range fits"))
+}
+
+const MAX: i64 = i32::MAX as i64;
+const MILLIS: &str = "a whole number of milliseconds";
+const BYTES: &str = "a whole number of bytes";
+const KIB: &str = "a whole number of KiB";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_decoded_as_java_does() {
+        for (text, want) in [
+            ("0xfffff", Some(0xf_ffff)),
+            ("#ff", Some(255)),
+            ("-0x10", Some(-16)),
+            ("010", Some(8)),
+            ("0", Some(0)),
+            ("+5", Some(5)),
+            ("", None),
+            ("-", None),
+            ("0x", None),
+            ("0x-5", None),
+            ("--5", None),
+            ("1 000", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(java_decode(text), want, "{text:?}");
+        }
+    }
+}
