@@ -20,6 +20,7 @@ pub mod auth;
 pub mod config;
 pub mod error;
 pub mod handoff;
+pub mod host;
 pub mod ids;
 pub mod session;
 pub mod tree;

@@ -8,11 +8,13 @@
 //! Every problem is one line that names source, key, value and what is accepted; all are found in one run.
 //! Keys that ZooKeeper knows but that mean nothing here are accepted with one warning each.
 
+mod describe;
 pub mod env;
 pub mod flags;
 mod ignored;
 mod keys;
 mod load;
+mod reader;
 mod servers;
 pub mod source;
 pub mod zoo_cfg;

@@ -610,3 +610,21 @@ fn load_reads_files_and_says_which_one_it_could_not() {
         assert!(said.starts_with(&format!("{}: FILE=", missing.display())), "{said}");
     }
 }
+
+#[test]
+fn what_check_prints_is_a_zoo_cfg_that_means_the_same() {
+    for text in ["", "tickTime=7\nclientPort=5\nautopurge.purgeInterval=0\n4lw.commands.whitelist=*\nskipACL=yes\nsnapSizeLimitInKb=-1"] {
+        let (config, _) = good(file(text));
+        let (again, warnings) = good(file(&config.to_string()));
+        assert!(!warnings.iter().any(|line| line.contains("unknown") || line.contains("no effect")), "{warnings:?}");
+        assert_eq!(config, again, "{config}");
+    }
+    let (config, _) = good(file("dataDir=/d\ndataLogDir=/l"));
+    assert_eq!(config.places(), "configuration file zoo.cfg, data in /d, log in /l");
+}
+
+#[test]
+fn what_check_prints_shows_no_secret() {
+    let (config, _) = good(file("DigestAuthenticationProvider.superDigest=super:hash"));
+    assert!(!config.to_string().contains("hash"));
+}
