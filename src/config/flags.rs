@@ -55,7 +55,7 @@ pub struct KeyFlags {
     /// Where snapshots and the log live [dataDir, default ./ringkeeper-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where the log lives, if not in the data directory [dataLogDir]
+    /// Where the log lives, if not in the data directory [dataLogDir, default dataDir]
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<String>,
     /// The port for clients; 0 takes a free one [clientPort, default 2181]
