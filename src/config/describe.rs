@@ -3,7 +3,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{Config, DigestAlgorithm, Io, LogFormat, Pin};
+use super::{Config, Io, LogFormat, Pin};
+use crate::auth::DigestAlgorithm;
 use crate::ids::Millis;
 
 impl Config {
@@ -80,7 +81,6 @@ impl fmt::Display for Config {
         let algorithm = match self.auth.digest_algorithm {
             DigestAlgorithm::Sha1 => "SHA1",
             DigestAlgorithm::Sha256 => "SHA-256",
-            DigestAlgorithm::Sha384 => "SHA-384",
             DigestAlgorithm::Sha512 => "SHA-512",
         };
         writeln!(f, "DigestAuthenticationProvider.digestAlg={algorithm}")?;

@@ -10,9 +10,10 @@ use super::reader::{millis, wide, Reader, BYTES, KIB, MAX, MILLIS};
 use super::servers::{parse_client, parse_server};
 use super::source::{printable, BadValue, Given, Invalid, Warning};
 use super::{
-    Admin, Auth, Config, Containers, DigestAlgorithm, FourLetterWords, Io, Limits, LogFormat, LogLevel,
-    LogSettings, Logging, Pin, Rules, Runtime, Sessions,
+    Admin, Auth, Config, Containers, FourLetterWords, Io, Limits, LogFormat, LogLevel, LogSettings, Logging,
+    Pin, Rules, Runtime, Sessions,
 };
+use crate::auth::DigestAlgorithm;
 use crate::ids::ServerId;
 
 /// Turns what was given into a checked configuration and what to warn about.
@@ -360,20 +361,12 @@ fn read_rules(r: &mut Reader) -> Rules {
 }
 
 fn read_auth(r: &mut Reader) -> Auth {
-    let digest_algorithm = r.word(
-        "DigestAuthenticationProvider.digestAlg",
-        &[
-            ("SHA1", DigestAlgorithm::Sha1),
-            ("SHA-1", DigestAlgorithm::Sha1),
-            ("SHA", DigestAlgorithm::Sha1),
-            ("SHA-256", DigestAlgorithm::Sha256),
-            ("SHA256", DigestAlgorithm::Sha256),
-            ("SHA-384", DigestAlgorithm::Sha384),
-            ("SHA384", DigestAlgorithm::Sha384),
-            ("SHA-512", DigestAlgorithm::Sha512),
-            ("SHA512", DigestAlgorithm::Sha512),
-        ],
-    );
+    const ALGORITHM: &str = "DigestAuthenticationProvider.digestAlg";
+    let given = r.take(ALGORITHM);
+    let digest_algorithm = given.as_ref().and_then(|given| DigestAlgorithm::parse(&given.value));
+    if let Some(given) = given.filter(|_| digest_algorithm.is_none()) {
+        r.refuse(ALGORITHM, &given, "expected SHA1, SHA-256 or SHA-512".to_owned());
+    }
     let digest_enabled = r.boolean("DigestAuthenticationProvider.enabled").unwrap_or(true);
     let super_digest =
         r.take("DigestAuthenticationProvider.superDigest").filter(|given| !given.value.is_empty());
@@ -383,7 +376,7 @@ fn read_auth(r: &mut Reader) -> Auth {
     }
     Auth {
         digest_enabled,
-        digest_algorithm: digest_algorithm.unwrap_or(DigestAlgorithm::Sha1),
+        digest_algorithm: digest_algorithm.unwrap_or_default(),
         super_digest: super_digest.map(|given| given.value),
         enforced_schemes: read_enforced_schemes(r, digest_enabled),
     }

@@ -30,6 +30,7 @@ pub use flags::{parse_args, Command, InspectKind, ServeArgs};
 pub use load::{load, Sources, TextFile};
 pub use source::{BadValue, Invalid, Source, Warning};
 
+use crate::auth::DigestAlgorithm;
 use crate::ids::{Millis, ServerId};
 
 /// One checked configuration. Limits say what happens when they are met.
@@ -192,26 +193,13 @@ pub struct Containers {
 pub struct Auth {
     /// `DigestAuthenticationProvider.enabled`, default true.
     pub digest_enabled: bool,
-    /// `DigestAuthenticationProvider.digestAlg`, default SHA1.
+    /// `DigestAuthenticationProvider.digestAlg`: SHA1 (default), SHA-256 or SHA-512.
     pub digest_algorithm: DigestAlgorithm,
     /// `DigestAuthenticationProvider.superDigest`, `user:base64(hash)`: who authenticates as this passes every ACL.
     pub super_digest: Option<String>,
     /// `enforce.auth.enabled` and `enforce.auth.schemes`: a session must hold one of these schemes before it may do
     /// anything but `auth`, ping and close. Empty: not enforced.
     pub enforced_schemes: Vec<String>,
-}
-
-/// The hash of the digest scheme.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DigestAlgorithm {
-    /// ZooKeeper's default.
-    Sha1,
-    /// SHA-256.
-    Sha256,
-    /// SHA-384.
-    Sha384,
-    /// SHA-512.
-    Sha512,
 }
 
 /// `4lw.commands.whitelist`: a comma list or `*`. ZooKeeper allows `srvr` alone; ours is the harmless ones, because
