@@ -17,8 +17,10 @@
 
 pub mod apply;
 pub mod auth;
+pub mod config;
 pub mod error;
 pub mod handoff;
+pub mod host;
 pub mod ids;
 pub mod sequencer;
 pub mod session;

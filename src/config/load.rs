@@ -1,0 +1,162 @@
+//! From the world to a checked [`Config`]: finds the file, reads it, lays the sources over each other.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::env::{jvm_properties, overruled, value_of, zoo_variables};
+use super::flags::{KeyFlags, ServeArgs};
+use super::keys::check;
+use super::source::{BadValue, Given, Invalid, Source, Warning};
+use super::zoo_cfg::{parse_properties, Property};
+use super::Config;
+
+/// A file's name and its bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TextFile {
+    /// As the operator gave it.
+    pub path: PathBuf,
+    /// Everything in it.
+    pub bytes: Vec<u8>,
+}
+
+/// All that can be said, before it is judged.
+#[derive(Clone, Default, Debug)]
+pub struct Sources {
+    /// The environment, in any order.
+    pub variables: Vec<(String, String)>,
+    /// A zoo.cfg.
+    pub file: Option<TextFile>,
+    /// The file that its `dynamicConfigFile` names.
+    pub dynamic: Option<TextFile>,
+    /// Flags that set keys.
+    pub flags: KeyFlags,
+}
+
+/// Reads the environment, the zoo.cfg and the flags of this process. The warnings are to be said once.
+pub fn load(args: &ServeArgs) -> Result<(Config, Vec<Warning>), Invalid> {
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    let path = args.file.clone().or_else(|| conf_dir_file(&variables));
+    let file = path.map(|path| read(path, "FILE")).transpose()?;
+    let dynamic =
+        file.as_ref().and_then(dynamic_file).map(|path| read(path, "dynamicConfigFile")).transpose()?;
+    Sources { variables, file, dynamic, flags: args.keys.clone() }.check()
+}
+
+impl Sources {
+    /// Judges what was said. Touches nothing outside, except that a host name in `clientPortAddress` is looked up.
+    pub fn check(self) -> Result<(Config, Vec<Warning>), Invalid> {
+        let mut merged = Merged::default();
+        for (key, given) in jvm_properties(&self.variables) {
+            merged.put(&key, given);
+        }
+        if value_of(&self.variables, "ZOO_DATADIR_AUTOCREATE_DISABLE") == Some("1") {
+            let source = Source::Environment("ZOO_DATADIR_AUTOCREATE_DISABLE".to_owned());
+            merged.put("datadir.autocreate", Given { value: "false".to_owned(), source });
+        }
+        match &self.file {
+            None => {
+                let found = zoo_variables(&self.variables);
+                found.given.into_iter().for_each(|(key, given)| merged.put(&key, given));
+                merged.warnings.extend(found.warnings);
+                merged.problems.extend(found.problems);
+            }
+            Some(file) => {
+                let names = overruled(&self.variables);
+                if !names.is_empty() {
+                    let text = format!("{} wins over {}", file.path.display(), names.join(", "));
+                    merged.warnings.push(Warning { source: Source::Default, text });
+                }
+                // The one variable that the image reads beside any zoo.cfg.
+                if let Some(id) = value_of(&self.variables, "ZOO_MY_ID").filter(|id| !id.is_empty()) {
+                    let source = Source::Environment("ZOO_MY_ID".to_owned());
+                    merged.put("ringkeeper.myid", Given { value: id.to_owned(), source });
+                }
+                merged.put_file(file);
+            }
+        }
+        if let Some(dynamic) = &self.dynamic {
+            merged.put_file(dynamic);
+        }
+        for (key, given) in self.flags.given() {
+            merged.put(&key, given);
+        }
+        check(merged.given, self.file.map(|file| file.path), merged.warnings, merged.problems)
+    }
+}
+
+#[derive(Default)]
+struct Merged {
+    given: BTreeMap<String, Given>,
+    warnings: Vec<Warning>,
+    problems: Vec<BadValue>,
+}
+
+impl Merged {
+    /// The later wins. `zookeeper.x` is the system property that an `x` in zoo.cfg sets.
+    fn put(&mut self, key: &str, given: Given) {
+        let key = key.strip_prefix("zookeeper.").unwrap_or(key);
+        self.given.insert(key.to_owned(), given);
+    }
+
+    fn put_file(&mut self, file: &TextFile) {
+        let properties = match parse_properties(&file.bytes) {
+            Ok(properties) => properties,
+            Err(bad) => {
+                self.problems.push(BadValue {
+                    source: Source::File { path: file.path.clone(), line: bad.line },
+                    key: "\\u".to_owned(),
+                    value: String::new(),
+                    expected: "expected four hexadecimal digits behind \\u".to_owned(),
+                });
+                return;
+            }
+        };
+        let mut lines = BTreeMap::new();
+        for Property { line, key, value } in properties {
+            let source = Source::File { path: file.path.clone(), line };
+            if let Some(earlier) = lines.insert(key.clone(), line) {
+                let text = format!("{key} is set again (first on line {earlier}); the last one holds");
+                self.warnings.push(Warning { source: source.clone(), text });
+            }
+            self.put(&key, Given { value, source });
+        }
+    }
+}
+
+/// The official image's place, when the operator names no file.
+fn conf_dir_file(variables: &[(String, String)]) -> Option<PathBuf> {
+    let dir = value_of(variables, "ZOO_CONF_DIR").filter(|dir| !dir.is_empty())?;
+    let path = Path::new(dir).join("zoo.cfg");
+    path.exists().then_some(path)
+}
+
+fn dynamic_file(file: &TextFile) -> Option<PathBuf> {
+    let properties = parse_properties(&file.bytes).ok()?;
+    let named = properties.into_iter().rev().find(|property| property.key == "dynamicConfigFile")?;
+    Some(named.value).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn read(path: PathBuf, key: &str) -> Result<TextFile, Invalid> {
+    let refuse = |expected: String| Invalid {
+        values: vec![BadValue {
+            source: Source::File { path: path.clone(), line: 0 },
+            key: key.to_owned(),
+            value: path.display().to_string(),
+            expected,
+        }],
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| refuse(format!("expected a readable file: {error}")))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(refuse(format!("expected a configuration of at most {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(TextFile { path, bytes })
+}
+
+/// No configuration is longer; a wrong path may be endless (`/dev/zero`).
+const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -1,0 +1,268 @@
+//! A look at the data and log directories: there or makeable, ours, writable, not in use; and whether they take
+//! O_DIRECT. Nothing is left behind: `host::disk` makes, marks and locks them afterwards.
+//!
+//! A directory with things in it that are not ours is refused, a ZooKeeper's above all: starting empty beside its
+//! data would look like losing it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{is_locked, Report, EX_CONFIG, EX_OSERR};
+use crate::config::Config;
+
+/// The mark of a data directory, as `host::disk` writes it.
+const MARKER: &str = "ringkeeper.id";
+/// Locked by the server that uses the directory.
+const LOCK: &str = "ringkeeper.lock";
+/// What is left in a fresh volume, what charts and the image put beside the data, and our own first names.
+const HARMLESS: [&str; 6] = ["lost+found", "myid", "initialize", LOCK, "log", "snapshot"];
+/// A directory with more entries is judged by these.
+const ENTRIES_LOOKED_AT: usize = 10_000;
+
+/// Looks at both directories. Says whether the log's filesystem takes O_DIRECT.
+pub(super) fn examine(report: &mut Report, config: &Config) -> bool {
+    let mut dirs = vec![("data dir", "dataDir", config.data_dir.as_path())];
+    if config.log_dir != config.data_dir {
+        dirs.push(("log dir", "dataLogDir", config.log_dir.as_path()));
+    }
+    let mut direct = true;
+    for (subject, key, dir) in dirs {
+        match judge(config, key, dir).and_then(|()| look(dir).map_err(|text| (EX_OSERR, text))) {
+            Ok(Found::Usable(text)) => report.fine(subject, text),
+            Ok(Found::Full(text)) => report.note(subject, text),
+            Err((exit, text)) => {
+                report.refuse(subject, exit, text);
+                continue;
+            }
+        }
+        if dir == config.log_dir {
+            direct = direct_io(report, nearest(dir));
+        }
+    }
+    direct
+}
+
+enum Found {
+    Usable(String),
+    Full(String),
+}
+
+/// Whether the directory, if it is there, can be ours.
+fn judge(config: &Config, key: &str, dir: &Path) -> Result<(), (i32, String)> {
+    let shown = dir.display();
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if config.create_missing_dirs {
+                Ok(())
+            } else {
+                let text = format!("{shown} is missing and datadir.autocreate is false: mount or make it");
+                Err((EX_CONFIG, text))
+            };
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err((EX_CONFIG, format!("{shown} is not a directory: correct {key}")));
+        }
+        Err(error) => return Err((EX_OSERR, format!("{shown} can not be read: {error}. {}", whose(dir)))),
+    };
+    let names: Vec<String> = entries
+        .take(ENTRIES_LOOKED_AT)
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    if dir.join(MARKER).exists() {
+        return Ok(());
+    }
+    if names.iter().any(|name| name == "version-2") {
+        let text = format!(
+            "{shown} holds the data of a ZooKeeper (version-2), which this release neither reads nor touches: give an \
+             empty {key}"
+        );
+        return Err((EX_CONFIG, text));
+    }
+    let inner = [&config.data_dir, &config.log_dir].map(|other| first_inside(dir, other));
+    let stranger = names.iter().find(|name| {
+        !name.starts_with('.')
+            && !HARMLESS.contains(&name.as_str())
+            && !inner.contains(&Some((*name).clone()))
+    });
+    match stranger {
+        None => Ok(()),
+        Some(name) => {
+            let text = format!(
+                "{shown} is no data directory of ringkeeper, and not empty (it holds {name:?}): give an empty {key}"
+            );
+            Err((EX_CONFIG, text))
+        }
+    }
+}
+
+/// A log directory inside the data directory is no stranger there.
+fn first_inside(dir: &Path, other: &Path) -> Option<String> {
+    let first = other.strip_prefix(dir).ok()?.components().next()?;
+    Some(first.as_os_str().to_string_lossy().into_owned())
+}
+
+/// Writes a file, there or where the directory will be made, and removes it; asks whether a server runs on it.
+fn look(dir: &Path) -> Result<Found, String> {
+    let shown = dir.display();
+    let place = nearest(dir);
+    let missing = place != dir;
+    match write_probe(place) {
+        Ok(()) => {}
+        // A full disk is no reason not to start: the server comes up read-only.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+            return Ok(Found::Full(format!("{shown} is on a full disk: the server will be read-only")));
+        }
+        Err(error) => {
+            let verb = if missing { "made" } else { "written" };
+            return Err(format!("{shown} can not be {verb}: {error}. {}", whose(place)));
+        }
+    }
+    if missing {
+        return Ok(Found::Usable(format!("{shown} is missing and will be made")));
+    }
+    if File::open(dir.join(LOCK)).is_ok_and(|lock| is_locked(&lock)) {
+        return Err(format!(
+            "{shown} is in use by another ringkeeper: stop that one, or give another directory"
+        ));
+    }
+    Ok(Found::Usable(format!("{shown} is writable")))
+}
+
+/// The directory itself, or what exists above it.
+fn nearest(dir: &Path) -> &Path {
+    match dir.ancestors().find(|path| path.as_os_str().is_empty() || path.exists()) {
+        Some(path) if !path.as_os_str().is_empty() => path,
+        _ => Path::new("."),
+    }
+}
+
+fn write_probe(dir: &Path) -> io::Result<()> {
+    let path = probe_path(dir);
+    let made = OpenOptions::new().write(true).create_new(true).open(&path);
+    let result = made.and_then(|mut file| file.write_all(b"probe"));
+    // Gone already when it could not be made; the first error is the one that tells.
+    let removed = std::fs::remove_file(&path);
+    result.and(removed)
+}
+
+#[repr(C, align(4096))]
+struct Page([u8; 4096]);
+
+/// One aligned page through O_DIRECT, as the log will write them.
+fn direct_io(report: &mut Report, dir: &Path) -> bool {
+    let path = probe_path(dir);
+    let result = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
+        .open(&path)
+        .and_then(|file| file.write_all_at(&Page([0; 4096]).0, 0));
+    // Gone already when it could not be made.
+    let _ = std::fs::remove_file(&path);
+    match result {
+        Ok(()) => {
+            report.fine("log writes", "O_DIRECT");
+            true
+        }
+        // Nothing can be found out on a full disk; the first write will.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => true,
+        Err(error) => {
+            report.note(
+                "log writes",
+                format!("buffered and fdatasync: the filesystem refuses O_DIRECT ({error})"),
+            );
+            false
+        }
+    }
+}
+
+fn probe_path(dir: &Path) -> PathBuf {
+    dir.join(format!(".ringkeeper-probe-{}", std::process::id()))
+}
+
+/// Who owns the nearest thing that exists, and who we are: what a permission error never says.
+fn whose(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let ours = std::fs::metadata("/proc/self").map(|me| me.uid());
+    let theirs = path.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
+    match (ours, theirs) {
+        (Ok(ours), Some((path, theirs))) => format!(
+            "The server runs as uid {ours}; {} belongs to uid {} with mode {:o}",
+            path.display(),
+            theirs.uid(),
+            theirs.mode() & 0o7777
+        ),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{flags::KeyFlags, Sources};
+
+    fn config(data: &Path, log: &Path, more: &[&str]) -> Config {
+        let mut set = vec![format!("dataDir={}", data.display()), format!("dataLogDir={}", log.display())];
+        set.extend(more.iter().map(|key| (*key).to_owned()));
+        let flags = KeyFlags { set, ..KeyFlags::default() };
+        Sources { flags, ..Sources::default() }.check().unwrap().0
+    }
+
+    fn refusal(config: &Config) -> Option<(i32, String)> {
+        let mut report = Report::default();
+        examine(&mut report, config);
+        report.refusal.map(|refusal| (refusal.exit, refusal.text))
+    }
+
+    #[test]
+    fn a_stranger_is_refused_with_what_to_do() {
+        for (make, want) in [
+            (&["photo.jpg"][..], Some("not empty (it holds \"photo.jpg\"): give an empty dataDir")),
+            (&["version-2/log.1"], Some("holds the data of a ZooKeeper")),
+            (&["lost+found/x", ".hidden", "myid", LOCK], None),
+            (&[MARKER, "anything"], None),
+            (&[], None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for name in make {
+                let path = dir.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, "").unwrap();
+            }
+            let got = refusal(&config(dir.path(), dir.path(), &[]));
+            match want {
+                None => assert_eq!(got, None, "{make:?}"),
+                Some(want) => {
+                    let (exit, text) = got.expect("refused");
+                    assert!(exit == EX_CONFIG && text.contains(want), "{make:?}: {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_directory_inside_the_data_directory_is_no_stranger() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log/here");
+        std::fs::create_dir_all(&log).unwrap();
+        assert_eq!(refusal(&config(dir.path(), &log, &[])), None);
+        assert_eq!(refusal(&config(dir.path(), &log, &[])), None, "a second start");
+    }
+
+    #[test]
+    fn what_is_missing_or_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let (exit, text) = refusal(&config(&missing, &missing, &["datadir.autocreate=false"])).unwrap();
+        assert!(exit == EX_CONFIG && text.contains("autocreate"), "{text}");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let (_, text) = refusal(&config(&file, &file, &[])).unwrap();
+        assert!(text.contains("is not a directory: correct dataDir"), "{text}");
+        let (exit, text) = refusal(&config(Path::new("/proc/none"), Path::new("/proc/none"), &[])).unwrap();
+        assert!(exit == EX_OSERR && text.contains("can not be made") && text.contains("uid"), "{text}");
+    }
+}
