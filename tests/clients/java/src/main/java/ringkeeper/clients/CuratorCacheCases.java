@@ -1,0 +1,2 @@
+package ringkeeper.clients;
+final class CuratorCacheCases { static void register(Main.Cases cases) {} }

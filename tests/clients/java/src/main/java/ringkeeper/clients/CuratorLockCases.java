@@ -1,0 +1,2 @@
+package ringkeeper.clients;
+final class CuratorLockCases { static void register(Main.Cases cases) {} }

@@ -1,0 +1,2 @@
+package ringkeeper.clients;
+final class CuratorNodeCases { static void register(Main.Cases cases) {} }

@@ -1,0 +1,2 @@
+package ringkeeper.clients;
+final class CuratorValueCases { static void register(Main.Cases cases) {} }
