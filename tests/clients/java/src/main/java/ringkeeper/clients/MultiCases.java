@@ -99,7 +99,7 @@ final class MultiCases {
         Check.eq("second in sequence", b.root + "/s0000000002", ((OpResult.CreateResult) results.get(2)).getPath());
         Check.eq("ephemerals", new TreeSet<>(List.of(b.root + "/e", b.root + "/s0000000002")), new TreeSet<>(zk.getEphemerals()));
         Check.eq("container", 0L, zk.exists(b.root + "/c", false).getEphemeralOwner());
-        Check.eq("TTL", 0xff00_0000_0000_0000L | 60_000, zk.exists(b.root + "/t", false).getEphemeralOwner());
+        Check.eq("TTL", 0L, zk.exists(b.root + "/t", false).getEphemeralOwner());
     }
 
     private static void seesItself(Bench b) throws Exception {

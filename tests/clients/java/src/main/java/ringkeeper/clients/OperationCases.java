@@ -59,7 +59,7 @@ final class OperationCases {
         Check.eq("owner of a container", 0L, zk.exists(b.root + "/c", false).getEphemeralOwner());
         Stat stat = new Stat();
         zk.create(b.root + "/t", bytes("5"), ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, stat, 100_000);
-        Check.eq("owner of a TTL node", 0xff00_0000_0000_0000L | 100_000, stat.getEphemeralOwner());
+        Check.eq("owner of a TTL node", 0L, stat.getEphemeralOwner());
         String ts = zk.create(b.root + "/ts-", bytes(""), ZooDefs.Ids.OPEN_ACL_UNSAFE,
                 CreateMode.PERSISTENT_SEQUENTIAL_WITH_TTL, stat, 100_000);
         Check.eq("sequential TTL", b.root + "/ts-0000000006", ts);
