@@ -28,13 +28,15 @@ final class ReconnectCases {
         cases.add("reconnect.pending-requests-fail", ReconnectCases::pending);
     }
 
-    /** Cuts, runs what happens meanwhile, and waits until the client is back. */
-    private static void away(Proxy proxy, Events states, Check.Act meanwhile) throws Exception {
+    /** Cuts, runs what happens meanwhile, and waits until client and watches are back. */
+    private static void away(ZooKeeper zk, Proxy proxy, Events states, Check.Act meanwhile) throws Exception {
         proxy.cut();
         states.state(KeeperState.Disconnected);
         meanwhile.run();
         proxy.mend();
         states.state(KeeperState.SyncConnected);
+        // The client says so before the server has seen its setWatches; what it is asked after that has to wait its turn.
+        Events.fence(zk);
     }
 
     private static void session(Bench b) throws Exception {
@@ -77,7 +79,7 @@ final class ReconnectCases {
         zk.getChildren(b.root + "/kids", kids);
         zk.getChildren(b.root + "/kids-gone", kidsGone);
         zk.getData(b.root + "/reborn", reborn, null);
-        away(proxy, states, () -> {
+        away(zk, proxy, states, () -> {
             other.setData(b.root + "/data", bytes("x"), -1);
             other.delete(b.root + "/gone", -1);
             other.setData(b.root + "/existing", bytes("x"), -1);
@@ -111,7 +113,7 @@ final class ReconnectCases {
         zk.getData(path, data, null);
         zk.exists(b.root + "/later", exists);
         zk.getChildren(path, kids);
-        away(proxy, states, () -> { });
+        away(zk, proxy, states, () -> { });
         data.none(zk);
         exists.none(zk);
         kids.none(zk);
@@ -135,7 +137,7 @@ final class ReconnectCases {
         Events deep = new Events();
         zk.addWatch(path, flat, AddWatchMode.PERSISTENT);
         zk.addWatch(b.root, deep, AddWatchMode.PERSISTENT_RECURSIVE);
-        away(proxy, states, () -> { });
+        away(zk, proxy, states, () -> { });
         other.setData(path, bytes("x"), -1);
         other.setData(path + "/deep", bytes("x"), -1);
         b.create(other, path + "/new", "");
@@ -169,7 +171,7 @@ final class ReconnectCases {
             }, (rc, p, ctx, stat) -> set.countDown(), null);
         }
         Check.that("set", set.await(15, TimeUnit.SECONDS));
-        away(proxy, states, () -> createAll(other, paths.subList(0, count / 2)));
+        away(zk, proxy, states, () -> createAll(other, paths.subList(0, count / 2)));
         Check.until("all that appeared meanwhile", () -> fired.get() == count / 2);
         createAll(other, paths.subList(count / 2, count));
         Check.until("all that appeared after", () -> fired.get() == count);
@@ -194,7 +196,7 @@ final class ReconnectCases {
         String path = zk.create(b.root + "/mine", bytes("x"), ZooDefs.Ids.CREATOR_ALL_ACL, CreateMode.PERSISTENT);
         Events watch = new Events();
         zk.getData(path, watch, null);
-        away(proxy, states, () -> { });
+        away(zk, proxy, states, () -> { });
         Check.eq("still me", "x", text(zk.getData(path, false, null)));
         zk.setData(path, bytes("y"), -1);
         watch.expect(EventType.NodeDataChanged, path);
