@@ -11,6 +11,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.zookeeper.CreateMode;
 import org.apache.zookeeper.KeeperException.Code;
+import org.apache.zookeeper.StatsTrack;
 import org.apache.zookeeper.ZKUtil;
 import org.apache.zookeeper.ZooDefs;
 import org.apache.zookeeper.ZooKeeper;
@@ -40,6 +41,7 @@ final class OperationCases {
         cases.add("config.get", OperationCases::config);
         cases.add("config.reconfig-refused", OperationCases::reconfig);
         cases.add("chroot", OperationCases::chroot);
+        cases.add("quota.counts", OperationCases::quota);
         cases.add("zkutil.tree", OperationCases::zkUtil);
     }
 
@@ -373,6 +375,31 @@ final class OperationCases {
         zk.getData("/n", events, null);
         whole.setData(b.root + "/n", bytes("2"), -1);
         events.expect(org.apache.zookeeper.Watcher.Event.EventType.NodeDataChanged, "/n");
+    }
+
+    /** A soft quota: the server keeps the account, and only warns. */
+    private static void quota(Bench b) throws Exception {
+        ZooKeeper zk = b.connect();
+        b.create(zk, b.root + "/a", "12345");
+        String node = "/zookeeper/quota";
+        for (String part : b.root.substring(1).split("/")) {
+            node = b.create(zk, node + "/" + part, "");
+        }
+        String quota = node;
+        StatsTrack limit = new StatsTrack();
+        limit.setCount(2);
+        limit.setBytes(8);
+        b.create(zk, quota + "/zookeeper_limits", limit.toString());
+        b.create(zk, quota + "/zookeeper_stats", new StatsTrack().toString());
+        b.create(zk, b.root + "/b", "123");
+        zk.setData(b.root + "/b", bytes("1234"), -1);
+        StatsTrack after = new StatsTrack(text(zk.getData(quota + "/zookeeper_stats", false, null)));
+        // Making the stats node counts what is there: the node itself, /a and then /b.
+        Check.eq("nodes", 3L, after.getCount());
+        Check.eq("bytes", 9L, after.getBytes());
+        zk.delete(b.root + "/b", -1);
+        Check.eq("nodes after a deletion", 2L, new StatsTrack(text(zk.getData(quota + "/zookeeper_stats", false, null))).getCount());
+        ZKUtil.deleteRecursive(zk, "/zookeeper/quota/" + b.root.split("/")[1], 100);
     }
 
     private static void zkUtil(Bench b) throws Exception {

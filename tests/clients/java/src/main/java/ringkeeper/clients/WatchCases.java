@@ -287,6 +287,15 @@ final class WatchCases {
         zk.removeWatches(path, first, WatcherType.Data, false);
         zk.setData(path, bytes("y"), -1);
         second.expect(EventType.NodeDataChanged, path);
+        // Two modes beside each other: removing the one-shot one leaves the persistent one.
+        Events oneShot = new Events();
+        Events lasting = new Events();
+        zk.addWatch(path, lasting, AddWatchMode.PERSISTENT);
+        zk.getData(path, oneShot, null);
+        zk.removeWatches(path, oneShot, WatcherType.Data, false);
+        oneShot.expect(EventType.DataWatchRemoved, path);
+        zk.setData(path, bytes("z"), -1);
+        lasting.expect(EventType.NodeDataChanged, path);
     }
 
     private static void removeUnknown(Bench b) throws Exception {
