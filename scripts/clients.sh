@@ -15,7 +15,7 @@ all=(java c python go node)
 suites=()
 parts=()
 
-die() { echo "clients.sh: $*" >&2; exit 64; }
+die() { echo "clients.sh: $*" >&2; exit 1; }
 
 while [ $# -gt 0 ]; do
   case "$1" in

@@ -12,6 +12,7 @@ import java.util.concurrent.TimeUnit;
 import org.apache.zookeeper.CreateMode;
 import org.apache.zookeeper.KeeperException.Code;
 import org.apache.zookeeper.StatsTrack;
+import org.apache.zookeeper.Watcher.Event.KeeperState;
 import org.apache.zookeeper.ZKUtil;
 import org.apache.zookeeper.ZooDefs;
 import org.apache.zookeeper.ZooKeeper;
@@ -159,7 +160,8 @@ final class OperationCases {
     }
 
     private static void dataSizes(Bench b) throws Exception {
-        ZooKeeper zk = b.connect();
+        Events states = new Events();
+        ZooKeeper zk = b.connect(Bench.HOSTS, Bench.TIMEOUT_MS, states);
         String path = zk.create(b.root + "/null", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
         Check.eq("null stays null", null, zk.getData(path, false, null));
         Check.eq("length of null", 0, zk.exists(path, false).getDataLength());
@@ -173,7 +175,8 @@ final class OperationCases {
         Check.that("1,000,000 bytes come back", java.util.Arrays.equals(large, zk.getData(path, false, null)));
         // Beyond jute.maxbuffer the server cuts the connection, and the session comes back without the write.
         Check.fails(Code.CONNECTIONLOSS, () -> zk.setData(path, new byte[2_000_000], -1));
-        Check.until("connected again", () -> zk.getState().isConnected());
+        states.state(KeeperState.Disconnected);
+        states.state(KeeperState.SyncConnected);
         Check.eq("unchanged", 2, zk.exists(path, false).getVersion());
     }
 
