@@ -182,7 +182,7 @@ final class OperationCases {
 
     private static void dataPaths(Bench b) throws Exception {
         ZooKeeper zk = b.connect();
-        for (String name : List.of("häuschen", "日本語", "with space", "a.b", "...", "..x", "%2f", "\uD83D\uDE00x".substring(2))) {
+        for (String name : List.of("häuschen", "日本語", "with space", "a.b", "...", "..x", "%2f")) {
             String path = b.create(zk, b.root + "/" + name, name);
             Check.eq("data of " + name, name, text(zk.getData(path, false, null)));
         }
