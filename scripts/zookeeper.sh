@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# A real Apache ZooKeeper to measure ourselves against: fetched from Maven, started and stopped by process id.
+#
+#   scripts/zookeeper.sh fetch                                     jars into the cache (does nothing when they are there)
+#   scripts/zookeeper.sh start [--difftest] PORT DATADIR [LINE...] one standalone server; LINEs go into its zoo.cfg
+#   scripts/zookeeper.sh stop DATADIR                              ends it, waits until it is gone
+#
+# `start` returns once the server answers `srvr`. DATADIR then holds zoo.cfg, zookeeper.pid and zookeeper.log.
+# --difftest: the settings under which difftest compares two servers (super:test, TTL nodes, fast containers, every
+# four-letter word, reconfig). Environment: ZOOKEEPER_VERSION, ZOOKEEPER_CACHE, ZOOKEEPER_HEAP (default 256m).
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+version=${ZOOKEEPER_VERSION:-3.9.5}
+cache=${ZOOKEEPER_CACHE:-$root/target/zookeeper}
+jars=$cache/$version
+
+die() { echo "zookeeper.sh: $*" >&2; exit 1; }
+
+need_java() {
+  command -v java >/dev/null && command -v mvn >/dev/null && return
+  echo "zookeeper.sh: installing a JDK and Maven" >&2
+  apt-get -qq update >&2
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y openjdk-17-jdk-headless maven >&2
+}
+
+# ZooKeeper's own pom leaves what only a server needs (metrics, snappy, logback) as 'provided': name it here.
+write_pom() {
+  cat >"$1" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>ringkeeper.tests</groupId><artifactId>zookeeper-server</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.zookeeper</groupId><artifactId>zookeeper</artifactId><version>$version</version></dependency>
+    <dependency><groupId>io.dropwizard.metrics</groupId><artifactId>metrics-core</artifactId><version>4.1.12.1</version></dependency>
+    <dependency><groupId>org.xerial.snappy</groupId><artifactId>snappy-java</artifactId><version>1.1.10.5</version></dependency>
+    <dependency><groupId>ch.qos.logback</groupId><artifactId>logback-classic</artifactId><version>1.3.15</version></dependency>
+  </dependencies>
+</project>
+POM
+}
+
+fetch() {
+  [ -e "$jars/.complete" ] && return
+  need_java
+  mkdir -p "$cache"
+  local work
+  work=$(mktemp -d "$cache/fetch.XXXXXX")
+  write_pom "$work/pom.xml"
+  mvn -q -B -f "$work/pom.xml" dependency:copy-dependencies -DoutputDirectory="$work/jars" \
+    -DincludeScope=runtime >"$work/mvn.log" 2>&1 || { cat "$work/mvn.log" >&2; die "Maven could not fetch ZooKeeper $version"; }
+  touch "$work/jars/.complete"
+  rm -rf "$jars"
+  mv -T "$work/jars" "$jars" || [ -e "$jars/.complete" ] || die "cannot put the jars at $jars"
+  rm -rf "$work"
+}
+
+answers() { # PORT: does a server that serves answer there?
+  (exec 3<>"/dev/tcp/127.0.0.1/$1" && printf srvr >&3 && timeout 2 cat <&3) 2>/dev/null | grep -q '^Mode:'
+}
+
+start() {
+  local difftest=
+  [ "${1:-}" = --difftest ] && { difftest=1; shift; }
+  [ $# -ge 2 ] || die "start [--difftest] PORT DATADIR [LINE...]"
+  local port=$1 dir=$2
+  shift 2
+  fetch
+  mkdir -p "$dir"
+  dir=$(cd "$dir" && pwd)
+  local pidfile=$dir/zookeeper.pid
+  [ -e "$pidfile" ] && kill -0 "$(cat "$pidfile")" 2>/dev/null && die "one already runs from $dir"
+  answers "$port" && die "something already serves on port $port"
+  local -a flags=(-Xmx"${ZOOKEEPER_HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.admin.enableServer=false)
+  {
+    printf '%s\n' tickTime=2000 initLimit=10 syncLimit=5 "dataDir=$dir/data" "clientPort=$port" \
+      clientPortAddress=127.0.0.1 maxClientCnxns=0
+    if [ -n "$difftest" ]; then
+      printf '%s\n' reconfigEnabled=true extendedTypesEnabled=true '4lw.commands.whitelist=*' \
+        DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=
+    else
+      printf '%s\n' '4lw.commands.whitelist=srvr,ruok,stat,mntr,isro'
+    fi
+    [ $# -eq 0 ] || printf '%s\n' "$@"
+  } >"$dir/zoo.cfg"
+  # This key is read as a bare system property; a line of zoo.cfg would become zookeeper.znode... and be ignored.
+  [ -n "$difftest" ] && flags+=(-Dznode.container.checkIntervalMs=2000)
+  cat >"$dir/logback.xml" <<'XML'
+<configuration>
+  <appender name="CONSOLE" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d{ISO8601} %-5p %c{1} - %m%n</pattern></encoder>
+  </appender>
+  <root level="INFO"><appender-ref ref="CONSOLE"/></root>
+</configuration>
+XML
+  nohup java "${flags[@]}" -Dlogback.configurationFile="$dir/logback.xml" -cp "$jars/*" \
+    org.apache.zookeeper.server.quorum.QuorumPeerMain "$dir/zoo.cfg" </dev/null >"$dir/zookeeper.log" 2>&1 &
+  local pid=$!
+  echo "$pid" >"$pidfile"
+  local deadline=$((SECONDS + 60))
+  until answers "$port"; do
+    kill -0 "$pid" 2>/dev/null || { tail -20 "$dir/zookeeper.log" >&2; rm -f "$pidfile"; die "it ended at once"; }
+    [ $SECONDS -lt $deadline ] || { kill "$pid"; rm -f "$pidfile"; die "no answer on port $port within 60 s"; }
+    sleep 0.1
+  done
+}
+
+stop() {
+  [ $# -eq 1 ] || die "stop DATADIR"
+  local pidfile=$1/zookeeper.pid
+  [ -e "$pidfile" ] || return 0
+  local pid
+  pid=$(cat "$pidfile")
+  kill "$pid" 2>/dev/null || true
+  local deadline=$((SECONDS + 10))
+  while kill -0 "$pid" 2>/dev/null; do
+    [ $SECONDS -lt $deadline ] || { kill -9 "$pid" 2>/dev/null || true; deadline=$((SECONDS + 10)); }
+    sleep 0.1
+  done
+  rm -f "$pidfile"
+}
+
+case "${1:-}" in
+  fetch | start | stop) "$@" ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+esac
