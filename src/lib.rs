@@ -16,4 +16,6 @@
 //! ```
 
 pub mod error;
+pub mod host;
 pub mod ids;
+pub mod log;

@@ -1,0 +1,3 @@
+//! The only room that touches the machine it runs on.
+
+pub mod disk;
