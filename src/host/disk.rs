@@ -17,7 +17,7 @@ mod writer;
 
 pub use backend::{Backend, Completion, ThreadBackend};
 pub use buffer::AlignedBuf;
-pub use dir::{DataDir, DirError, DirOptions, SnapshotFile};
+pub use dir::{list_snapshots, purge_snapshots, DataDir, DirError, DirOptions, SnapshotFile};
 pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
 pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};
 pub use map::{install_sigbus_handler, Mapping};

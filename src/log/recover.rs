@@ -404,8 +404,16 @@ impl Fold {
                 }
                 if record.index <= last {
                     // A new leader replaces what an old one could not commit.
-                    if record.index <= self.base.0 || record.index <= self.hard_state.commit {
+                    if record.index <= self.hard_state.commit {
                         return contradiction("it replaces a committed entry");
+                    }
+                    if record.index <= self.base.0 {
+                        // Also entries of segments that were not read. They were committed later, in this
+                        // new form: the snapshot holds them, or those segments would have been read.
+                        self.entries.clear();
+                        self.base = (record.index, record.term);
+                        self.hard_state = record.hard_state;
+                        return Ok(());
                     }
                     let keep = (record.index.0 - self.base.0 .0 - 1) as usize;
                     if record.term <= self.entries[keep].term {

@@ -259,31 +259,12 @@ impl DataDir {
 
     /// The snapshots that there are, newest first. Whether they are whole is for `snapshot` to say.
     pub fn snapshots(&self) -> io::Result<Vec<SnapshotFile>> {
-        let dir = self.snapshot_path();
-        let items = self.disk.list(&dir)?;
-        let mut found: Vec<_> = items
-            .iter()
-            .filter_map(|item| {
-                let (index, zxid) = snapshot_numbers(&item.name)?;
-                Some(SnapshotFile { index, zxid, path: dir.join(&item.name), bytes: item.len })
-            })
-            .collect();
-        found.sort_by(|a, b| (b.index, b.zxid).cmp(&(a.index, a.zxid)));
-        Ok(found)
+        list_snapshots(&self.disk, &self.snapshot_path())
     }
 
-    /// Removes all but the newest `keep` snapshots (at least one is kept). Returns the index of the oldest
-    /// one kept, up to which the log is not needed; nothing unless `keep` are there.
+    /// As the function of this name, in this directory.
     pub fn purge_snapshots(&self, keep: usize) -> io::Result<Option<LogIndex>> {
-        let keep = keep.max(1);
-        let found = self.snapshots()?;
-        for old in found.iter().skip(keep) {
-            self.disk.remove(&old.path)?;
-        }
-        if found.len() > keep {
-            self.disk.sync_dir(&self.snapshot_path())?;
-        }
-        Ok(found.get(keep - 1).map(|s| s.index))
+        purge_snapshots(&self.disk, &self.snapshot_path(), keep)
     }
 
     /// Writes a file so that it appears whole or not at all.
@@ -441,6 +422,34 @@ fn read_marker(path: &Path) -> Result<Option<Marker>, DirError> {
             Err(DirError::Damaged(path.to_owned(), format!("{MARKER}: {what}")))
         }
     }
+}
+
+/// The snapshots in `dir`, newest first.
+pub fn list_snapshots(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SnapshotFile>> {
+    let items = disk.list(dir)?;
+    let mut found: Vec<_> = items
+        .iter()
+        .filter_map(|item| {
+            let (index, zxid) = snapshot_numbers(&item.name)?;
+            Some(SnapshotFile { index, zxid, path: dir.join(&item.name), bytes: item.len })
+        })
+        .collect();
+    found.sort_by_key(|s| std::cmp::Reverse((s.index, s.zxid)));
+    Ok(found)
+}
+
+/// Removes all but the newest `keep` snapshots (at least one is kept). Returns the index of the oldest
+/// one kept, up to which the log is not needed; nothing unless `keep` are there.
+pub fn purge_snapshots(disk: &dyn Disk, dir: &Path, keep: usize) -> io::Result<Option<LogIndex>> {
+    let keep = keep.max(1);
+    let found = list_snapshots(disk, dir)?;
+    for old in found.iter().skip(keep) {
+        disk.remove(&old.path)?;
+    }
+    if found.len() > keep {
+        disk.sync_dir(dir)?;
+    }
+    Ok(found.get(keep - 1).map(|s| s.index))
 }
 
 fn snapshot_numbers(name: &str) -> Option<(LogIndex, Zxid)> {
