@@ -200,17 +200,11 @@ impl PowerDisk {
         let mut names: BTreeMap<PathBuf, Inode> = BTreeMap::new();
         let mut files: BTreeMap<Inode, Vec<u8>> = BTreeMap::new();
         for (at, event) in events.iter().enumerate() {
-            let mut kept = || {
-                if durable[at] {
-                    return true;
-                }
+            let mut kept = durable[at];
+            if !kept && !matches!(event, Event::Write { .. } | Event::Mark(_)) {
                 journal_stopped |= dice.one_in(2);
-                if journal {
-                    !journal_stopped
-                } else {
-                    dice.one_in(2)
-                }
-            };
+                kept = if journal { !journal_stopped } else { dice.one_in(2) };
+            }
             match event {
                 Event::Write { inode, offset, bytes } => {
                     let file = files.entry(*inode).or_default();
@@ -220,29 +214,23 @@ impl PowerDisk {
                         put_part(file, *offset, bytes, dice);
                     }
                 }
-                Event::Truncate { inode, len } => {
-                    if kept() {
-                        files.entry(*inode).or_default().truncate(*len as usize);
-                    }
+                Event::Truncate { inode, len } if kept => {
+                    files.entry(*inode).or_default().truncate(*len as usize);
                 }
                 Event::Link { path, inode } => {
                     files.entry(*inode).or_default();
-                    if kept() {
+                    if kept {
                         names.insert(path.clone(), *inode);
                     }
                 }
-                Event::Rename { from, to, inode } => {
-                    if kept() {
-                        if names.get(from) == Some(inode) {
-                            names.remove(from);
-                        }
-                        names.insert(to.clone(), *inode);
+                Event::Rename { from, to, inode } if kept => {
+                    if names.get(from) == Some(inode) {
+                        names.remove(from);
                     }
+                    names.insert(to.clone(), *inode);
                 }
-                Event::Remove { path } => {
-                    if kept() {
-                        names.remove(path);
-                    }
+                Event::Remove { path } if kept => {
+                    names.remove(path);
                 }
                 _ => {}
             }
