@@ -28,3 +28,6 @@ pub mod shard;
 pub mod tree;
 pub mod watch;
 pub mod wire;
+pub mod host;
+pub mod ids;
+pub mod log;

@@ -1,3 +1,4 @@
 //! The only room that touches the machine it runs on.
 
+pub mod disk;
 pub mod preflight;

@@ -1,0 +1,29 @@
+//! The disk: the data directory and its lock, the log's writer and reader, files that appear whole.
+//!
+//! What the bytes mean is `crate::log`'s; when they are written and how they become durable is decided here.
+
+mod backend;
+mod buffer;
+mod dir;
+mod fault;
+mod file;
+mod map;
+mod open;
+mod pool;
+mod publish;
+mod space;
+mod uring;
+mod writer;
+
+pub use backend::{Backend, Completion, ThreadBackend};
+pub use buffer::AlignedBuf;
+pub use dir::{list_snapshots, purge_snapshots, DataDir, DirError, DirOptions, SnapshotFile};
+pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
+pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};
+pub use map::{install_sigbus_handler, Mapping};
+pub use open::{LogIo, LogOptions, LogPlace, SEGMENT_BYTES_MIN};
+pub use pool::{segment_number, segment_path};
+pub use publish::publish_file;
+pub use space::SpaceState;
+pub use uring::UringBackend;
+pub use writer::{Log, Waited, IN_FLIGHT_MAX};

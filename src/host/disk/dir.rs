@@ -1,0 +1,470 @@
+//! The data directory: ours alone, locked, and refused with a word of advice when it is not.
+//!
+//! ```text
+//! ringkeeper.id     what this is: format, cluster, server, whether a log was begun
+//! ringkeeper.lock   held by the running server
+//! log/              <16 hex>.seg, ballast     (below the log directory, if that is another one)
+//! snapshot/         <16 hex index>-<16 hex zxid>.snap
+//! ```
+#![allow(unsafe_code)] // flock
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use super::file::{Disk, RealDisk};
+use super::publish::publish_file;
+use crate::ids::{LogIndex, ServerId, Zxid};
+
+const MARKER: &str = "ringkeeper.id";
+const LOCK: &str = "ringkeeper.lock";
+const FORMAT: u32 = 1;
+
+/// The most bytes of a marker that are read.
+const MARKER_BYTES_MAX: u64 = 4096;
+
+/// What may stand in a directory that we take as new: ZooKeeper's image writes `myid` there, and a
+/// freshly made file system has `lost+found`.
+const HARMLESS: [&str; 6] = ["lost+found", "myid", "initialize", LOCK, "ringkeeper.id.tmp", "probe.tmp"];
+
+/// Where the data lives.
+#[derive(Clone, Debug)]
+pub struct DirOptions {
+    /// `dataDir`.
+    pub path: PathBuf,
+    /// `dataLogDir`, if it is another one.
+    pub log_path: Option<PathBuf>,
+    /// `myid`; 1 when standalone.
+    pub server: ServerId,
+}
+
+/// A snapshot on the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotFile {
+    /// The last entry that it holds.
+    pub index: LogIndex,
+    /// The last zxid that it holds.
+    pub zxid: Zxid,
+    /// The file.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Why a data directory is refused.
+#[derive(Debug)]
+pub enum DirError {
+    /// The system refuses: no permission, read-only, not a directory.
+    Refused(PathBuf, io::Error),
+    /// Another server holds the lock.
+    Locked(PathBuf),
+    /// ZooKeeper's data.
+    ZooKeeper(PathBuf),
+    /// Something else's data.
+    Foreign(PathBuf, String),
+    /// Ours, but damaged.
+    Damaged(PathBuf, String),
+    /// Ours, but another server's or of another cluster than its other half.
+    Mismatch(PathBuf, String),
+    /// Written by a release with another format.
+    Format(PathBuf, u32),
+}
+
+impl DirError {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            DirError::Refused(..) | DirError::Locked(_) => 71,
+            DirError::Damaged(..) => 74,
+            _ => 78,
+        }
+    }
+}
+
+impl fmt::Display for DirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DirError::Refused(path, e) => write!(
+                f,
+                "data directory {}: {e}: make it a directory that this user may write, or name another one \
+                 (--data-dir)",
+                path.display()
+            ),
+            DirError::Locked(path) => write!(
+                f,
+                "data directory {}: another server is running on it: stop that one, or name another directory \
+                 (--data-dir)",
+                path.display()
+            ),
+            DirError::ZooKeeper(path) => write!(
+                f,
+                "data directory {}: it holds ZooKeeper's data (version-2), which this server neither reads nor \
+                 touches: name an empty directory (--data-dir)",
+                path.display()
+            ),
+            DirError::Foreign(path, name) => write!(
+                f,
+                "data directory {}: not empty and not ours (it holds {name:?}): name an empty directory \
+                 (--data-dir)",
+                path.display()
+            ),
+            DirError::Damaged(path, why) => write!(
+                f,
+                "data directory {}: damaged: {why}: restore it from a backup (`ringkeeper verify DIR` shows what \
+                 is whole)",
+                path.display()
+            ),
+            DirError::Mismatch(path, why) => {
+                write!(f, "data directory {}: {why}: check dataDir, dataLogDir and myid", path.display())
+            }
+            DirError::Format(path, version) => write!(
+                f,
+                "data directory {}: format {version} is not known to this release: start the release that wrote it",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DirError {}
+
+/// What the marker says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Marker {
+    cluster: u128,
+    server: ServerId,
+    /// The first segment is durable: from now on a missing log is damage.
+    begun: bool,
+}
+
+/// An open data directory. It stays locked while this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    log_home: PathBuf,
+    marker: Marker,
+    disk: RealDisk,
+    _locks: Vec<File>,
+}
+
+impl DataDir {
+    /// Opens a data directory, or makes one out of an empty or missing directory.
+    pub fn open(options: &DirOptions) -> Result<DataDir, DirError> {
+        let path = options.path.clone();
+        let log_home = options.log_path.clone().unwrap_or_else(|| path.clone());
+        let same = log_home == path;
+        let mut locks = vec![lock(&path)?];
+        if !same {
+            locks.push(lock(&log_home)?);
+        }
+        let found = read_marker(&path)?;
+        let log_found = if same { found } else { read_marker(&log_home)? };
+        let marker = match (found, log_found) {
+            (Some(a), Some(b)) if a.cluster == b.cluster && a.server == b.server => {
+                Marker { begun: a.begun || b.begun, ..a }
+            }
+            (Some(_), Some(_)) => {
+                let why = format!("its log directory {} belongs to another server", log_home.display());
+                return Err(DirError::Mismatch(path, why));
+            }
+            (Some(a), None) if a.begun => {
+                let why = format!("its log directory {} is not the one it was used with", log_home.display());
+                return Err(DirError::Mismatch(path, why));
+            }
+            (None, Some(b)) if b.begun => {
+                let why = format!("it is new, but the log directory {} is not", log_home.display());
+                return Err(DirError::Mismatch(path, why));
+            }
+            (Some(m), None) | (None, Some(m)) => m,
+            (None, None) => Marker { cluster: random_u128(&path)?, server: options.server, begun: false },
+        };
+        if marker.server != options.server {
+            let why = format!("it belongs to server {}, not {}", marker.server.0, options.server.0);
+            return Err(DirError::Mismatch(path, why));
+        }
+        let refused = |at: &Path| {
+            let at = at.to_owned();
+            move |e| DirError::Refused(at, e)
+        };
+        let disk = RealDisk::probe(&log_home, true).map_err(refused(&log_home))?;
+        let dir = DataDir { path, log_home, marker, disk, _locks: locks };
+        dir.make_dir(&dir.log_path())?;
+        dir.make_dir(&dir.snapshot_path())?;
+        if found.is_none() || log_found.is_none() {
+            dir.write_markers().map_err(refused(&dir.path))?;
+        }
+        dir.remove_leftovers().map_err(refused(&dir.path))?;
+        Ok(dir)
+    }
+
+    /// The cluster's id, random at its first start.
+    #[must_use]
+    pub fn cluster_id(&self) -> u128 {
+        self.marker.cluster
+    }
+
+    /// The server whose data this is.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.marker.server
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the segments are.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.log_home.join("log")
+    }
+
+    /// Where the snapshots are.
+    #[must_use]
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.path.join("snapshot")
+    }
+
+    /// The file system.
+    #[must_use]
+    pub fn disk(&self) -> RealDisk {
+        self.disk
+    }
+
+    /// Whether a log was begun here.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.marker.begun
+    }
+
+    /// The first segment is durable.
+    pub fn set_begun(&mut self) -> io::Result<()> {
+        if self.marker.begun {
+            return Ok(());
+        }
+        self.marker.begun = true;
+        self.write_markers()
+    }
+
+    /// The name of a snapshot.
+    #[must_use]
+    pub fn snapshot_name(&self, index: LogIndex, zxid: Zxid) -> PathBuf {
+        self.snapshot_path().join(format!("{:016x}-{:016x}.snap", index.0, zxid.0))
+    }
+
+    /// The snapshots that there are, newest first. Whether they are whole is for `snapshot` to say.
+    pub fn snapshots(&self) -> io::Result<Vec<SnapshotFile>> {
+        list_snapshots(&self.disk, &self.snapshot_path())
+    }
+
+    /// As the function of this name, in this directory.
+    pub fn purge_snapshots(&self, keep: usize) -> io::Result<Option<LogIndex>> {
+        purge_snapshots(&self.disk, &self.snapshot_path(), keep)
+    }
+
+    /// Writes a file so that it appears whole or not at all.
+    pub fn publish(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        publish_file(&self.disk, path, write)
+    }
+
+    fn make_dir(&self, path: &Path) -> Result<(), DirError> {
+        let made = fs::create_dir_all(path).and_then(|()| match path.parent() {
+            Some(parent) => self.disk.sync_dir(parent),
+            None => Ok(()),
+        });
+        made.map_err(|e| DirError::Refused(path.to_owned(), e))
+    }
+
+    fn write_markers(&self) -> io::Result<()> {
+        let text = self.marker.text();
+        // The log's half first: a `begun` data directory has to find its log directory.
+        if self.log_home != self.path {
+            self.publish(&self.log_home.join(MARKER), |w| w.write_all(text.as_bytes()))?;
+        }
+        self.publish(&self.path.join(MARKER), |w| w.write_all(text.as_bytes()))
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for dir in [self.log_path(), self.snapshot_path()] {
+            for item in self.disk.list(&dir)? {
+                if item.name.ends_with(".tmp") {
+                    self.disk.remove(&dir.join(item.name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Marker {
+    fn text(&self) -> String {
+        let state = if self.begun { "begun" } else { "new" };
+        let body = format!(
+            "ringkeeper data directory\nformat {FORMAT}\ncluster {:032x}\nserver {}\nlog {state}\n",
+            self.cluster, self.server.0
+        );
+        let check = crc32c::crc32c(body.as_bytes());
+        format!("{body}check {check:08x}\n")
+    }
+
+    fn parse(text: &str) -> Result<Marker, MarkerFault> {
+        let damaged = |what: &'static str| MarkerFault::Damaged(what);
+        let (body, check) = text.rsplit_once("check ").ok_or(damaged("the checksum is missing"))?;
+        let check = check.strip_suffix('\n').and_then(|c| u32::from_str_radix(c, 16).ok());
+        if check != Some(crc32c::crc32c(body.as_bytes())) {
+            return Err(damaged("the checksum does not fit"));
+        }
+        let field = |key: &str| {
+            body.lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
+                .ok_or(damaged("a line is missing"))
+        };
+        let format = field("format")?.parse().map_err(|_| damaged("the format is no number"))?;
+        if format != FORMAT {
+            return Err(MarkerFault::Format(format));
+        }
+        let cluster = u128::from_str_radix(field("cluster")?, 16);
+        Ok(Marker {
+            cluster: cluster.map_err(|_| damaged("the cluster is no number"))?,
+            server: ServerId(field("server")?.parse().map_err(|_| damaged("the server is no number"))?),
+            begun: field("log")? == "begun",
+        })
+    }
+}
+
+enum MarkerFault {
+    Damaged(&'static str),
+    Format(u32),
+}
+
+/// Makes the directory if need be and takes its lock.
+fn lock(path: &Path) -> Result<File, DirError> {
+    let refused = |e| DirError::Refused(path.to_owned(), e);
+    if !path.is_dir() {
+        fs::create_dir_all(path).map_err(refused)?;
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent).and_then(|d| d.sync_all()).map_err(refused)?;
+        }
+    }
+    // A foreign directory is refused before anything is written into it.
+    check_not_foreign(path)?;
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).open(path.join(LOCK)).map_err(refused)?;
+    // SAFETY: the descriptor is open; no pointers.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let error = io::Error::last_os_error();
+        return Err(match error.kind() {
+            io::ErrorKind::WouldBlock => DirError::Locked(path.to_owned()),
+            _ => refused(error),
+        });
+    }
+    Ok(file)
+}
+
+fn check_not_foreign(path: &Path) -> Result<(), DirError> {
+    let refused = |e| DirError::Refused(path.to_owned(), e);
+    if path.join(MARKER).exists() {
+        return Ok(());
+    }
+    let (mut ours, mut other) = (None, None);
+    for entry in fs::read_dir(path).map_err(refused)? {
+        let name = entry.map_err(refused)?.file_name();
+        match name.to_str() {
+            Some("version-2") => return Err(DirError::ZooKeeper(path.to_owned())),
+            Some(name) if HARMLESS.contains(&name) => {}
+            Some("log" | "snapshot") => {
+                let dir = path.join(&name);
+                let begun = fs::read_dir(&dir).map_err(refused)?.filter_map(Result::ok).any(|f| {
+                    let name = f.file_name();
+                    let name = name.to_string_lossy();
+                    name.ends_with(".seg") || name.ends_with(".snap")
+                });
+                if begun {
+                    ours = Some(name);
+                }
+            }
+            _ => other = Some(name),
+        }
+    }
+    if ours.is_some() {
+        let why = format!("{MARKER} is missing beside its log and snapshots");
+        return Err(DirError::Damaged(path.to_owned(), why));
+    }
+    match other {
+        Some(name) => Err(DirError::Foreign(path.to_owned(), name.to_string_lossy().into_owned())),
+        None => Ok(()),
+    }
+}
+
+fn read_marker(path: &Path) -> Result<Option<Marker>, DirError> {
+    let mut text = Vec::new();
+    let marker = path.join(MARKER);
+    match File::open(&marker).and_then(|f| f.take(MARKER_BYTES_MAX).read_to_end(&mut text)) {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(DirError::Refused(marker, e)),
+    }
+    let text = String::from_utf8_lossy(&text);
+    match Marker::parse(&text) {
+        Ok(marker) => Ok(Some(marker)),
+        Err(MarkerFault::Format(version)) => Err(DirError::Format(path.to_owned(), version)),
+        Err(MarkerFault::Damaged(what)) => {
+            Err(DirError::Damaged(path.to_owned(), format!("{MARKER}: {what}")))
+        }
+    }
+}
+
+/// The snapshots in `dir`, newest first.
+pub fn list_snapshots(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<SnapshotFile>> {
+    let items = disk.list(dir)?;
+    let mut found: Vec<_> = items
+        .iter()
+        .filter_map(|item| {
+            let (index, zxid) = snapshot_numbers(&item.name)?;
+            Some(SnapshotFile { index, zxid, path: dir.join(&item.name), bytes: item.len })
+        })
+        .collect();
+    found.sort_by_key(|s| std::cmp::Reverse((s.index, s.zxid)));
+    Ok(found)
+}
+
+/// Removes all but the newest `keep` snapshots (at least one is kept). Returns the index of the oldest
+/// one kept, up to which the log is not needed; nothing unless `keep` are there.
+pub fn purge_snapshots(disk: &dyn Disk, dir: &Path, keep: usize) -> io::Result<Option<LogIndex>> {
+    let keep = keep.max(1);
+    let found = list_snapshots(disk, dir)?;
+    for old in found.iter().skip(keep) {
+        disk.remove(&old.path)?;
+    }
+    if found.len() > keep {
+        disk.sync_dir(dir)?;
+    }
+    Ok(found.get(keep - 1).map(|s| s.index))
+}
+
+fn snapshot_numbers(name: &str) -> Option<(LogIndex, Zxid)> {
+    let (index, zxid) = name.strip_suffix(".snap")?.split_once('-')?;
+    if index.len() != 16 || zxid.len() != 16 {
+        return None;
+    }
+    let index = u64::from_str_radix(index, 16).ok()?;
+    let zxid = u64::from_str_radix(zxid, 16).ok()?;
+    Some((LogIndex(index), Zxid(zxid.cast_signed())))
+}
+
+fn random_u128(path: &Path) -> Result<u128, DirError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| DirError::Refused(path.to_owned(), io::Error::other(e.to_string())))?;
+    Ok(u128::from_le_bytes(bytes))
+}

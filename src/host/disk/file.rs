@@ -1,0 +1,341 @@
+//! The file system as the log and the snapshots use it: one trait, so that tests can record every write
+//! and cut the power, and its real form.
+#![allow(unsafe_code)] // pwritev2, posix_fadvise, fallocate and statvfs have no safe form in std
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::buffer::AlignedBuf;
+use super::map::Mapping;
+
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Item {
+    /// The name.
+    pub name: String,
+    /// Bytes in the file.
+    pub len: u64,
+}
+
+/// A file that is written piece by piece and then synced.
+pub trait SyncWrite: Write + Send {
+    /// Makes everything written durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A segment that is open for writing.
+#[derive(Debug)]
+pub struct LogFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// The file; nothing on a simulated disk.
+    pub file: Option<File>,
+    /// Opened with O_DIRECT.
+    pub direct: bool,
+}
+
+impl LogFile {
+    /// The file's descriptor. Only for the drivers of real disks.
+    #[must_use]
+    pub fn raw_fd(&self) -> RawFd {
+        self.file.as_ref().expect("a driver of real disks gets real files").as_raw_fd()
+    }
+}
+
+/// The bytes of a file.
+pub enum FileBytes {
+    /// Mapped, read-only.
+    Map(Arc<Mapping>),
+    /// Read.
+    Read(AlignedBuf),
+}
+
+impl AsRef<[u8]> for FileBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            FileBytes::Map(mapping) => mapping.bytes(),
+            FileBytes::Read(buffer) => buffer,
+        }
+    }
+}
+
+/// The calls that log and snapshots make.
+pub trait Disk: Send + Sync {
+    /// The plain files of a directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Item>>;
+    /// At most `len` bytes from `offset`.
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// All of a file that is not written any more, through a read-only mapping.
+    fn map(&self, path: &Path) -> io::Result<FileBytes>;
+    /// All of a file, past the page cache where the file system allows.
+    fn read_direct(&self, path: &Path) -> io::Result<FileBytes>;
+    /// A new file of `len` zero bytes, written (not merely reserved) and synced.
+    fn create_zeroed(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// A new file that merely holds `len` bytes of space.
+    fn reserve(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// A new file to be written and synced.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>>;
+    /// Opens a segment for writing.
+    fn open_log(&self, path: &Path) -> io::Result<LogFile>;
+    /// One blocking durable write.
+    fn write_durable(&self, file: &LogFile, offset: u64, bytes: &AlignedBuf) -> io::Result<usize>;
+    /// Makes a file's content durable.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+    /// Cuts a file and makes that durable.
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// Renames within one directory. Durable after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Durable after `sync_dir`.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes renames, removals and creations in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that this user can still write there.
+    fn available(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// The real file system.
+#[derive(Debug, Clone, Copy)]
+pub struct RealDisk {
+    /// Segments are opened with O_DIRECT.
+    direct: bool,
+}
+
+impl RealDisk {
+    /// Finds out whether the file system of `dir` takes durable O_DIRECT writes. Some accept the flag and
+    /// refuse the write, so one block is written. `allow_direct` is false only when asked for.
+    pub fn probe(dir: &Path, allow_direct: bool) -> io::Result<RealDisk> {
+        let path = dir.join("probe.tmp");
+        let buffered = RealDisk { direct: false };
+        let tried = (|| {
+            buffered.create_zeroed(&path, 4096)?;
+            let candidate = RealDisk { direct: true };
+            let file = candidate.open_log(&path)?;
+            let direct = file.direct && candidate.write_durable(&file, 0, &AlignedBuf::zeroed(4096)).is_ok();
+            Ok(RealDisk { direct: direct && allow_direct })
+        })();
+        let _ = fs::remove_file(&path);
+        match tried {
+            // A full disk is no reason not to start: it comes up read-only.
+            Err(e) if is_no_space(&e) => Ok(RealDisk { direct: allow_direct }),
+            other => other,
+        }
+    }
+
+    /// Whether segments are opened with O_DIRECT.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
+
+impl Disk for RealDisk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = match entry.metadata() {
+                Ok(meta) => meta,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            if let (true, Some(name)) = (meta.is_file(), entry.file_name().to_str()) {
+                items.push(Item { name: name.to_owned(), len: meta.len() });
+            }
+        }
+        items.sort();
+        Ok(items)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        let left = file.metadata()?.len().saturating_sub(offset);
+        let mut bytes = vec![0; len.min(usize::try_from(left).unwrap_or(usize::MAX))];
+        let got = read_full(&file, &mut bytes, offset)?;
+        bytes.truncate(got);
+        Ok(bytes)
+    }
+
+    fn map(&self, path: &Path) -> io::Result<FileBytes> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(FileBytes::Read(AlignedBuf::zeroed(0)));
+        }
+        Ok(FileBytes::Map(Arc::new(Mapping::of(&file, path)?)))
+    }
+
+    fn read_direct(&self, path: &Path) -> io::Result<FileBytes> {
+        let plain = File::open(path)?;
+        let len = usize::try_from(plain.metadata()?.len()).map_err(io::Error::other)?;
+        let mut buffer = AlignedBuf::zeroed(len);
+        let whole = buffer.capacity();
+        if let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) {
+            buffer.set_len(whole);
+            let got = read_full(&file, &mut buffer, 0);
+            buffer.set_len(len);
+            match got {
+                Ok(got) if got >= len => return Ok(FileBytes::Read(buffer)),
+                Err(e) if e.raw_os_error() != Some(libc::EINVAL) => return Err(e),
+                _ => {}
+            }
+        }
+        // SAFETY: the descriptor is open; the call only advises.
+        unsafe { libc::posix_fadvise(plain.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        let got = read_full(&plain, &mut buffer, 0)?;
+        buffer.set_len(got);
+        Ok(FileBytes::Read(buffer))
+    }
+
+    fn create_zeroed(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let zeros = vec![0; 1 << 20];
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(zeros.len() as u64) as usize;
+            file.write_all_at(&zeros[..n], at)?;
+            at += n as u64;
+        }
+        file.sync_all()
+    }
+
+    fn reserve(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let bytes = len.try_into().map_err(io::Error::other)?;
+        // SAFETY: the descriptor is open for writing.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } == 0 {
+            return file.sync_all();
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => self.create_zeroed(path, len),
+            _ => Err(error),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        Ok(Box::new(PlainFile(file)))
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<LogFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        if self.direct {
+            match options.custom_flags(libc::O_DIRECT).open(path) {
+                Ok(file) => return Ok(LogFile { path: path.to_owned(), file: Some(file), direct: true }),
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let file = options.custom_flags(0).open(path)?;
+        Ok(LogFile { path: path.to_owned(), file: Some(file), direct: false })
+    }
+
+    fn write_durable(&self, file: &LogFile, offset: u64, bytes: &AlignedBuf) -> io::Result<usize> {
+        write_durable(file, offset, bytes)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        // A flush through any descriptor of the file covers all of its pages and the device's cache.
+        OpenOptions::new().write(true).open(path)?.sync_all()
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(len)?;
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        let path = CString::new(dir.as_os_str().as_bytes()).map_err(io::Error::other)?;
+        let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: a C string, and room for the answer.
+        if unsafe { libc::statvfs(path.as_ptr(), stats.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so it filled the struct.
+        let stats = unsafe { stats.assume_init() };
+        Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+    }
+}
+
+/// One durable write, blocking: RWF_DSYNC on an O_DIRECT file, else a write and fdatasync.
+pub(super) fn write_durable(file: &LogFile, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    if file.direct {
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let at = offset.try_into().map_err(io::Error::other)?;
+        loop {
+            // SAFETY: one iovec over borrowed bytes that the call only reads; the descriptor is open.
+            let wrote = unsafe { libc::pwritev2(file.raw_fd(), &raw const part, 1, at, libc::RWF_DSYNC) };
+            if wrote >= 0 {
+                return Ok(wrote.cast_unsigned());
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                // Nothing was written yet, so this is no retry.
+                Some(libc::EINTR) => {}
+                Some(libc::EOPNOTSUPP | libc::ENOSYS) => break,
+                _ => return Err(error),
+            }
+        }
+    }
+    let plain = file.file.as_ref().expect("a driver of real disks gets real files");
+    let wrote = plain.write_at(bytes, offset)?;
+    plain.sync_data()?;
+    Ok(wrote)
+}
+
+/// The disk, or this user's share of it, is full.
+#[must_use]
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(got)
+}
+
+struct PlainFile(File);
+
+impl Write for PlainFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SyncWrite for PlainFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}

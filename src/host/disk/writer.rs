@@ -1,0 +1,594 @@
+//! The log of one server: takes records, says how far they are durable, reads them back, rolls, purges.
+//!
+//! At most `IN_FLIGHT_MAX` writes are under way; they end in any order and count in order. A segment's
+//! header is written when nothing is in flight, so it vouches for all before it. After the first failed or
+//! short write nothing is written any more.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::backend::{Backend, Completion};
+use super::buffer::AlignedBuf;
+use super::fault::{DiskFault, FaultKind, LogError, SubmitError};
+use super::file::{Disk, FileBytes, LogFile};
+use super::pool::{segment_path, Pool};
+use super::space::Space;
+use crate::ids::{LogIndex, ServerId, Term};
+use crate::log::record::{encode, padded_len};
+use crate::log::{
+    Append, Continues, EntryRef, HardState, Kind, Position, RecordHeader, SegmentHeader, SegmentNumber,
+    Sequence, BLOCK, PAYLOAD_BYTES_MAX,
+};
+
+/// Writes under way at once. Four give 2.4 times the throughput of one at 1.65 times the latency.
+pub const IN_FLIGHT_MAX: usize = 4;
+
+/// Buffers up to this size are kept for the next record.
+const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// What a wait brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Waited {
+    /// The wake-up descriptor was readable. It is not drained here.
+    pub woken: bool,
+}
+
+/// The segment that is being written.
+pub(super) struct Active {
+    pub(super) number: SegmentNumber,
+    pub(super) salt: u64,
+    pub(super) file: Arc<LogFile>,
+    /// Where the next record goes.
+    pub(super) offset: u64,
+    pub(super) capacity: u64,
+    pub(super) first_index: LogIndex,
+}
+
+/// A segment that is not written any more.
+#[derive(Clone, Copy)]
+pub(super) struct Sealed {
+    pub(super) number: SegmentNumber,
+    pub(super) first_index: LogIndex,
+}
+
+struct InFlight {
+    sequence: Sequence,
+    kind: Kind,
+    offset: u64,
+    len: usize,
+    durable: bool,
+}
+
+/// The log.
+pub struct Log {
+    // First, so that it is dropped first: it waits for the writes in flight.
+    pub(super) backend: Box<dyn Backend>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) cluster: u128,
+    pub(super) server: ServerId,
+    pub(super) segment_bytes: u64,
+    pub(super) quiet: Duration,
+    pub(super) pool: Pool,
+    pub(super) space: Space,
+    pub(super) active: Active,
+    pub(super) sealed: VecDeque<Sealed>,
+    /// Invariant: indices ascend without a gap from `base.0 + 1`.
+    pub(super) entries: VecDeque<EntryRef>,
+    pub(super) base: (LogIndex, Term),
+    pub(super) hard_state: HardState,
+    pub(super) membership: Vec<u8>,
+    pub(super) apply_version: u32,
+    pub(super) next_sequence: Sequence,
+    pub(super) prev_crc: u32,
+    /// All records up to this one are durable.
+    pub(super) durable: Sequence,
+    /// The newest durable record that is not empty.
+    pub(super) durable_data: Sequence,
+    /// The newest `durable_upto` that is itself durable: what `durable_data` catches up with when it is quiet.
+    pub(super) covered: Sequence,
+    pub(super) last_submit: Instant,
+    /// Oldest first.
+    in_flight: VecDeque<InFlight>,
+    done: Vec<Completion>,
+    buffers: Vec<AlignedBuf>,
+    mapped: Option<(SegmentNumber, FileBytes)>,
+    fault: Option<DiskFault>,
+}
+
+/// What `open` hands over; the rest begins empty.
+pub(super) struct Parts {
+    pub(super) backend: Box<dyn Backend>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) cluster: u128,
+    pub(super) server: ServerId,
+    pub(super) segment_bytes: u64,
+    pub(super) quiet: Duration,
+    pub(super) pool: Pool,
+    pub(super) space: Space,
+    pub(super) active: Active,
+    pub(super) sealed: VecDeque<Sealed>,
+    pub(super) entries: VecDeque<EntryRef>,
+    pub(super) base: (LogIndex, Term),
+    pub(super) hard_state: HardState,
+    pub(super) membership: Vec<u8>,
+    pub(super) apply_version: u32,
+    pub(super) next_sequence: Sequence,
+    pub(super) prev_crc: u32,
+}
+
+impl Log {
+    pub(super) fn from_parts(parts: Parts) -> Log {
+        let durable = Sequence(parts.next_sequence.0 - 1);
+        Log {
+            backend: parts.backend,
+            disk: parts.disk,
+            dir: parts.dir,
+            cluster: parts.cluster,
+            server: parts.server,
+            segment_bytes: parts.segment_bytes,
+            quiet: parts.quiet,
+            pool: parts.pool,
+            space: parts.space,
+            active: parts.active,
+            sealed: parts.sealed,
+            entries: parts.entries,
+            base: parts.base,
+            hard_state: parts.hard_state,
+            membership: parts.membership,
+            apply_version: parts.apply_version,
+            next_sequence: parts.next_sequence,
+            prev_crc: parts.prev_crc,
+            durable,
+            durable_data: durable,
+            // The header of the segment that was just begun covers all before it.
+            covered: durable,
+            last_submit: Instant::now(),
+            in_flight: VecDeque::new(),
+            done: Vec::new(),
+            buffers: Vec::new(),
+            mapped: None,
+            fault: None,
+        }
+    }
+
+    /// Which driver writes, for the line at start.
+    #[must_use]
+    pub fn driver(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    /// Whether a record would be taken now.
+    #[must_use]
+    pub fn can_submit(&self) -> bool {
+        self.in_flight.len() < IN_FLIGHT_MAX && self.fault.is_none()
+    }
+
+    /// The largest payload that a segment takes.
+    #[must_use]
+    pub fn payload_bytes_max(&self) -> usize {
+        let room = usize::try_from(self.segment_bytes).unwrap_or(usize::MAX) - 2 * BLOCK;
+        PAYLOAD_BYTES_MAX.min(room)
+    }
+
+    /// Starts writing a record. It is durable when `durable` reaches the number returned. At the end of a
+    /// segment this waits for the writes in flight and for one header, some 0.3 ms.
+    pub fn submit(&mut self, append: &Append<'_>) -> Result<Sequence, SubmitError> {
+        self.check_fault()?;
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            return Err(SubmitError::Full);
+        }
+        if append.payload_len() > self.payload_bytes_max() {
+            return Err(SubmitError::TooLarge);
+        }
+        self.check_follows(append);
+        let len = padded_len(append.payload_len());
+        if self.active.offset + len as u64 > self.active.capacity {
+            self.roll()?;
+        }
+        let mut buffer = self.take_buffer(len);
+        let at = Position {
+            segment: self.active.number,
+            salt: self.active.salt,
+            offset: self.active.offset,
+            sequence: self.next_sequence,
+            prev_crc: self.prev_crc,
+        };
+        let record = encode(append, at, self.durable, &mut buffer);
+        let started = self.backend.start(at.sequence.0, &self.active.file, at.offset, buffer);
+        started.map_err(|fault| self.fail(fault))?;
+        self.in_flight.push_back(InFlight {
+            sequence: at.sequence,
+            kind: append.kind,
+            offset: at.offset,
+            len,
+            durable: false,
+        });
+        self.active.offset += len as u64;
+        self.next_sequence = at.sequence.next();
+        self.prev_crc = record.crc;
+        self.hard_state = append.hard_state;
+        self.last_submit = Instant::now();
+        self.keep_account(&record);
+        Ok(at.sequence)
+    }
+
+    /// All records up to this one are durable.
+    #[must_use]
+    pub fn durable(&self) -> Sequence {
+        self.durable
+    }
+
+    /// Waits until more is durable, until `wake` is readable, or until the time has passed. When it has
+    /// been quiet for 5 ms this also writes the empty record that covers the last acknowledged one.
+    pub fn wait(&mut self, timeout: Duration, wake: BorrowedFd<'_>) -> Result<Waited, DiskFault> {
+        self.check_fault()?;
+        let until = Instant::now() + timeout;
+        loop {
+            let now = Instant::now();
+            let mut pause = until.saturating_duration_since(now);
+            if let Some(due) = self.quiet_due() {
+                if due <= now {
+                    self.write_empty()?;
+                    continue;
+                }
+                pause = pause.min(due - now);
+            }
+            let before = self.durable;
+            let woken = self.wait_once(pause, Some(wake))?;
+            if woken || self.durable > before || Instant::now() >= until {
+                return Ok(Waited { woken });
+            }
+        }
+    }
+
+    /// Looks for what has become durable, without waiting.
+    pub fn poll(&mut self) -> Result<(), DiskFault> {
+        self.check_fault()?;
+        self.wait_once(Duration::ZERO, None)?;
+        Ok(())
+    }
+
+    /// Waits until everything submitted is durable.
+    pub fn drain(&mut self) -> Result<(), DiskFault> {
+        self.check_fault()?;
+        while !self.in_flight.is_empty() {
+            self.wait_once(Duration::from_secs(1), None)?;
+        }
+        Ok(())
+    }
+
+    /// Ends cleanly: everything durable, the last record covered, the segment cut to its used length.
+    pub fn close(mut self) -> Result<(), DiskFault> {
+        self.drain()?;
+        if self.durable_data > self.covered {
+            self.write_empty()?;
+            self.drain()?;
+        }
+        let path = &self.active.file.path;
+        self.disk.truncate(path, self.active.offset).map_err(|e| DiskFault::io(path, self.active.offset, &e))
+    }
+
+    /// The membership that the next segment header carries.
+    pub fn set_membership(&mut self, membership: Vec<u8>) {
+        self.membership = membership;
+    }
+
+    /// The version of apply's rules that the next segment header carries.
+    pub fn set_apply_version(&mut self, version: u32) {
+        self.apply_version = version;
+    }
+
+    /// The first entry that is still there, or the one that comes next in an empty log.
+    #[must_use]
+    pub fn first_index(&self) -> LogIndex {
+        LogIndex(self.base.0 .0 + 1)
+    }
+
+    /// The last entry submitted.
+    #[must_use]
+    pub fn last_index(&self) -> LogIndex {
+        self.last().0
+    }
+
+    /// What the first entry follows.
+    #[must_use]
+    pub fn base(&self) -> (LogIndex, Term) {
+        self.base
+    }
+
+    /// Where an entry lies.
+    #[must_use]
+    pub fn entry(&self, index: LogIndex) -> Option<EntryRef> {
+        let at = index.0.checked_sub(self.base.0 .0 + 1)?;
+        self.entries.get(usize::try_from(at).ok()?).copied()
+    }
+
+    /// The payload of an entry, from the disk.
+    pub fn read(&mut self, index: LogIndex) -> Result<Bytes, LogError> {
+        let entry = self.entry(index).ok_or(LogError::NoSuchEntry)?;
+        self.read_ref(&entry)
+    }
+
+    /// The payload of an entry, from the disk, its checksum compared with what recovery or the writer knew.
+    /// Sealed segments are read through a mapping, the one being written through pread.
+    pub fn read_ref(&mut self, entry: &EntryRef) -> Result<Bytes, LogError> {
+        if entry.sequence > self.durable {
+            return Err(LogError::InFlight);
+        }
+        let path = segment_path(&self.dir, entry.segment);
+        let io = |e: std::io::Error| LogError::Disk(DiskFault::io(&path, entry.offset, &e));
+        if entry.segment == self.active.number {
+            let len = padded_len(entry.payload_len as usize);
+            let bytes = self.disk.read_at(&path, entry.offset, len).map_err(io)?;
+            return payload_of(entry, &bytes);
+        }
+        if self.mapped.as_ref().is_none_or(|(number, _)| *number != entry.segment) {
+            self.mapped = Some((entry.segment, self.disk.map(&path).map_err(io)?));
+        }
+        let (_, bytes) = self.mapped.as_ref().expect("just mapped");
+        let payload = payload_at(entry, bytes.as_ref());
+        if payload.is_ok() {
+            return payload;
+        }
+        // The map may have shown a page that the disk does not hold: once more, past the cache.
+        let again = self.disk.read_direct(&path).map_err(io)?;
+        payload_at(entry, again.as_ref())
+    }
+
+    /// Entries below this index are not needed any more: segments that hold only such are retired. Returns
+    /// how many.
+    pub fn purge(&mut self, below: LogIndex) -> usize {
+        let mut retired = 0;
+        while let Some(oldest) = self.sealed.front().copied() {
+            let next = self.sealed.get(1).map_or(self.active.first_index, |s| s.first_index);
+            if next > below {
+                break;
+            }
+            // Never under a mapping: its pages would change, or be gone.
+            if self.mapped.as_ref().is_some_and(|(number, _)| *number == oldest.number) {
+                self.mapped = None;
+            }
+            self.sealed.pop_front();
+            while let Some(gone) = self.entries.front().filter(|e| e.segment <= oldest.number).copied() {
+                self.base = (gone.index, gone.term);
+                self.entries.pop_front();
+            }
+            self.pool.retire(oldest.number);
+            retired += 1;
+        }
+        retired
+    }
+
+    /// Segments on the disk, the one being written included.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.sealed.len() + 1
+    }
+
+    fn last(&self) -> (LogIndex, Term) {
+        self.entries.back().map_or(self.base, |e| (e.index, e.term))
+    }
+
+    fn check_fault(&self) -> Result<(), DiskFault> {
+        self.fault.clone().map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, fault: DiskFault) -> DiskFault {
+        self.fault.get_or_insert(fault).clone()
+    }
+
+    /// What recovery would call a contradiction must never be written.
+    fn check_follows(&self, append: &Append<'_>) {
+        assert!(append.hard_state.term >= self.hard_state.term, "Raft's term never falls");
+        if append.kind == Kind::Entry {
+            let (last, _) = self.last();
+            assert!(append.index.0 <= last.0 + 1, "entries are appended without a gap");
+            assert!(append.index > self.base.0, "what a snapshot covers is not replaced");
+            let newer = self.entry(append.index).is_none_or(|old| append.term > old.term);
+            assert!(newer, "only a newer term replaces an entry");
+            assert!(
+                append.index > last || append.index > self.hard_state.commit,
+                "a committed entry is never replaced"
+            );
+        }
+    }
+
+    fn keep_account(&mut self, record: &RecordHeader) {
+        match record.kind {
+            Kind::Entry => {
+                let keep = (record.index.0 - self.base.0 .0 - 1) as usize;
+                self.entries.truncate(keep);
+                self.entries.push_back(record.entry_ref());
+            }
+            Kind::Restart => {
+                self.entries.clear();
+                self.base = (record.index, record.term);
+            }
+            Kind::HardState | Kind::Empty => {}
+        }
+    }
+
+    fn take_buffer(&mut self, len: usize) -> AlignedBuf {
+        let fits = self.buffers.iter().position(|b| b.capacity() >= len);
+        let mut buffer = match fits {
+            Some(at) => self.buffers.swap_remove(at),
+            None => AlignedBuf::zeroed(len),
+        };
+        buffer.set_len(len);
+        buffer
+    }
+
+    fn give_buffer(&mut self, buffer: AlignedBuf) {
+        if buffer.capacity() <= KEPT_BUFFER_BYTES_MAX {
+            if self.buffers.len() >= IN_FLIGHT_MAX {
+                // Keep the larger ones.
+                self.buffers.sort_by_key(AlignedBuf::capacity);
+                self.buffers.remove(0);
+            }
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn quiet_due(&self) -> Option<Instant> {
+        (self.in_flight.is_empty() && self.durable_data > self.covered).then(|| self.last_submit + self.quiet)
+    }
+
+    /// An empty record. When even that finds no room it is left out: the next header covers as well.
+    fn write_empty(&mut self) -> Result<(), DiskFault> {
+        match self.submit(&Append::empty(self.hard_state)) {
+            Ok(_) | Err(SubmitError::Full | SubmitError::TooLarge) => Ok(()),
+            Err(SubmitError::NoSpace) => {
+                self.covered = self.durable_data;
+                Ok(())
+            }
+            Err(SubmitError::Fault(fault)) => Err(fault),
+        }
+    }
+
+    fn wait_once(&mut self, pause: Duration, wake: Option<BorrowedFd<'_>>) -> Result<bool, DiskFault> {
+        let mut done = std::mem::take(&mut self.done);
+        let woken = self.backend.wait(pause, wake, &mut done);
+        let mut result =
+            woken.map_err(|e| self.fail(DiskFault::io(&self.active.file.path, self.active.offset, &e)));
+        for completion in done.drain(..) {
+            if let Err(fault) = self.on_completion(completion) {
+                result = Err(fault);
+            }
+        }
+        self.done = done;
+        result
+    }
+
+    fn on_completion(&mut self, completion: Completion) -> Result<(), DiskFault> {
+        let Some(at) = self.in_flight.iter().position(|w| w.sequence.0 == completion.ticket) else {
+            return Ok(());
+        };
+        let (offset, wanted) = (self.in_flight[at].offset, self.in_flight[at].len);
+        self.give_buffer(completion.buffer);
+        let path = &self.active.file.path;
+        match completion.result {
+            Ok(wrote) if wrote == wanted => self.in_flight[at].durable = true,
+            Ok(wrote) => {
+                let kind = FaultKind::Short { wrote, wanted };
+                return Err(self.fail(DiskFault { file: path.clone(), offset, kind }));
+            }
+            Err(e) => return Err(self.fail(DiskFault::io(path, offset, &e))),
+        }
+        while let Some(first) = self.in_flight.front().filter(|w| w.durable) {
+            // It carried the count that was durable at its submission: at least what precedes all in flight then.
+            self.durable = first.sequence;
+            if first.kind == Kind::Empty {
+                // An empty record goes out alone, when all before it is durable.
+                self.covered = self.durable_data;
+            } else {
+                self.durable_data = first.sequence;
+            }
+            self.in_flight.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Begins the next segment. Nothing is in flight while its header is written.
+    fn roll(&mut self) -> Result<(), SubmitError> {
+        self.drain()?;
+        let room = |log: &Log| log.disk.available(&log.dir).is_ok_and(|free| free >= log.segment_bytes);
+        if self.pool.failure().is_some() && room(self) {
+            self.pool.retry();
+        }
+        let number = match self.pool.take() {
+            Ok(number) => number,
+            Err(e) => {
+                self.space.take_ballast(&*self.disk, &self.dir, &mut self.pool, &e).ok_or_else(|| {
+                    if super::file::is_no_space(&e) {
+                        SubmitError::NoSpace
+                    } else {
+                        let path = segment_path(&self.dir, self.pool.next());
+                        SubmitError::Fault(self.fail(DiskFault::io(&path, 0, &e)))
+                    }
+                })?
+            }
+        };
+        let (last, last_term) = self.last();
+        let header = SegmentHeader {
+            cluster: self.cluster,
+            server: self.server,
+            number,
+            salt: fresh_salt(self.active.salt),
+            continues: Some(Continues { segment: self.active.number, offset: self.active.offset }),
+            first_sequence: self.next_sequence,
+            prev_crc: self.prev_crc,
+            hard_state: self.hard_state,
+            first_index: LogIndex(last.0 + 1),
+            prev_term: last_term,
+            apply_version: self.apply_version,
+            membership: self.membership.clone(),
+        };
+        let active =
+            begin_segment(&*self.disk, &self.dir, &header, self.segment_bytes).map_err(|f| self.fail(f))?;
+        let old = std::mem::replace(&mut self.active, active);
+        self.sealed.push_back(Sealed { number: old.number, first_index: old.first_index });
+        self.covered = self.durable_data;
+        self.pool.prepare();
+        Ok(())
+    }
+}
+
+/// Writes a header into a file that is there, durably.
+pub(super) fn begin_segment(
+    disk: &dyn Disk,
+    dir: &std::path::Path,
+    header: &SegmentHeader,
+    capacity: u64,
+) -> Result<Active, DiskFault> {
+    let path = segment_path(dir, header.number);
+    let fault = |e: &std::io::Error| DiskFault::io(&path, 0, e);
+    let file = disk.open_log(&path).map_err(|e| fault(&e))?;
+    let block = AlignedBuf::copy_of(&header.encode());
+    let wrote = disk.write_durable(&file, 0, &block).map_err(|e| fault(&e))?;
+    if wrote != block.len() {
+        let kind = FaultKind::Short { wrote, wanted: block.len() };
+        return Err(DiskFault { file: path, offset: 0, kind });
+    }
+    Ok(Active {
+        number: header.number,
+        salt: header.salt,
+        file: Arc::new(file),
+        offset: BLOCK as u64,
+        capacity,
+        first_index: header.first_index,
+    })
+}
+
+/// A salt that no earlier use of the file had. Without a source of chance the former one, stirred, still differs.
+pub(super) fn fresh_salt(former: u64) -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => former.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31),
+    }
+}
+
+fn payload_at(entry: &EntryRef, segment: &[u8]) -> Result<Bytes, LogError> {
+    let rest = usize::try_from(entry.offset).ok().and_then(|at| segment.get(at..));
+    payload_of(entry, rest.unwrap_or(&[]))
+}
+
+fn payload_of(entry: &EntryRef, bytes: &[u8]) -> Result<Bytes, LogError> {
+    use crate::log::{BreakReason, Damage, DamageReason};
+    let damaged = |reason| {
+        let (segment, offset, sequence) = (entry.segment, entry.offset, entry.sequence);
+        LogError::Damaged(Damage { segment, offset, sequence, reason: DamageReason::Record(reason) })
+    };
+    let record = RecordHeader::decode(bytes).map_err(|why| damaged(BreakReason::NotARecord(why)))?;
+    if record.entry_ref() != *entry {
+        return Err(damaged(BreakReason::NotTheNext));
+    }
+    Ok(Bytes::copy_from_slice(record.payload(bytes)))
+}

@@ -1,0 +1,340 @@
+//! The log and the data directory on a real file system, with every driver.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ringkeeper::host::disk::{
+    DataDir, DirError, DirOptions, Log, LogError, LogIo, LogOptions, SpaceState, SubmitError, IN_FLIGHT_MAX,
+};
+use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
+use ringkeeper::log::{Append, HardState, Recovered, Sequence};
+
+const DRIVERS: [LogIo; 3] = [LogIo::Auto, LogIo::Thread, LogIo::Buffered];
+
+fn scratch() -> tempfile::TempDir {
+    // Beside the build, not in /tmp: that may be a tmpfs without O_DIRECT.
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn open_dir(path: &Path) -> Result<DataDir, DirError> {
+    DataDir::open(&DirOptions { path: path.to_owned(), log_path: None, server: ServerId(1) })
+}
+
+fn options(io: LogIo) -> LogOptions {
+    LogOptions { segment_bytes: 256 << 10, io, space_low_bytes: 0, ..LogOptions::default() }
+}
+
+fn open_log(dir: &mut DataDir, io: LogIo) -> (Log, Recovered) {
+    Log::open(dir, &options(io), LogIndex(0)).unwrap()
+}
+
+fn payload(index: u64) -> Vec<u8> {
+    (0..(index * 37) % 9000).map(|i| (i * index) as u8).collect()
+}
+
+/// Submits an entry, waiting for a free place.
+fn append(log: &mut Log, index: u64) -> Sequence {
+    let bytes = payload(index);
+    let hard_state = HardState { term: Term(1), vote: 1, commit: LogIndex(index - 1) };
+    let zxid = Zxid(index.cast_signed());
+    let pieces = [&bytes[..bytes.len() / 3], &bytes[bytes.len() / 3..]];
+    let append = Append::entry(0, Term(1), LogIndex(index), (zxid, zxid), hard_state, &pieces);
+    let (wake, _keep) = pipe();
+    while !log.can_submit() {
+        log.wait(Duration::from_secs(10), wake.as_fd()).unwrap();
+    }
+    log.submit(&append).unwrap()
+}
+
+fn pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    std::io::pipe().unwrap()
+}
+
+fn check_entries(log: &mut Log, upto: u64) {
+    for index in log.first_index().0..=upto {
+        assert_eq!(&log.read(LogIndex(index)).unwrap()[..], &payload(index)[..], "entry {index}");
+    }
+    assert_eq!(log.read(LogIndex(upto + 1)), Err(LogError::NoSuchEntry));
+}
+
+#[test]
+fn entries_survive_a_clean_stop_and_an_abrupt_one_with_every_driver() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, recovered) = open_log(&mut dir, io);
+        assert_eq!(recovered, Recovered::default());
+        println!("{io:?}: {}", log.driver());
+        for index in 1..=400 {
+            append(&mut log, index);
+        }
+        log.drain().unwrap();
+        assert!(log.durable() >= Sequence(400));
+        assert!(log.segments() > 3, "the log rolled");
+        check_entries(&mut log, 400);
+        log.close().unwrap();
+        drop(dir);
+
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, recovered) = open_log(&mut dir, io);
+        assert_eq!(recovered.last(), (LogIndex(400), Term(1)));
+        assert_eq!(recovered.hard_state, HardState { term: Term(1), vote: 1, commit: LogIndex(399) });
+        assert_eq!(recovered.cut, None);
+        for index in 401..=500 {
+            append(&mut log, index);
+        }
+        log.drain().unwrap();
+        drop(log);
+        drop(dir);
+
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, recovered) = open_log(&mut dir, io);
+        assert_eq!(recovered.last().0, LogIndex(500));
+        check_entries(&mut log, 500);
+    }
+}
+
+#[test]
+fn no_more_than_four_records_are_in_flight_and_a_large_one_is_refused() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        let hard_state = HardState::default();
+        for _ in 0..IN_FLIGHT_MAX {
+            log.submit(&Append::hard_state(hard_state)).unwrap();
+        }
+        assert_eq!(log.submit(&Append::hard_state(hard_state)), Err(SubmitError::Full));
+        log.drain().unwrap();
+        let large = vec![0; log.payload_bytes_max() + 1];
+        let zxids = (Zxid(1), Zxid(1));
+        let too_large = Append::entry(0, Term(0), LogIndex(1), zxids, hard_state, &[]);
+        let pieces = [&large[..]];
+        assert_eq!(log.submit(&Append { payload: &pieces, ..too_large }), Err(SubmitError::TooLarge));
+        let pieces = [&large[1..]];
+        log.submit(&Append { payload: &pieces, ..too_large }).unwrap();
+        log.drain().unwrap();
+        assert_eq!(log.read(LogIndex(1)).unwrap().len(), log.payload_bytes_max());
+    }
+}
+
+#[test]
+fn waiting_ends_at_a_wake_up_at_a_completion_or_in_time() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        let (wake, mut bell) = pipe();
+        let waited = log.wait(Duration::from_millis(1), wake.as_fd()).unwrap();
+        assert!(!waited.woken);
+        bell.write_all(b"!").unwrap();
+        for _ in 0..3 {
+            let begun = Instant::now();
+            assert!(log.wait(Duration::from_secs(60), wake.as_fd()).unwrap().woken, "level-triggered");
+            assert!(begun.elapsed() < Duration::from_secs(30));
+        }
+        let (silent, _bell) = pipe();
+        let at = append(&mut log, 1);
+        while log.durable() < at {
+            assert!(!log.wait(Duration::from_secs(60), silent.as_fd()).unwrap().woken);
+        }
+    }
+}
+
+#[test]
+fn after_quiet_an_empty_record_covers_the_last_one() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        let at = append(&mut log, 1);
+        let (silent, _bell) = pipe();
+        while log.durable() < at.next() {
+            log.wait(Duration::from_secs(60), silent.as_fd()).unwrap();
+        }
+        // And only one: nothing has to cover the empty one.
+        log.wait(Duration::from_millis(20), silent.as_fd()).unwrap();
+        log.drain().unwrap();
+        assert_eq!(log.durable(), at.next());
+        drop(log);
+        drop(dir);
+        let segment = home.path().join("log/0000000000000001.seg");
+        let mut bytes = fs::read(&segment).unwrap();
+        bytes[4096 + 20] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        let mut dir = open_dir(home.path()).unwrap();
+        let refused = Log::open(&mut dir, &options(io), LogIndex(0)).err().unwrap();
+        let text = refused.to_string();
+        assert!(text.contains("segment 0000000000000001, offset 4096, record 1"), "{text}");
+    }
+}
+
+#[test]
+fn purging_recycles_segments_and_the_log_goes_on() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        for round in 1..=10u64 {
+            for index in (round - 1) * 100 + 1..=round * 100 {
+                append(&mut log, index);
+            }
+            log.drain().unwrap();
+            log.purge(LogIndex(round * 100 - 20));
+            assert!(log.first_index() <= LogIndex(round * 100 - 20));
+            check_entries(&mut log, round * 100);
+        }
+        assert!(log.segments() < 5, "{} segments", log.segments());
+        let kept = log.first_index();
+        drop(log);
+        drop(dir);
+        let mut dir = open_dir(home.path()).unwrap();
+        let too_old = Log::open(&mut dir, &options(io), LogIndex(0)).err().unwrap();
+        assert!(too_old.to_string().contains("entry 1 is needed, but the log begins at"), "{too_old}");
+        let (mut log, recovered) = Log::open(&mut dir, &options(io), LogIndex(kept.0 + 5)).unwrap();
+        assert_eq!(recovered.last().0, LogIndex(1000));
+        check_entries(&mut log, 1000);
+        let files = fs::read_dir(home.path().join("log")).unwrap().count();
+        assert!(files <= log.segments() + 3, "{files} files: what was purged is gone");
+    }
+}
+
+#[test]
+fn a_second_server_is_refused_until_the_first_has_gone() {
+    let home = scratch();
+    let first = open_dir(home.path()).unwrap();
+    let refused = open_dir(home.path()).unwrap_err();
+    assert!(matches!(refused, DirError::Locked(_)), "{refused}");
+    assert_eq!(refused.exit_code(), 71);
+    let id = first.cluster_id();
+    drop(first);
+    assert_eq!(open_dir(home.path()).unwrap().cluster_id(), id);
+}
+
+#[test]
+fn foreign_and_damaged_directories_are_refused_and_left_alone() {
+    let home = scratch();
+    type Spoil = fn(&Path);
+    let rows: [(&str, Spoil, &str, i32); 4] = [
+        ("zookeeper", |d| fs::create_dir(d.join("version-2")).unwrap(), "holds ZooKeeper's data", 78),
+        ("foreign", |d| fs::write(d.join("photo.jpg"), "x").unwrap(), "not ours", 78),
+        ("file", |d| fs::write(d.join("log"), "x").unwrap(), "", 71),
+        (
+            "marker lost",
+            |d| {
+                fs::create_dir(d.join("log")).unwrap();
+                fs::write(d.join("log/0000000000000001.seg"), "x").unwrap();
+            },
+            "ringkeeper.id is missing",
+            74,
+        ),
+    ];
+    for (name, spoil, want, code) in rows {
+        let path = home.path().join(name);
+        fs::create_dir(&path).unwrap();
+        spoil(&path);
+        let before = fs::read_dir(&path).unwrap().count();
+        let refused = open_dir(&path).unwrap_err();
+        assert!(refused.to_string().contains(want), "{name}: {refused}");
+        assert_eq!(refused.exit_code(), code, "{name}");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), before, "{name}: nothing was written");
+    }
+    // ZooKeeper's image leaves these in an otherwise new directory.
+    let path = home.path().join("image");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("myid"), "1").unwrap();
+    open_dir(&path).unwrap();
+}
+
+#[test]
+fn a_flipped_byte_in_the_marker_is_refused_and_another_server_too() {
+    let home = scratch();
+    drop(open_dir(home.path()).unwrap());
+    let marker = home.path().join("ringkeeper.id");
+    let good = fs::read(&marker).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 4;
+        fs::write(&marker, &bad).unwrap();
+        let refused = open_dir(home.path()).expect_err(&format!("byte {at}"));
+        assert!(matches!(refused, DirError::Damaged(..)), "{refused}");
+    }
+    fs::write(&marker, &good).unwrap();
+    let options = DirOptions { path: home.path().to_owned(), log_path: None, server: ServerId(2) };
+    let refused = DataDir::open(&options).unwrap_err();
+    assert!(refused.to_string().contains("belongs to server 1, not 2"), "{refused}");
+}
+
+#[test]
+fn a_log_directory_apart_belongs_to_its_data_directory() {
+    let home = scratch();
+    let open = |data: &str, log: &str| {
+        DataDir::open(&DirOptions {
+            path: home.path().join(data),
+            log_path: Some(home.path().join(log)),
+            server: ServerId(1),
+        })
+    };
+    let mut dir = open("data", "log").unwrap();
+    let (mut log, _) = open_log(&mut dir, LogIo::Auto);
+    append(&mut log, 1);
+    log.close().unwrap();
+    drop(dir);
+    assert!(home.path().join("log/log/0000000000000001.seg").exists());
+    let refused = open("data", "elsewhere").unwrap_err();
+    assert!(refused.to_string().contains("not the one it was used with"), "{refused}");
+    let refused = open("fresh", "log").unwrap_err();
+    assert!(refused.to_string().contains("it is new, but the log directory"), "{refused}");
+    let mut dir = open("data", "log").unwrap();
+    let (_, recovered) = open_log(&mut dir, LogIo::Auto);
+    assert_eq!(recovered.last().0, LogIndex(1));
+}
+
+#[test]
+fn a_log_that_was_begun_and_is_gone_is_damage() {
+    let home = scratch();
+    let mut dir = open_dir(home.path()).unwrap();
+    let (mut log, _) = open_log(&mut dir, LogIo::Auto);
+    append(&mut log, 1);
+    log.close().unwrap();
+    for file in fs::read_dir(home.path().join("log")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let refused = Log::open(&mut dir, &options(LogIo::Auto), LogIndex(0)).err().unwrap();
+    assert!(refused.to_string().contains("no segment is left"), "{refused}");
+}
+
+#[test]
+fn snapshots_are_listed_newest_first_and_purged() {
+    let home = scratch();
+    let dir = open_dir(home.path()).unwrap();
+    for index in [5u64, 300, 20] {
+        let name = dir.snapshot_name(LogIndex(index), Zxid(index.cast_signed() * 2));
+        dir.publish(&name, |w| w.write_all(&[7; 1000])).unwrap();
+    }
+    fs::write(dir.snapshot_path().join("notes.txt"), "x").unwrap();
+    let found: Vec<_> = dir.snapshots().unwrap().iter().map(|s| (s.index.0, s.zxid.0, s.bytes)).collect();
+    assert_eq!(found, [(300, 600, 1000), (20, 40, 1000), (5, 10, 1000)]);
+    assert_eq!(dir.purge_snapshots(4).unwrap(), None);
+    assert_eq!(dir.purge_snapshots(2).unwrap(), Some(LogIndex(20)));
+    assert_eq!(dir.snapshots().unwrap().len(), 2);
+    let failed = dir.publish(&dir.snapshot_name(LogIndex(9), Zxid(9)), |_| Err(std::io::Error::other("no")));
+    failed.unwrap_err();
+    assert_eq!(fs::read_dir(dir.snapshot_path()).unwrap().count(), 3, "no leftover");
+}
+
+#[test]
+fn space_is_low_below_the_mark_and_ballast_is_kept() {
+    let home = scratch();
+    let mut dir = open_dir(home.path()).unwrap();
+    let low = LogOptions { space_low_bytes: u64::MAX / 2, ..options(LogIo::Auto) };
+    let (mut log, _) = Log::open(&mut dir, &low, LogIndex(0)).unwrap();
+    assert_eq!(log.check_space(), SpaceState::Low);
+    assert_eq!(fs::metadata(home.path().join("log/ballast")).unwrap().len(), 256 << 10);
+    drop(log);
+    let (mut log, _) = open_log(&mut dir, LogIo::Auto);
+    assert_eq!(log.check_space(), SpaceState::Ok);
+}
