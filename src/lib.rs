@@ -20,5 +20,6 @@ pub mod auth;
 pub mod error;
 pub mod ids;
 pub mod session;
+pub mod snapshot;
 pub mod tree;
 pub mod wire;
