@@ -15,19 +15,18 @@
 //! host                           the world
 //! ```
 
-pub mod apply;
-pub mod auth;
-pub mod config;
+pub mod ids;
 pub mod error;
-pub mod handoff;
-pub mod host;
-pub mod ids;
-pub mod sequencer;
-pub mod session;
-pub mod shard;
-pub mod tree;
-pub mod watch;
 pub mod wire;
-pub mod host;
-pub mod ids;
+pub mod tree;
+pub mod auth;
+pub mod session;
 pub mod log;
+pub mod apply;
+pub mod snapshot;
+pub mod watch;
+pub mod handoff;
+pub mod sequencer;
+pub mod shard;
+pub mod config;
+pub mod host;

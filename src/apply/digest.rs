@@ -4,7 +4,8 @@ use crate::tree::{Data, Znode};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The hash of all that a znode is.
-pub(super) fn of(node: &Znode) -> u64 {
+#[must_use]
+pub fn of(node: &Znode) -> u64 {
     let numbers = [
         node.czxid.0 as u64,
         node.mzxid.0 as u64,

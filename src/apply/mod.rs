@@ -12,5 +12,6 @@ mod session;
 mod state;
 mod txn;
 
+pub use digest::of as znode_digest;
 pub use state::{Outcome, SnapshotHead, State};
 pub use txn::{Batch, BatchHeader, BatchWriter, Damaged, Options, Txn, TxnBody};

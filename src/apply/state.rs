@@ -545,7 +545,7 @@ impl State {
         }
     }
 
-    /// A state to be filled from a snapshot: `load_node` for each znode, then `loaded`.
+    /// A state to be filled from a snapshot by `load_node` for each znode.
     #[must_use]
     pub fn from_snapshot(hasher: PathHasher, head: SnapshotHead) -> State {
         let mut state = State::empty(hasher);
@@ -566,17 +566,20 @@ impl State {
         state
     }
 
-    /// Adds a znode as it was: no parent is touched.
-    pub fn load_node(&mut self, node: Node) {
+    /// Adds a znode as it was: no parent is touched. Its ACL must be known; false, and nothing done, if its path is
+    /// there already.
+    pub fn load_node(&mut self, node: Node) -> bool {
+        if !self.table.insert_new(node.clone()) {
+            return false;
+        }
         self.took(&node, 1);
-        self.table.insert(node);
+        true
     }
 
-    /// Whether a znode of a snapshot can be loaded: its ACL is known and its path is new.
+    /// Whether a znode may refer to this list.
     #[must_use]
-    pub fn can_load(&self, node: &Znode) -> bool {
-        (node.acl < AclId::FIRST_FREE || self.acl_references.contains_key(&node.acl))
-            && self.table.get(node.path.as_str()).is_none()
+    pub fn knows_acl(&self, id: AclId) -> bool {
+        id < AclId::FIRST_FREE || self.acl_references.contains_key(&id)
     }
 }
 

@@ -150,8 +150,22 @@ impl Table {
 
     /// Adds a znode that is not there, and tells its parent's list of children.
     pub fn insert(&mut self, node: Node) {
+        let hash = self.hasher.hash(node.path.as_bytes());
+        self.insert_hashed(hash, node);
+    }
+
+    /// The same for a znode from outside: false, and nothing done, if its path is there already.
+    pub fn insert_new(&mut self, node: Node) -> bool {
+        let hash = self.hasher.hash(node.path.as_bytes());
+        if self.nodes.find(hash, |old| old.path == node.path).is_some() {
+            return false;
+        }
+        self.insert_hashed(hash, node);
+        true
+    }
+
+    fn insert_hashed(&mut self, hash: u64, node: Node) {
         let hasher = &self.hasher;
-        let hash = hasher.hash(node.path.as_bytes());
         self.data_bytes += (node.path.as_bytes().len() + node.data_len()) as u64;
         if let Some(session) = session_of(node.owner) {
             self.ephemerals_count += 1;
