@@ -15,18 +15,18 @@
 //! host                           the world
 //! ```
 
-pub mod ids;
-pub mod error;
-pub mod wire;
-pub mod tree;
-pub mod auth;
-pub mod session;
-pub mod log;
 pub mod apply;
-pub mod snapshot;
-pub mod watch;
-pub mod handoff;
-pub mod sequencer;
-pub mod shard;
+pub mod auth;
 pub mod config;
+pub mod error;
+pub mod handoff;
 pub mod host;
+pub mod ids;
+pub mod log;
+pub mod sequencer;
+pub mod session;
+pub mod shard;
+pub mod snapshot;
+pub mod tree;
+pub mod watch;
+pub mod wire;

@@ -1,4 +1,7 @@
 //! The only room that touches the machine it runs on.
 
+mod bell;
+mod clock;
 pub mod disk;
+mod link;
 pub mod preflight;

@@ -6,18 +6,11 @@
 use super::batch::SyncWaiter;
 use super::storage::Store;
 use crate::ids::{LogIndex, ServerId, Term, Zxid};
+use crate::log::HardState as Vote;
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
 use raft::{RawNode, StateRole};
 use std::collections::VecDeque;
-
-/// Raft's hard state, as every log record carries it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Vote {
-    pub term: Term,
-    pub vote: u64,
-    pub commit: LogIndex,
-}
 
 /// A record to be written, or an entry that was.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ mod expire;
 mod publish;
 mod storage;
 
-pub use consensus::{Logged, RecoveredEntry, RecoveredLog, Vote};
+pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
 
 use crate::apply::{BatchHeader, Options as TxnOptions, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};

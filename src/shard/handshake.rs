@@ -79,6 +79,9 @@ impl Shard {
     fn handle_handshake(&mut self, c: &mut Connection, frame: &[u8]) {
         // An empty frame and a short record end the same way: closed, without a byte.
         let Ok(request) = ConnectRequest::decode(frame) else { return self.cut(c, Why::BadHandshake) };
+        if !self.serving {
+            return self.cut(c, Why::NotServing);
+        }
         if request.last_zxid_seen > self.last_zxid.0 {
             // TR15: the driver has drained all publications, so the server itself has not seen it.
             return self.cut(c, Why::ZxidAhead);

@@ -22,7 +22,7 @@ pub use stats::{Latency, Stats};
 use crate::auth::Schemes;
 use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, Millis, Owner, ServerId, SessionId, ShardId, Zxid};
-use crate::tree::Table;
+use crate::tree::{PathHasher, Table};
 use crate::watch::{self, Watches};
 use connection::{Connection, Phase};
 use fanout::Fanout;
@@ -84,6 +84,7 @@ pub enum Why {
     AuthFailed,
     AuthRequired,
     SessionMoved,
+    NotServing,
 }
 
 impl std::fmt::Display for Why {
@@ -99,6 +100,7 @@ impl std::fmt::Display for Why {
             Why::AuthFailed => "its auth packet was refused",
             Why::AuthRequired => "it did not authenticate first (enforce.auth.schemes)",
             Why::SessionMoved => "its session has moved to another connection",
+            Why::NotServing => "the server does not serve yet",
         })
     }
 }
@@ -139,6 +141,8 @@ pub struct Shard {
     watches: Watches,
     fanout: Fanout,
     last_zxid: Zxid,
+    /// Without a tree yet no handshake is answered.
+    serving: bool,
     /// Sessions of the whole server, as the last publication said.
     sessions_total: usize,
     slots: Vec<Option<Box<Connection>>>,
@@ -170,18 +174,20 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard whose table is exactly the state at `last_zxid`.
+    /// A shard that does not serve yet: it answers four-letter words and closes everybody else.
     #[must_use]
-    pub fn new(options: Options, table: Table, last_zxid: Zxid, sessions_total: usize, now: Millis) -> Shard {
-        let watches = Watches::new(table.hasher().clone(), options.watch_limits);
+    pub fn new(options: Options, hasher: PathHasher, now: Millis) -> Shard {
+        let watches = Watches::new(hasher.clone(), options.watch_limits);
+        let table = Table::new(hasher);
         let up = empty_upward(options.shard);
         Shard {
             options,
             table,
             watches,
             fanout: Fanout::default(),
-            last_zxid,
-            sessions_total,
+            last_zxid: Zxid::ZERO,
+            serving: false,
+            sessions_total: 0,
             slots: Vec::new(),
             free_slots: Vec::new(),
             next_serial: 1,
@@ -204,6 +210,20 @@ impl Shard {
             spare: Vec::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// Begins to serve, with a table that is exactly the state at `last_zxid`.
+    pub fn serve(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) {
+        self.table = table;
+        self.last_zxid = last_zxid;
+        self.sessions_total = sessions_total;
+        self.serving = true;
+    }
+
+    /// Whether it serves.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving
     }
 
     /// A client connected.

@@ -1,0 +1,273 @@
+//! What lies between the cores: rings one way up and one way down, a counter, and the questions of operators.
+
+use super::bell::Bell;
+use crate::handoff::{Publication, Upward};
+use crate::ids::{ConnId, ShardId, Zxid};
+use crate::shard::{ConnectionRow, Stats};
+use crate::tree::{AclId, AclList, Node};
+use crossbeam::channel::Sender;
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Slots of a ring: one a batch.
+const RING_SLOTS: usize = 1024;
+/// Questions that wait for a shard at the most; a further one is refused.
+const ASKS_MAX: usize = 64;
+
+/// All that the sequencer shares with all shards.
+pub struct Links {
+    pub shards: Vec<ShardLink>,
+    /// Rung when a proposal is in a ring.
+    pub sequencer: Bell,
+    /// The number of the last publication that is in every ring. A shard takes no publication beyond it, and all up
+    /// to it before it answers what it has read.
+    published: CachePadded<AtomicU64>,
+    /// The server is going down: nothing new is taken.
+    stopping: AtomicBool,
+}
+
+/// One shard's.
+pub struct ShardLink {
+    pub up: ArrayQueue<Upward>,
+    down: Down,
+    asks: ArrayQueue<Ask>,
+    pub bell: Bell,
+    /// Connections of this shard that are not answered to yet: how full the shard is.
+    pub connections: AtomicU64,
+}
+
+/// The ring down. The sequencer never waits for a shard: what does not fit goes to a list behind the ring.
+struct Down {
+    ring: ArrayQueue<Arc<Publication>>,
+    /// Invariant: while it is set, everything in the ring is older than everything in the list, and the sequencer
+    /// puts nothing into the ring.
+    overflowing: AtomicBool,
+    overflow: Mutex<VecDeque<Arc<Publication>>>,
+}
+
+/// What somebody asks of a shard, between two turns of its own.
+pub enum Ask {
+    /// Begin to serve, with this tree.
+    Serve(Arc<Tree>),
+    /// The answer to a four-letter word; `None` closes without a byte.
+    AnswerWord {
+        conn: ConnId,
+        text: Option<Vec<u8>>,
+    },
+    /// Counters.
+    Stats {
+        reply: Sender<ShardView>,
+    },
+    /// Rows of connections, in slices.
+    Rows {
+        reply: Sender<Vec<ConnectionRow>>,
+    },
+    /// Sessions and the paths that their connections watch (data table), in slices.
+    WatchPaths {
+        reply: Sender<Vec<WatchRow>>,
+    },
+    /// Forget the counters of connections, or of the server.
+    ResetConnections,
+    ResetStats,
+    /// Stop reading, write what is queued, end.
+    Stop,
+}
+
+/// A connection's watches: its session and the paths.
+pub type WatchRow = (crate::ids::SessionId, Vec<Box<str>>);
+
+/// A shard's counters and gauges at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct ShardView {
+    pub shard: ShardId,
+    pub stats: Stats,
+    pub outstanding: usize,
+    pub last_zxid: Zxid,
+    pub nodes: usize,
+    pub data_bytes: u64,
+    pub ephemerals: usize,
+    pub watches: usize,
+    /// Connections, paths and registrations of the data table.
+    pub watch_summary: (usize, usize, usize),
+    pub sessions: usize,
+    pub is_serving: bool,
+}
+
+/// A whole tree, for a shard's first table.
+pub struct Tree {
+    pub nodes: Vec<Node>,
+    pub acls: Vec<(AclId, AclList)>,
+    pub last_zxid: Zxid,
+    pub sessions: usize,
+    /// The last publication that the tree holds: the next one is the first that the shard takes.
+    pub publication: u64,
+}
+
+impl Links {
+    /// Links to this many shards.
+    pub fn new(shards: usize) -> io::Result<Links> {
+        let link = |_| -> io::Result<ShardLink> {
+            Ok(ShardLink {
+                up: ArrayQueue::new(RING_SLOTS),
+                down: Down {
+                    ring: ArrayQueue::new(RING_SLOTS),
+                    overflowing: AtomicBool::new(false),
+                    overflow: Mutex::new(VecDeque::new()),
+                },
+                asks: ArrayQueue::new(ASKS_MAX),
+                bell: Bell::new()?,
+                connections: AtomicU64::new(0),
+            })
+        };
+        Ok(Links {
+            shards: (0..shards).map(link).collect::<io::Result<Vec<_>>>()?,
+            sequencer: Bell::new()?,
+            published: CachePadded::new(AtomicU64::new(0)),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// The sequencer: gives every shard a publication, then raises the counter, then wakes who sleeps.
+    pub fn publish(&self, publication: &Arc<Publication>) {
+        for shard in &self.shards {
+            shard.down.push(publication.clone());
+        }
+        // Release: who sees the number finds the publication in its ring.
+        self.published.store(publication.number, Ordering::Release);
+        for shard in &self.shards {
+            shard.bell.ring();
+        }
+    }
+
+    /// The number up to which a shard takes publications now.
+    #[inline]
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Tells everybody that the server is going down.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.sequencer.ring_anyway();
+        for shard in &self.shards {
+            shard.bell.ring_anyway();
+        }
+    }
+
+    /// Whether the server is going down.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The publications that the slowest shard has not taken.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.shards.iter().map(|shard| shard.down.len()).max().unwrap_or(0)
+    }
+}
+
+impl ShardLink {
+    /// The next publication, in order.
+    #[inline]
+    pub fn next_publication(&self) -> Option<Arc<Publication>> {
+        self.down.pop()
+    }
+
+    /// Whether anything lies here for the shard.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.down.is_empty() || !self.asks.is_empty()
+    }
+
+    /// Asks something; a shard that has too many questions gets no more.
+    pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
+        self.asks.push(ask)?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// The next question.
+    pub fn next_ask(&self) -> Option<Ask> {
+        self.asks.pop()
+    }
+}
+
+impl Down {
+    fn push(&self, publication: Arc<Publication>) {
+        let mut publication = publication;
+        if !self.overflowing.load(Ordering::Acquire) {
+            match self.ring.push(publication) {
+                Ok(()) => return,
+                Err(refused) => publication = refused,
+            }
+        }
+        let mut overflow = self.lock();
+        overflow.push_back(publication);
+        self.overflowing.store(true, Ordering::Release);
+    }
+
+    fn pop(&self) -> Option<Arc<Publication>> {
+        if let Some(publication) = self.ring.pop() {
+            return Some(publication);
+        }
+        if !self.overflowing.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut overflow = self.lock();
+        // The ring may have filled between the first look and the flag: it is older, it goes first.
+        if let Some(publication) = self.ring.pop() {
+            return Some(publication);
+        }
+        let publication = overflow.pop_front();
+        if overflow.is_empty() {
+            self.overflowing.store(false, Ordering::Release);
+        }
+        publication
+    }
+
+    fn len(&self) -> usize {
+        self.ring.len() + if self.overflowing.load(Ordering::Acquire) { self.lock().len() } else { 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ring.is_empty() && !self.overflowing.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Publication>>> {
+        // A panic ends the process: no list is ever left half changed.
+        self.overflow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication(number: u64) -> Arc<Publication> {
+        Arc::new(Publication { number, committed: Vec::new(), sessions: 0, last_zxid: Zxid::ZERO })
+    }
+
+    #[test]
+    fn a_shard_that_takes_nothing_stops_nobody_and_misses_nothing() {
+        let links = Links::new(2).unwrap();
+        for number in 1..=3_000 {
+            links.publish(&publication(number));
+            if let Some(taken) = links.shards[1].next_publication() {
+                assert_eq!(taken.number, number);
+            }
+        }
+        assert_eq!(links.backlog(), 3_000);
+        for number in 1..=3_000 {
+            assert_eq!(links.shards[0].next_publication().map(|p| p.number), Some(number));
+        }
+        assert!(links.shards[0].next_publication().is_none());
+        links.publish(&publication(3_001));
+        assert_eq!(links.shards[0].next_publication().map(|p| p.number), Some(3_001));
+    }
+}
