@@ -1,1 +1,18 @@
-fn main() {}
+//! Flags in, exit code out.
+
+use ringkeeper::config::{self, Command};
+use ringkeeper::host;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let exit = match config::parse_args() {
+        Command::Serve(args) => host::serve(&args),
+        Command::Check(args) => host::check(&args),
+        Command::Inspect { kind, file } => host::inspect(kind, &file),
+        Command::Verify { dir } => host::verify(&dir),
+    };
+    std::process::exit(exit);
+}

@@ -1,7 +1,69 @@
-//! The only room that touches the machine it runs on.
+//! The only room that touches the machine it runs on: starts the threads, feeds the machines, ends the process.
 
+mod asks;
 mod bell;
 mod clock;
 pub mod disk;
+mod limits;
 mod link;
+mod logging;
+mod notes;
 pub mod preflight;
+mod recover;
+mod sequencer_thread;
+mod serve;
+mod shard_core;
+mod shard_epoll;
+mod signals;
+mod snapshot_thread;
+
+pub use logging::start_logging;
+pub use recover::{load_state, Recovery};
+pub use serve::serve;
+
+use disk::{DiskFault, LogError};
+use std::fmt;
+use std::io;
+
+/// Exit codes of sysexits.h, as the README lists them.
+pub const EX_SOFTWARE: i32 = 70;
+pub const EX_IOERR: i32 = 74;
+
+/// Why the process ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fatal {
+    pub exit: i32,
+    pub text: String,
+}
+
+impl Fatal {
+    fn new(exit: i32, text: impl fmt::Display) -> Fatal {
+        Fatal { exit, text: text.to_string() }
+    }
+
+    fn disk(fault: DiskFault) -> Fatal {
+        Fatal::new(fault.exit_code(), &fault)
+    }
+
+    fn log(error: LogError) -> Fatal {
+        Fatal::new(error.exit_code(), &error)
+    }
+
+    fn os(doing: &str, error: &io::Error) -> Fatal {
+        Fatal::new(preflight::EX_OSERR, format_args!("{doing}: {error}"))
+    }
+
+    fn dead_shard() -> Fatal {
+        Fatal::new(
+            EX_SOFTWARE,
+            "a shard has taken no committed batch for 10 s: the server ends, so that no client hangs on it; please \
+             report this with the log",
+        )
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

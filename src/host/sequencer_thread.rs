@@ -1,0 +1,295 @@
+//! The sequencer's thread: the log's ring, the shards' rings and the time, in one loop.
+
+use super::clock::Clock;
+use super::disk::{Log, SpaceState, SubmitError};
+use super::link::{Ask, Links, Tree};
+use super::notes::{Say, Throttle};
+use super::snapshot_thread::{SnapshotJob, SnapshotThread};
+use super::Fatal;
+use crate::ids::{LogIndex, Millis};
+use crate::log::{Append, Sequence};
+use crate::sequencer::{Effect, Input, Logged, Note, Sequencer, TICK_MS};
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// A shard that takes no publication for this long is dead: the server ends and says so.
+const SHARD_SILENCE_MS: u64 = 10_000;
+/// Publications that lie in front of a shard at the most before the sequencer takes no new proposals.
+const BACKLOG_MAX: usize = 2048;
+/// How often the disk's room is looked at.
+const SPACE_MS: u64 = 1_000;
+
+pub(super) struct SequencerThread {
+    pub sequencer: Sequencer,
+    pub log: Log,
+    pub links: Arc<Links>,
+    pub clock: Clock,
+    pub snapshots: SnapshotThread,
+    /// A write that took longer is reported (`fsync.warningthresholdms`).
+    pub sync_warning: Millis,
+    /// Set while somebody wants a snapshot now.
+    pub snapshot_wanted: Arc<AtomicBool>,
+    /// Snapshots that are kept; the log goes back to the oldest.
+    pub state: LoopState,
+}
+
+/// What the loop remembers from turn to turn.
+#[derive(Default)]
+pub(super) struct LoopState {
+    /// Handed out by the machine and not yet taken by the log.
+    to_append: VecDeque<Logged>,
+    /// Records in the log's hands: the log's number and ours.
+    in_flight: VecDeque<(Sequence, u64, Millis)>,
+    records: u64,
+    ticked_at: Millis,
+    space_at: Millis,
+    /// Since when the slowest shard has taken nothing.
+    backlog_since: Option<(Millis, usize)>,
+    served: bool,
+    throttle: Throttle,
+}
+
+impl SequencerThread {
+    /// Runs until the server goes down, or the world fails.
+    pub(super) fn run(mut self) -> Result<(), Fatal> {
+        loop {
+            let mut did_work = self.take_proposals();
+            did_work |= self.tick();
+            self.reap_log()?;
+            let now = self.clock.now();
+            self.sequencer.turn(now);
+            did_work |= self.carry_out()?;
+            self.start_serving();
+            self.watch_shards()?;
+            if self.links.is_stopping() && self.is_quiet() {
+                break;
+            }
+            if did_work || self.sequencer.is_busy() {
+                self.log.poll().map_err(Fatal::disk)?;
+                continue;
+            }
+            self.sleep()?;
+        }
+        self.log.close().map_err(Fatal::disk)?;
+        self.snapshots.finish();
+        Ok(())
+    }
+
+    /// Nothing is under way that a client was promised an answer to.
+    fn is_quiet(&self) -> bool {
+        self.state.to_append.is_empty() && self.state.in_flight.is_empty()
+    }
+
+    fn sleep(&mut self) -> Result<(), Fatal> {
+        let bell = &self.links.sequencer;
+        bell.sleep.fall_asleep();
+        let has_mail = self.sequencer.wants_proposals() && self.links.shards.iter().any(|shard| !shard.up.is_empty());
+        if !has_mail && !self.links.is_stopping() {
+            let waited = self.log.wait(Duration::from_millis(TICK_MS), bell.as_fd()).map_err(Fatal::disk)?;
+            if waited.woken {
+                bell.drain();
+            }
+        } else {
+            self.log.poll().map_err(Fatal::disk)?;
+        }
+        self.links.sequencer.sleep.wake_up();
+        Ok(())
+    }
+
+    fn take_proposals(&mut self) -> bool {
+        let mut any = false;
+        if self.links.is_stopping() || self.links.backlog() > BACKLOG_MAX {
+            return false;
+        }
+        let now = self.clock.now();
+        for at in 0..self.links.shards.len() {
+            while self.sequencer.wants_proposals() {
+                let Some(up) = self.links.shards[at].up.pop() else { break };
+                any = true;
+                self.sequencer.handle(now, Input::Up(up));
+            }
+            if any {
+                // A shard that stopped reading because its ring was full goes on.
+                self.links.shards[at].bell.ring();
+            }
+        }
+        any
+    }
+
+    fn tick(&mut self) -> bool {
+        let now = self.clock.now();
+        if now.mono.since(self.state.ticked_at).0 < TICK_MS {
+            return false;
+        }
+        self.state.ticked_at = now.mono;
+        self.sequencer.handle(now, Input::Tick);
+        if let Some(written) = self.snapshots.take_done() {
+            self.sequencer.handle(now, Input::SnapshotDone { written: written.is_some() });
+            if let Some(keep_from) = written {
+                self.log.purge(LogIndex(keep_from.0 + 1));
+            }
+        }
+        if self.snapshot_wanted.swap(false, Ordering::Relaxed) {
+            self.sequencer.begin_snapshot();
+        }
+        if now.mono.since(self.state.space_at).0 >= SPACE_MS {
+            self.state.space_at = now.mono;
+            let low = self.log.check_space() != SpaceState::Ok;
+            self.sequencer.handle(now, Input::Space { low });
+        }
+        true
+    }
+
+    fn reap_log(&mut self) -> Result<(), Fatal> {
+        self.submit_waiting()?;
+        let durable = self.log.durable();
+        let mut persisted = None;
+        let now = self.clock.mono();
+        while let Some((sequence, record, since)) = self.state.in_flight.front().copied() {
+            if sequence > durable {
+                break;
+            }
+            self.state.in_flight.pop_front();
+            persisted = Some(record);
+            let took = now.since(since);
+            if took > self.sync_warning {
+                self.note_slow_sync(now, took);
+            }
+        }
+        if let Some(records) = persisted {
+            self.sequencer.handle(self.clock.now(), Input::Persisted { records });
+        }
+        Ok(())
+    }
+
+    fn note_slow_sync(&mut self, now: Millis, took: Millis) {
+        if let Say::Print { .. } = self.state.throttle.ask("fsync", now) {
+            warn!(
+                "fsync-ing the write ahead log took {}ms which will adversely affect operation latency: is the disk \
+                 shared or failing? (threshold: fsync.warningthresholdms)",
+                took.0
+            );
+        }
+    }
+
+    fn submit_waiting(&mut self) -> Result<(), Fatal> {
+        while let Some(logged) = self.state.to_append.front() {
+            let payload: &[&[u8]] = &[&logged.payload];
+            let append = if logged.index.0 == 0 {
+                Append::hard_state(logged.hard_state)
+            } else {
+                let zxids = (logged.first_zxid, logged.last_zxid);
+                Append::entry(logged.tag, logged.term, logged.index, zxids, logged.hard_state, payload)
+            };
+            match self.log.submit(&append) {
+                Ok(sequence) => {
+                    self.state.records += 1;
+                    self.state.in_flight.push_back((sequence, self.state.records, self.clock.mono()));
+                    self.state.to_append.pop_front();
+                }
+                Err(SubmitError::Full) => break,
+                Err(SubmitError::NoSpace) => {
+                    // Clients wait; the server tries again each turn and comes back by itself.
+                    let now = self.clock.mono();
+                    if let Say::Print { .. } = self.state.throttle.ask("no space", now) {
+                        warn!("the disk is full: writes wait until there is room for a log segment");
+                    }
+                    break;
+                }
+                Err(SubmitError::TooLarge) => {
+                    unreachable!("config holds frames below half of what a log record takes")
+                }
+                Err(SubmitError::Fault(fault)) => return Err(Fatal::disk(fault)),
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self) -> Result<bool, Fatal> {
+        let mut any = false;
+        while let Some(effect) = self.sequencer.next_effect() {
+            any = true;
+            match effect {
+                Effect::Append(logged) => self.state.to_append.push_back(logged),
+                Effect::Publish(publication) => self.links.publish(&publication),
+                Effect::Read { index } => {
+                    let payload = self.log.read(index).map_err(Fatal::log)?;
+                    self.sequencer.handle(self.clock.now(), Input::Read { index, payload });
+                }
+                Effect::SnapshotBegin { index, term, head } => {
+                    self.snapshots.send(SnapshotJob::Begin { index, term, head });
+                }
+                Effect::SnapshotNodes(nodes) => self.snapshots.send(SnapshotJob::Nodes(nodes)),
+                Effect::SnapshotEnd => self.snapshots.send(SnapshotJob::End),
+                Effect::Note(note) => self.say(&note),
+            }
+        }
+        self.submit_waiting()?;
+        Ok(any)
+    }
+
+    fn say(&mut self, note: &Note) {
+        let now = self.clock.mono();
+        let kind = match note {
+            Note::BecameLeader { .. } => "leader",
+            Note::SessionExpired { .. } => "expired",
+            Note::Stalled { .. } => "stalled",
+            Note::ReadOnly { .. } => "space",
+        };
+        let Say::Print { dropped } = self.state.throttle.ask(kind, now) else { return };
+        match note {
+            Note::BecameLeader { term } => info!(term = term.0, "this server leads"),
+            Note::SessionExpired { session } => info!(%session, dropped, "session expired"),
+            Note::Stalled { forgiven } => warn!(
+                "this server stood still for {} ms: no session loses time for it (is the host overloaded, or was the \
+                 process stopped?)",
+                forgiven.0
+            ),
+            Note::ReadOnly { low: true } => warn!(
+                "the disk is nearly full: what grows the tree is refused with NotReadOnly (-119) until there is room"
+            ),
+            Note::ReadOnly { low: false } => info!("the disk has room again: all writes are taken"),
+        }
+    }
+
+    /// Once all that was logged before is applied, each shard gets the tree and begins to serve.
+    fn start_serving(&mut self) {
+        if self.state.served || !self.sequencer.is_serving() {
+            return;
+        }
+        self.state.served = true;
+        let state = self.sequencer.state();
+        let mut nodes = Vec::with_capacity(state.table.len());
+        nodes.extend(state.table.nodes().iter().cloned());
+        let tree = Arc::new(Tree {
+            nodes,
+            acls: state.table.acls.iter().map(|(id, list)| (id, list.clone())).collect(),
+            last_zxid: state.last_zxid(),
+            sessions: state.sessions.len(),
+            publication: self.sequencer.publications(),
+        });
+        for shard in &self.links.shards {
+            let asked = shard.ask(Ask::Serve(tree.clone()));
+            assert!(asked.is_ok(), "a shard that does not serve yet has few questions");
+        }
+    }
+
+    fn watch_shards(&mut self) -> Result<(), Fatal> {
+        let backlog = self.links.backlog();
+        let now = self.clock.mono();
+        match self.state.backlog_since {
+            _ if backlog == 0 || !self.state.served => self.state.backlog_since = None,
+            Some((since, before)) if backlog >= before => {
+                if now.since(since).0 > SHARD_SILENCE_MS {
+                    return Err(Fatal::dead_shard());
+                }
+            }
+            _ => self.state.backlog_since = Some((now, backlog)),
+        }
+        Ok(())
+    }
+}

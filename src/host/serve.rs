@@ -1,0 +1,352 @@
+//! `ringkeeper serve`: from a configuration to a running server, and down again.
+
+use super::clock::Clock;
+use super::disk::{install_sigbus_handler, DataDir, DirOptions, LogIo, LogOptions};
+use super::limits::ConnectionLimits;
+use super::link::{Ask, Links};
+use super::preflight::{self, Driver, PinPlan, Preflight};
+use super::recover::{load_state, Recovery};
+use super::sequencer_thread::{LoopState, SequencerThread};
+use super::shard_core::{Core, WordRequest};
+use super::shard_epoll::EpollShard;
+use super::signals::Signals;
+use super::snapshot_thread::{SnapshotOptions, SnapshotThread};
+use super::{logging, Fatal};
+use crate::auth::Schemes;
+use crate::config::{self, Config};
+use crate::ids::{Millis, ShardId};
+use crate::sequencer::{self, Sequencer};
+use crate::shard::{self, Shard};
+use crate::tree::PathHasher;
+use crate::watch;
+use crossbeam::channel::{bounded, Receiver, Sender};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tracing::{error, info};
+
+/// The version of apply's rules.
+const APPLY_VERSION: u32 = 1;
+/// Batches handed to the log and not durable, at the most.
+const IN_FLIGHT_BATCHES: usize = 2;
+/// A thread that has not said that it is ready after this long never will.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Words that wait for the admin thread at the most.
+const WORDS_MAX: usize = 256;
+
+/// Runs a server until it is told to stop. Returns the exit code.
+pub fn serve(args: &config::ServeArgs) -> i32 {
+    let (config, warnings) = match config::load(args) {
+        Ok(loaded) => loaded,
+        Err(invalid) => {
+            eprintln!("{invalid}");
+            return preflight::EX_CONFIG;
+        }
+    };
+    logging::start_logging(&config.logging);
+    logging::say_warnings(&warnings);
+    match run(config) {
+        Ok(()) => 0,
+        Err(fatal) => {
+            error!("{fatal}");
+            fatal.exit
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), Fatal> {
+    let started = Instant::now();
+    let signals = Signals::block().map_err(|error| Fatal::os("blocking signals", &error))?;
+    let (report, examined) = preflight::examine(&config);
+    let mut preflight = examined.map_err(|refusal| Fatal::new(refusal.exit, refusal))?;
+    tracing::debug!("pre-flight:\n{report}");
+    install_sigbus_handler();
+
+    let mut dir = open_dir(&config)?;
+    let seed = draw_seed()?;
+    let hasher = PathHasher::new(hash_key(&seed));
+    let clock = Clock::start();
+    let config = Arc::new(config);
+    let links = Arc::new(
+        Links::new(usize::from(preflight.shards)).map_err(|error| Fatal::os("making the rings", &error))?,
+    );
+
+    let (words, requests) = bounded(WORDS_MAX);
+    let shards = start_shards(&config, &preflight, &links, clock, &hasher, &words, incarnation(&seed))?;
+    preflight.port = None;
+    start_admin(requests, &links, &config)?;
+
+    let log_options = log_options(&config, &preflight);
+    let Recovery { state, log, recovered } = load_state(&mut dir, &log_options, &hasher)?;
+    let driver = log.driver();
+    let dir = Arc::new(dir);
+    let options = sequencer_options(&config, &preflight, seed);
+    let sequencer = Sequencer::new(options, state, recovered, clock.now());
+    let snapshots = SnapshotThread::start(SnapshotOptions {
+        dir: dir.clone(),
+        apply_version: APPLY_VERSION,
+        keep: usize::try_from(config.log.snapshots_kept).unwrap_or(usize::MAX),
+        purge: config.log.purge_interval.is_some(),
+    })
+    .map_err(|error| Fatal::os("starting the snapshot thread", &error))?;
+    let thread = SequencerThread {
+        sequencer,
+        log,
+        links: links.clone(),
+        clock,
+        snapshots,
+        sync_warning: config.log.sync_warning,
+        snapshot_wanted: Arc::new(AtomicBool::new(false)),
+        state: LoopState::default(),
+    };
+    let pin = preflight.pin.as_ref().map(|pin| pin.sequencer);
+    let sequencer = spawn("sequencer", pin, move || thread.run())?;
+
+    info!(
+        version = config::flags::VERSION,
+        shards = preflight.shards,
+        sockets = %driver_name(preflight.driver),
+        log = driver,
+        started_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "ringkeeper: {}",
+        config.places()
+    );
+
+    let signal = signals.wait();
+    info!("{signal}: going down; sessions are kept");
+    links.stop();
+    join(sequencer)?;
+    for link in &links.shards {
+        // A shard whose list of questions is full sees that the server stops.
+        let _ = link.ask(Ask::Stop);
+    }
+    for shard in shards {
+        join(shard)?;
+    }
+    drop(dir);
+    info!("stopped");
+    Ok(())
+}
+
+fn open_dir(config: &Config) -> Result<DataDir, Fatal> {
+    let log_path = (config.log_dir != config.data_dir).then(|| config.log_dir.clone());
+    DataDir::open(&DirOptions { path: config.data_dir.clone(), log_path, server: config.server_id })
+        .map_err(|error| Fatal::new(error.exit_code(), error))
+}
+
+fn draw_seed() -> Result<[u8; 32], Fatal> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Fatal::new(preflight::EX_OSERR, format_args!("the system gives no random bytes: {error}")))?;
+    Ok(seed)
+}
+
+fn hash_key(seed: &[u8; 32]) -> [u64; 4] {
+    let mut key = [0; 4];
+    for (word, bytes) in key.iter_mut().zip(seed.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into().expect("a chunk of eight has eight bytes")) ^ 0x5bd1_e995;
+    }
+    key
+}
+
+fn incarnation(seed: &[u8; 32]) -> u64 {
+    hash_key(seed).iter().fold(0, |all, word| all.rotate_left(17) ^ word)
+}
+
+fn driver_name(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Uring => "io_uring (glommio)",
+        Driver::Epoll => "epoll",
+    }
+}
+
+fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
+    LogOptions {
+        segment_bytes: config.log.segment_bytes,
+        io: match preflight.driver {
+            Driver::Uring => LogIo::Auto,
+            Driver::Epoll => LogIo::Thread,
+        },
+        space_low_bytes: config.log.disk_reserve_bytes,
+        apply_version: APPLY_VERSION,
+        ..LogOptions::default()
+    }
+}
+
+fn sequencer_options(config: &Config, preflight: &Preflight, seed: [u8; 32]) -> sequencer::Options {
+    sequencer::Options {
+        server: config.server_id,
+        incarnation: incarnation(&seed),
+        seed,
+        txn: crate::apply::Options {
+            enforce_quota: config.rules.enforce_quota,
+            skip_acl: config.rules.skip_acl,
+            extended_types: config.rules.extended_types,
+            reconfig_enabled: config.reconfig_enabled,
+            read_only: false,
+            digest_disabled: !config.auth.digest_enabled,
+        },
+        tick_ms: config.sessions.tick.0,
+        shards: usize::from(preflight.shards),
+        snapshot_txns: config.log.snapshot_after_txns,
+        snapshot_bytes: config.log.snapshot_after_bytes.unwrap_or(u64::MAX),
+        reap_interval_ms: config.containers.check_interval.0,
+        reap_per_minute: u64::from(config.containers.deletions_per_minute_max),
+        reap_never_used_ms: config.containers.never_used_interval.map_or(0, |interval| interval.0),
+        in_flight_max: IN_FLIGHT_BATCHES,
+    }
+}
+
+fn shard_options(config: &Config, id: ShardId, shards: u16, incarnation: u64) -> shard::Options {
+    let limits = &config.limits;
+    let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let timeout = |ms: Millis| i32::try_from(ms.0).unwrap_or(i32::MAX);
+    let enforced = &config.auth.enforced_schemes;
+    shard::Options {
+        server: config.server_id,
+        incarnation,
+        shard: id,
+        frame_bytes_max: limits.frame_bytes_max as usize,
+        session_timeout_min_ms: timeout(config.sessions.timeout_min),
+        session_timeout_max_ms: timeout(config.sessions.timeout_max),
+        handshake_timeout_ms: config.sessions.handshake_timeout.0,
+        outstanding_per_connection_max: limits.outstanding_per_connection_max as usize,
+        outstanding_max: (limits.outstanding_max / u32::from(shards)).max(1) as usize,
+        unsent_pause_bytes: bytes(limits.slow_reader_pause_bytes),
+        unsent_cut_bytes: bytes(limits.slow_reader_close_bytes),
+        unsent_cut_ms: limits.slow_reader_timeout.0,
+        sessions_max: limits.sessions_max as usize,
+        acl_entries_max: limits.acl_entries_max as usize,
+        multi_ops_max: limits.multi_ops_max as usize,
+        identities_max: limits.identities_per_connection_max as usize,
+        watch_limits: watch::Limits {
+            count_max: limits.watches_per_connection_max as usize,
+            bytes_max: bytes(limits.watch_bytes_per_connection_max),
+        },
+        schemes: Schemes {
+            super_digest: config.auth.super_digest.as_deref().map(Into::into),
+            digest_disabled: !config.auth.digest_enabled,
+            digest_algorithm: config.auth.digest_algorithm,
+        },
+        skip_acl: config.rules.skip_acl,
+        required_schemes: (!enforced.is_empty())
+            .then(|| enforced.iter().map(|scheme| scheme.as_str().into()).collect()),
+        // Four reports in the shortest tick that anybody configures, and no more than four a second.
+        report_ms: (config.sessions.tick.0 / 4).clamp(50, 250),
+    }
+}
+
+/// Starts every shard and waits until each listens. A dead shard is never silent.
+fn start_shards(
+    config: &Arc<Config>,
+    preflight: &Preflight,
+    links: &Arc<Links>,
+    clock: Clock,
+    hasher: &PathHasher,
+    words: &Sender<WordRequest>,
+    incarnation: u64,
+) -> Result<Vec<JoinHandle<()>>, Fatal> {
+    let limits =
+        Arc::new(ConnectionLimits::new(config.limits.connections_per_address_max, preflight.connections_max));
+    let (ready, is_ready) = bounded::<(ShardId, Result<(), String>)>(usize::from(preflight.shards));
+    let mut threads = Vec::new();
+    for n in 0..preflight.shards {
+        let id = ShardId(n);
+        let listener = listen(preflight.client_address, config.listen_backlog, config.tcp_keep_alive)
+            .map_err(|error| Fatal::os(&format!("listening on {}", preflight.client_address), &error))?;
+        let options = shard_options(config, id, preflight.shards, incarnation);
+        let (links, limits, hasher, words) = (links.clone(), limits.clone(), hasher.clone(), words.clone());
+        let pin = preflight.pin.as_ref().map(|pin: &PinPlan| pin.shards[usize::from(n)]);
+        let tell = ready.clone();
+        threads.push(spawn(&format!("shard-{n}"), pin, move || {
+            let shard = Shard::new(options, hasher.clone(), clock.mono());
+            let core = Core::new(id, shard, links, clock, limits, hasher, words);
+            let driver = EpollShard::new(core, listener);
+            let started = driver.as_ref().map(|_| ()).map_err(ToString::to_string);
+            let _ = tell.send((id, started));
+            match driver {
+                Ok(driver) => driver.run(),
+                Err(error) => Err(Fatal::os("starting a shard", &error)),
+            }
+        })?);
+    }
+    for _ in 0..preflight.shards {
+        match is_ready.recv_timeout(READY_WITHIN) {
+            Ok((_, Ok(()))) => {}
+            Ok((id, Err(why))) => {
+                return Err(Fatal::new(preflight::EX_OSERR, format_args!("shard {} did not start: {why}", id.0)))
+            }
+            Err(_) => {
+                return Err(Fatal::new(
+                    preflight::EX_OSERR,
+                    format_args!("a shard was not ready within {} s", READY_WITHIN.as_secs()),
+                ))
+            }
+        }
+    }
+    Ok(threads)
+}
+
+fn start_admin(requests: Receiver<WordRequest>, links: &Arc<Links>, config: &Arc<Config>) -> Result<(), Fatal> {
+    let (links, config) = (links.clone(), config.clone());
+    spawn("admin", None, move || {
+        while let Ok(request) = requests.recv() {
+            let link = &links.shards[usize::from(request.shard.0)];
+            let word = std::str::from_utf8(&request.word.word).unwrap_or_default().to_owned();
+            let text = match word.as_str() {
+                _ if !config.four_letter_words.allows(&word) => {
+                    format!("{word} is not executed because it is not in the whitelist.\n")
+                }
+                "ruok" => "imok".to_owned(),
+                "srvr" => "Zookeeper version: 3.9.5-ringkeeper, built on 01/01/2026 00:00 UTC\nMode: standalone\n".to_owned(),
+                _ => String::new(),
+            };
+            let _ = link.ask(Ask::AnswerWord { conn: request.word.conn, text: Some(text.into_bytes()) });
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// A listener of one shard: all of them share the address, the kernel spreads the connections.
+fn listen(address: SocketAddr, backlog: u32, keep_alive: bool) -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_keepalive(keep_alive)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+/// Starts a thread whose failure ends the process with its exit code.
+fn spawn(
+    name: &str,
+    pin: Option<usize>,
+    work: impl FnOnce() -> Result<(), Fatal> + Send + 'static,
+) -> Result<JoinHandle<()>, Fatal> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            if let Some(cpu) = pin {
+                preflight::pin_to(cpu);
+            }
+            if let Err(fatal) = work() {
+                error!("{fatal}");
+                std::process::exit(fatal.exit);
+            }
+        })
+        .map_err(|error| Fatal::os(&format!("starting thread {name}"), &error))
+}
+
+fn join(thread: JoinHandle<()>) -> Result<(), Fatal> {
+    // A panic has ended the process in its hook already.
+    thread.join().map_err(|_| Fatal::new(super::EX_SOFTWARE, "a thread of ours has panicked"))
+}

@@ -1,0 +1,260 @@
+//! What both drivers do around a shard between its sockets: publications down, proposals up, questions, notes.
+
+use super::asks::{Asks, Step};
+use super::clock::Clock;
+use super::limits::ConnectionLimits;
+use super::link::{Links, ShardLink, Tree};
+use super::notes::{Say, Throttle};
+use crate::handoff::{Publication, Upward};
+use crate::ids::{ConnId, Millis, ShardId};
+use crate::shard::{Note, Shard, Why, Word};
+use crate::tree::{PathHasher, Table};
+use crossbeam::channel::Sender;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// A word that a client sent, for the admin thread.
+#[derive(Clone, Copy, Debug)]
+pub struct WordRequest {
+    pub shard: ShardId,
+    pub word: Word,
+}
+
+/// How many bytes of proposals are gathered before they go up even in the middle of a turn.
+const UPWARD_BYTES_MAX: usize = 1 << 20;
+/// How often a shard's `tick` runs while anything is going on, and while nothing is.
+pub(super) const TICK_BUSY_MS: u64 = 10;
+pub(super) const TICK_IDLE_MS: u64 = 250;
+
+pub(super) struct Core {
+    pub id: ShardId,
+    pub shard: Shard,
+    pub links: Arc<Links>,
+    pub clock: Clock,
+    pub limits: Arc<ConnectionLimits>,
+    hasher: PathHasher,
+    words: Sender<WordRequest>,
+    asks: Asks,
+    /// The last publication that this shard has taken over.
+    taken: u64,
+    /// Popped from the ring, and beyond the counter when it was last loaded.
+    early: Option<Arc<Publication>>,
+    /// Did not fit into the ring.
+    unsent: Option<Upward>,
+    ticked_at: Millis,
+    throttle: Throttle,
+    /// Connections that were paused and may be read again: for the driver.
+    pub readable: Vec<ConnId>,
+    pub is_stopping: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        id: ShardId,
+        shard: Shard,
+        links: Arc<Links>,
+        clock: Clock,
+        limits: Arc<ConnectionLimits>,
+        hasher: PathHasher,
+        words: Sender<WordRequest>,
+    ) -> Core {
+        Core {
+            id,
+            shard,
+            links,
+            clock,
+            limits,
+            hasher,
+            words,
+            asks: Asks::default(),
+            taken: 0,
+            early: None,
+            unsent: None,
+            ticked_at: Millis(0),
+            throttle: Throttle::default(),
+            readable: Vec::new(),
+            is_stopping: false,
+        }
+    }
+
+    pub(super) fn link(&self) -> &ShardLink {
+        &self.links.shards[usize::from(self.id.0)]
+    }
+
+    /// Takes over every publication that the counter covers. Called after bytes were read and before they are
+    /// answered: what anybody on this server was told before those bytes were sent is in the table then.
+    #[inline]
+    pub(super) fn catch_up(&mut self, now: Millis) {
+        if self.links.published() > self.taken {
+            self.take_publications(now);
+        }
+    }
+
+    fn take_publications(&mut self, now: Millis) {
+        let upto = self.links.published();
+        // The tree that a shard begins with holds the publications before it.
+        if !self.shard.is_serving() {
+            return;
+        }
+        while self.taken < upto {
+            let next = self.early.take().or_else(|| self.links.shards[usize::from(self.id.0)].next_publication());
+            let Some(publication) = next else { return };
+            if publication.number > upto {
+                self.early = Some(publication);
+                return;
+            }
+            if publication.number > self.taken {
+                assert_eq!(publication.number, self.taken + 1, "no publication is missed");
+                self.shard.install(now, &publication);
+                self.taken = publication.number;
+            }
+        }
+    }
+
+    /// What is to be done between two looks at the sockets. Returns whether there is more at once.
+    pub(super) fn turn(&mut self, now: Millis) -> bool {
+        self.shard.observe(now);
+        self.catch_up(now);
+        let mut more = self.answer_asks(now);
+        while let Some(conn) = self.shard.next_resumed() {
+            self.shard.resume(now, conn);
+            self.readable.push(conn);
+        }
+        more |= self.shard.tell_slice();
+        let busy = self.shard.outstanding() > 0 || self.shard.has_crowds();
+        let tick_ms = if busy { TICK_BUSY_MS } else { TICK_IDLE_MS };
+        if now.since(self.ticked_at).0 >= tick_ms {
+            self.ticked_at = now;
+            self.shard.tick(now);
+        }
+        self.send_up();
+        self.pass_words();
+        self.say_notes(now);
+        more
+    }
+
+    fn answer_asks(&mut self, now: Millis) -> bool {
+        let step = {
+            let link = &self.links.shards[usize::from(self.id.0)];
+            self.asks.step(now, self.id, &mut self.shard, link)
+        };
+        match step {
+            Step::Done => false,
+            Step::More => true,
+            Step::Serve(tree) => {
+                self.serve(&tree);
+                true
+            }
+            Step::Stop => {
+                self.is_stopping = true;
+                false
+            }
+        }
+    }
+
+    fn serve(&mut self, tree: &Tree) {
+        let mut table = Table::new(self.hasher.clone());
+        for (id, list) in &tree.acls {
+            table.acls.insert(*id, list.clone());
+        }
+        for node in &tree.nodes {
+            table.insert(node.clone());
+        }
+        self.shard.serve(table, tree.last_zxid, tree.sessions);
+        self.taken = tree.publication;
+    }
+
+    /// Sends proposals up. A full ring stops the shard's reading until it has room.
+    pub(super) fn send_up(&mut self) {
+        loop {
+            let Some(up) = self.unsent.take().or_else(|| self.shard.take_upward()) else { break };
+            match self.link().up.push(up) {
+                Ok(()) => self.links.sequencer.ring(),
+                Err(up) => {
+                    self.unsent = Some(up);
+                    self.shard.set_ring_full(true);
+                    return;
+                }
+            }
+        }
+        self.shard.set_ring_full(false);
+    }
+
+    /// In the middle of a turn: proposals that have grown large go up.
+    pub(super) fn send_up_if_large(&mut self) {
+        if self.shard.upward_bytes() > UPWARD_BYTES_MAX {
+            self.send_up();
+        }
+    }
+
+    /// Whether the shard may sleep: nothing lies in its rings. Call it between `fall_asleep` and the sleep.
+    pub(super) fn may_sleep(&self) -> bool {
+        !self.link().has_work() && self.links.published() <= self.taken.max(self.taken_before_serving())
+    }
+
+    fn taken_before_serving(&self) -> u64 {
+        if self.shard.is_serving() {
+            0
+        } else {
+            u64::MAX
+        }
+    }
+
+    fn pass_words(&mut self) {
+        while let Some(word) = self.shard.next_word() {
+            let request = WordRequest { shard: self.id, word };
+            if self.words.try_send(request).is_err() {
+                // More words than the admin thread takes: closed, as a server that is not there.
+                self.shard.answer_word(word.conn, None);
+            }
+        }
+    }
+
+    fn say_notes(&mut self, now: Millis) {
+        while let Some(note) = self.shard.next_note() {
+            let Note::Cut { peer, why } = note;
+            let Say::Print { dropped } = self.throttle.ask(kind(why), now) else { continue };
+            info!(%peer, not_shown = dropped, "connection closed: {why}");
+        }
+    }
+
+    /// A connection was accepted: whether it is taken. Its socket is closed without a byte otherwise.
+    pub(super) fn admit(&mut self, now: Millis, peer: SocketAddr) -> bool {
+        let Err(refused) = self.limits.enter(peer.ip()) else {
+            self.link().connections.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
+        let (kind, key) = match refused {
+            super::limits::Refused::OfAddress => ("address limit", "maxClientCnxns"),
+            super::limits::Refused::InAll => ("connection limit", "maxCnxns or the limit of open files"),
+        };
+        if let Say::Print { dropped } = self.throttle.ask(kind, now) {
+            warn!(%peer, not_shown = dropped, "Too many connections: refused by {key}");
+        }
+        false
+    }
+
+    /// A connection that had been admitted is closed.
+    pub(super) fn leave(&self, peer: SocketAddr) {
+        self.limits.leave(peer.ip());
+        self.link().connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn kind(why: Why) -> &'static str {
+    match why {
+        Why::BadLength => "bad length",
+        Why::BadHandshake => "bad handshake",
+        Why::ZxidAhead => "zxid ahead",
+        Why::TooManySessions => "sessions",
+        Why::NoHandshake => "no handshake",
+        Why::SlowReader => "slow reader",
+        Why::UnknownOperation => "unknown operation",
+        Why::AuthFailed => "auth failed",
+        Why::AuthRequired => "auth required",
+        Why::SessionMoved => "session moved",
+        Why::NotServing => "not serving",
+    }
+}

@@ -1,0 +1,323 @@
+//! The second shard driver: a plain thread around epoll, for hosts and containers that refuse io_uring.
+//!
+//! One turn: what the rings brought, what the sockets brought, then one write for each connection that has something
+//! to say. Level-triggered: a connection that may not be read is taken out of the set.
+
+#![allow(unsafe_code)] // epoll(7), accept4(2), recv(2) and send(2) on descriptors that this file owns.
+
+use super::shard_core::{Core, TICK_BUSY_MS, TICK_IDLE_MS};
+use super::Fatal;
+use crate::ids::{ConnId, Millis};
+use crate::shard::Wrote;
+use socket2::{SockAddr, Socket};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Bytes read from a socket at once; one buffer a shard.
+const READ_BYTES: usize = 64 << 10;
+/// Events taken from epoll at once.
+const EVENTS: usize = 256;
+/// Connections accepted in a turn at the most.
+const ACCEPTS_A_TURN: usize = 64;
+/// Connections that are sent nothing but events of others' changes, in a turn at the most: a crowd waits for input.
+const EVENT_WRITES_A_TURN: usize = 128;
+/// After the system refused a descriptor, this long nobody is accepted.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// The names of what is no connection. Connections count from 1 << 24.
+const LISTENER: u64 = 0;
+const BELL: u64 = 1;
+
+struct Sock {
+    conn: ConnId,
+    fd: OwnedFd,
+    peer: SocketAddr,
+    interest: u32,
+    is_blocked: bool,
+}
+
+pub(super) struct EpollShard {
+    core: Core,
+    epoll: OwnedFd,
+    listener: Option<Socket>,
+    /// By slot, the low bits of a ConnId.
+    socks: Vec<Option<Sock>>,
+    buffer: Box<[u8; READ_BYTES]>,
+    accept_again: Option<Millis>,
+}
+
+fn slot(conn: ConnId) -> usize {
+    (conn.0 & 0xff_ffff) as usize
+}
+
+impl EpollShard {
+    /// Listens and waits on everything; the system may refuse a descriptor.
+    pub(super) fn new(core: Core, listener: Socket) -> io::Result<EpollShard> {
+        // SAFETY: epoll_create1 takes no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was made just now and nobody else owns it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let shard = EpollShard {
+            core,
+            epoll,
+            listener: Some(listener),
+            socks: Vec::new(),
+            buffer: Box::new([0; READ_BYTES]),
+            accept_again: None,
+        };
+        shard.control(libc::EPOLL_CTL_ADD, shard.core.link().bell.as_fd().as_raw_fd(), libc::EPOLLIN as u32, BELL)?;
+        if let Some(listener) = &shard.listener {
+            shard.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, LISTENER)?;
+        }
+        Ok(shard)
+    }
+
+    /// Runs until the server goes down.
+    pub(super) fn run(mut self) -> Result<(), Fatal> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        loop {
+            let now = self.core.clock.mono();
+            let mut more = self.core.turn(now);
+            more |= self.flush(now);
+            self.close_finished();
+            if self.core.is_stopping {
+                self.stop(now);
+                return Ok(());
+            }
+            self.accept_again(now);
+            let ready = self.wait(&mut events, more)?;
+            let now = self.core.clock.mono();
+            self.core.shard.observe(now);
+            for event in &events[..ready] {
+                let (name, flags) = (event.u64, event.events);
+                match name {
+                    LISTENER => self.accept(now),
+                    BELL => self.core.link().bell.drain(),
+                    conn => self.on_ready(now, ConnId(conn), flags),
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, events: &mut [libc::epoll_event; EVENTS], more: bool) -> Result<usize, Fatal> {
+        let bell = &self.core.link().bell;
+        let mut timeout = 0;
+        if !more {
+            bell.sleep.fall_asleep();
+            if self.core.may_sleep() {
+                let busy = self.core.shard.outstanding() > 0;
+                timeout = i32::try_from(if busy { TICK_BUSY_MS } else { TICK_IDLE_MS }).unwrap_or(10);
+            }
+        }
+        let capacity = i32::try_from(EVENTS).unwrap_or(1);
+        // SAFETY: the array has EVENTS elements and lives through the call; the epoll descriptor is owned by self.
+        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), capacity, timeout) };
+        self.core.link().bell.sleep.wake_up();
+        if n < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted {
+                return Ok(0);
+            }
+            return Err(Fatal::os("waiting for sockets", &error));
+        }
+        Ok(usize::try_from(n).unwrap_or(0))
+    }
+
+    fn accept(&mut self, now: Millis) {
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((socket, address)) => self.take(now, socket, &address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+                    // Level-triggered: without a pause this would spin until somebody leaves.
+                    let fd = listener.as_raw_fd();
+                    let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, LISTENER);
+                    self.accept_again = Some(now.plus(Millis(ACCEPT_PAUSE_MS)));
+                    return;
+                }
+                // The client is gone already, or a signal came: the next one.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn accept_again(&mut self, now: Millis) {
+        if self.accept_again.is_some_and(|at| now >= at) {
+            self.accept_again = None;
+            if let Some(listener) = &self.listener {
+                let fd = listener.as_raw_fd();
+                let _ = self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, LISTENER);
+            }
+        }
+    }
+
+    fn take(&mut self, now: Millis, socket: Socket, address: &SockAddr) {
+        let Some(peer) = address.as_socket() else { return };
+        if socket.set_nonblocking(true).is_err() || socket.set_nodelay(true).is_err() || !self.core.admit(now, peer) {
+            return;
+        }
+        let conn = self.core.shard.accept(now, peer);
+        let interest = libc::EPOLLIN as u32;
+        if self.control(libc::EPOLL_CTL_ADD, socket.as_raw_fd(), interest, conn.0).is_err() {
+            self.core.shard.lost(conn);
+            self.core.leave(peer);
+            return;
+        }
+        let at = slot(conn);
+        if self.socks.len() <= at {
+            self.socks.resize_with(at + 1, || None);
+        }
+        self.socks[at] = Some(Sock { conn, fd: socket.into(), peer, interest, is_blocked: false });
+    }
+
+    fn sock(&self, conn: ConnId) -> Option<&Sock> {
+        self.socks.get(slot(conn))?.as_ref().filter(|sock| sock.conn == conn)
+    }
+
+    fn on_ready(&mut self, now: Millis, conn: ConnId, flags: u32) {
+        let Some(sock) = self.sock(conn) else { return };
+        let fd = sock.fd.as_raw_fd();
+        if flags & libc::EPOLLOUT as u32 != 0 {
+            if let Some(sock) = self.socks[slot(conn)].as_mut() {
+                sock.is_blocked = false;
+            }
+            self.write(now, conn);
+        }
+        let broken = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+        if flags & (libc::EPOLLIN as u32 | broken) == 0 {
+            return;
+        }
+        if !self.core.shard.wants_input(conn) {
+            if flags & broken != 0 {
+                self.core.shard.lost(conn);
+            } else {
+                self.set_interest(conn);
+            }
+            return;
+        }
+        // SAFETY: the buffer is READ_BYTES long and lives through the call; the descriptor is owned by its Sock.
+        let n = unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), READ_BYTES, libc::MSG_DONTWAIT) };
+        match usize::try_from(n) {
+            Ok(0) => {
+                self.core.shard.hung_up(conn);
+                self.set_interest(conn);
+            }
+            Ok(n) => {
+                // The bytes are here: what was acknowledged before they were sent is taken over before they are
+                // answered.
+                self.core.catch_up(now);
+                self.core.shard.received(now, conn, &self.buffer[..n]);
+                self.core.send_up_if_large();
+                self.set_interest(conn);
+            }
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                    self.core.shard.lost(conn);
+                }
+            }
+        }
+    }
+
+    /// One write for each connection that has something to say. Returns whether some wait.
+    fn flush(&mut self, now: Millis) -> bool {
+        let mut events_alone = 0;
+        loop {
+            if !self.core.shard.has_replies() {
+                events_alone += 1;
+                if events_alone > EVENT_WRITES_A_TURN {
+                    return true;
+                }
+            }
+            let Some(conn) = self.core.shard.next_dirty() else { return false };
+            self.write(now, conn);
+        }
+    }
+
+    fn write(&mut self, now: Millis, conn: ConnId) {
+        let Some(sock) = self.sock(conn) else { return };
+        let fd = sock.fd.as_raw_fd();
+        let bytes = self.core.shard.output(conn);
+        if bytes.is_empty() {
+            return self.set_interest(conn);
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the slice lives through the call, which only reads it; the descriptor is owned by its Sock.
+        let n = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+        let n = match usize::try_from(n) {
+            Ok(n) => n,
+            Err(_) => match io::Error::last_os_error().kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => 0,
+                _ => {
+                    self.core.shard.lost(conn);
+                    return;
+                }
+            },
+        };
+        let wrote = self.core.shard.wrote(now, conn, n);
+        if let Some(sock) = self.socks[slot(conn)].as_mut() {
+            sock.is_blocked = wrote == Wrote::Part;
+        }
+        self.set_interest(conn);
+    }
+
+    /// What epoll should tell of a connection: set only when it changed.
+    fn set_interest(&mut self, conn: ConnId) {
+        let wants_input = self.core.shard.wants_input(conn);
+        let Some(sock) = self.sock(conn) else { return };
+        let mut interest = 0;
+        if wants_input {
+            interest |= libc::EPOLLIN as u32;
+        }
+        if sock.is_blocked {
+            interest |= libc::EPOLLOUT as u32;
+        }
+        if interest == sock.interest {
+            return;
+        }
+        let fd = sock.fd.as_raw_fd();
+        if self.control(libc::EPOLL_CTL_MOD, fd, interest, conn.0).is_ok() {
+            if let Some(sock) = self.socks[slot(conn)].as_mut() {
+                sock.interest = interest;
+            }
+        }
+    }
+
+    fn close_finished(&mut self) {
+        while let Some(conn) = self.core.shard.next_closed() {
+            let at = slot(conn);
+            if self.sock(conn).is_some() {
+                if let Some(sock) = self.socks[at].take() {
+                    self.core.leave(sock.peer);
+                }
+            }
+        }
+        // A connection that was paused may be read again.
+        while let Some(conn) = self.core.readable.pop() {
+            self.set_interest(conn);
+        }
+    }
+
+    /// Going down: nothing new is taken, what can be written at once is written.
+    fn stop(&mut self, now: Millis) {
+        self.listener = None;
+        self.core.catch_up(now);
+        while let Some(conn) = self.core.shard.next_dirty() {
+            self.write(now, conn);
+        }
+    }
+
+    fn control(&self, op: i32, fd: RawFd, interest: u32, name: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: interest, u64: name };
+        // SAFETY: the event lives through the call; both descriptors are open, owned here or by the bell.
+        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd, &mut event) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}

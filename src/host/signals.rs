@@ -1,0 +1,50 @@
+//! SIGTERM and SIGINT: blocked in every thread, waited for by the main one.
+
+#![allow(unsafe_code)] // sigset(3), pthread_sigmask(3), sigwait(3).
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// The signals that end the server cleanly.
+pub(super) struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    /// Blocks them in this thread and all that it starts later.
+    pub(super) fn block() -> io::Result<Signals> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set that it is given; the set lives through all calls.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            set.assume_init_mut();
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            set.assume_init()
+        };
+        // SAFETY: the set is initialised; a null old set is allowed.
+        let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+        if result != 0 {
+            return Err(io::Error::from_raw_os_error(result));
+        }
+        // SAFETY: ignoring a signal installs no handler of ours. A socket that breaks is an error, not a death; a
+        // file over its limit is one too.
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        }
+        Ok(Signals { set })
+    }
+
+    /// Waits for one; says its name.
+    pub(super) fn wait(&self) -> &'static str {
+        let mut signal = 0;
+        loop {
+            // SAFETY: the set is initialised and lives as long as self; the number lives through the call.
+            let result = unsafe { libc::sigwait(&self.set, &mut signal) };
+            if result == 0 {
+                return if signal == libc::SIGTERM { "SIGTERM" } else { "SIGINT" };
+            }
+        }
+    }
+}
