@@ -1,5 +1,6 @@
 //! The only room that touches the machine it runs on.
 
+mod asks;
 mod bell;
 mod clock;
 pub mod disk;
