@@ -2,9 +2,9 @@
 
 use super::bell::Bell;
 use crate::handoff::{Publication, Upward};
-use crate::ids::{ConnId, ShardId, Zxid};
+use crate::ids::{ConnId, SessionId, ShardId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
-use crate::tree::{AclId, AclList, Node};
+use crate::tree::{AclId, AclList, Node, Path};
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -61,12 +61,14 @@ pub enum Ask {
     /// Counters.
     Stats {
         reply: Sender<ShardView>,
+        /// Whether `watch_summary` counts connections: that walks all sessions, in slices.
+        count_watchers: bool,
     },
     /// Rows of connections, in slices.
     Rows {
         reply: Sender<Vec<ConnectionRow>>,
     },
-    /// Sessions and the paths that their connections watch (data table), in slices.
+    /// Watched paths and the sessions that watch them (data table), in slices; a path may come more than once.
     WatchPaths {
         reply: Sender<Vec<WatchRow>>,
     },
@@ -77,8 +79,8 @@ pub enum Ask {
     Stop,
 }
 
-/// A connection's watches: its session and the paths.
-pub type WatchRow = (crate::ids::SessionId, Vec<Box<str>>);
+/// A watched path, and sessions that watch it.
+pub type WatchRow = (Path, Vec<SessionId>);
 
 /// A shard's counters and gauges at a moment.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +93,7 @@ pub struct ShardView {
     pub data_bytes: u64,
     pub ephemerals: usize,
     pub watches: usize,
-    /// Connections, paths and registrations of the data table.
+    /// Connections (0 unless they were asked for), paths and registrations of the data table.
     pub watch_summary: (usize, usize, usize),
     pub sessions: usize,
     pub is_serving: bool,
@@ -190,6 +192,12 @@ impl ShardLink {
         self.asks.push(ask)?;
         self.bell.ring();
         Ok(())
+    }
+
+    /// Whether a question waits.
+    #[must_use]
+    pub fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
     }
 
     /// The next question.

@@ -28,6 +28,7 @@ use connection::{Connection, Phase};
 use fanout::Fanout;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Bound;
 
 /// What a shard was told at its start.
 #[derive(Clone, Debug)]
@@ -498,11 +499,12 @@ impl Shard {
         (rows, (next < self.slots.len()).then_some(next))
     }
 
-    /// Forgets the counters of all connections (`crst`).
-    pub fn reset_connection_stats(&mut self) {
-        for c in self.slots.iter_mut().flatten() {
+    /// Forgets the counters of connections (`crst`), from slot `from` on, of at most `n`; says where to go on.
+    pub fn reset_connection_stats(&mut self, from: usize, n: usize) -> Option<usize> {
+        for c in self.slots.iter_mut().skip(from).take(n).flatten() {
             c.reset_stats();
         }
+        (from + n < self.slots.len()).then_some(from + n)
     }
 
     /// The session and address of a connection, for `wchc` and `dump`.
@@ -511,9 +513,22 @@ impl Shard {
         self.get(id).map(|c| c.session)
     }
 
-    /// This shard's sessions and their connections, in order of session.
-    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, ConnId)> + '_ {
-        self.sessions.iter().map(|(session, conn)| (*session, *conn))
+    /// This shard's sessions after one of them, or all, and their connections, in order of session.
+    pub fn sessions_after(&self, after: Option<SessionId>) -> impl Iterator<Item = (SessionId, ConnId)> + '_ {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sessions.range((from, Bound::Unbounded)).map(|(session, conn)| (*session, *conn))
+    }
+
+    /// Which one of the server's shards this is.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.options.shard
+    }
+
+    /// The sessions of the whole server, as the last publication said.
+    #[must_use]
+    pub fn sessions_total(&self) -> usize {
+        self.sessions_total
     }
 
     // ---- inside ----

@@ -254,16 +254,33 @@ impl Watches {
         self.counts[0] + self.counts[1]
     }
 
-    /// Connections, paths and registrations of the data table: what the word `wchs` counts.
+    /// Registrations in the data table.
     #[must_use]
-    pub fn summary(&self) -> (usize, usize, usize) {
-        let mut connections = HashSet::with_hasher(fixed_state());
-        for entry in self.data.iter() {
-            entry.watchers.each(|conn, _| {
-                connections.insert(conn);
-            });
-        }
-        (connections.len(), self.data.len(), self.counts[0])
+    pub fn data_count(&self) -> usize {
+        self.counts[Kind::Data as usize]
+    }
+
+    /// Paths in the data table.
+    #[must_use]
+    pub fn data_paths(&self) -> usize {
+        self.data.len()
+    }
+
+    /// In how many slices `data_stripe` shows the data table.
+    #[must_use]
+    pub fn data_stripes(&self) -> usize {
+        self.data.stripes()
+    }
+
+    /// One slice of the data table: paths and who watches them, in no order.
+    #[must_use]
+    pub fn data_stripe(&self, at: usize) -> Vec<(Path, Vec<ConnId>)> {
+        let watchers = |entry: &Entry| {
+            let mut conns = Vec::with_capacity(entry.watchers.len());
+            entry.watchers.each(|conn, _| conns.push(conn));
+            (entry.path.clone(), conns)
+        };
+        self.data.stripe(at).map(watchers).collect()
     }
 
     /// The paths that a connection has in the data table.
