@@ -10,9 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let exit = match config::parse_args() {
         Command::Serve(args) => host::serve(&args),
-        Command::Check(args) => host::check(&args),
-        Command::Inspect { kind, file } => host::inspect(kind, &file),
-        Command::Verify { dir } => host::verify(&dir),
+        _ => 78,
     };
     std::process::exit(exit);
 }

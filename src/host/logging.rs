@@ -9,7 +9,8 @@ use tracing_subscriber::filter::LevelFilter;
 /// Starts it. Called once, before any thread.
 pub fn start_logging(logging: &Logging) {
     let level: LevelFilter = logging.level.as_str().parse().unwrap_or(LevelFilter::INFO);
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     // A second call finds the first one's: in tests.
     let _ = match logging.format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

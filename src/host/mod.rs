@@ -8,6 +8,7 @@ mod limits;
 mod link;
 mod logging;
 mod notes;
+mod pin;
 pub mod preflight;
 mod recover;
 mod sequencer_thread;

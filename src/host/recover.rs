@@ -20,8 +20,9 @@ pub struct Recovery {
 
 /// Loads it. A snapshot that is damaged is passed over for the one before, whose log is still there.
 pub fn load_state(dir: &mut DataDir, options: &LogOptions, hasher: &PathHasher) -> Result<Recovery, Fatal> {
-    let snapshots =
-        dir.snapshots().map_err(|error| Fatal::os(&format!("listing {}", dir.snapshot_path().display()), &error))?;
+    let snapshots = dir
+        .snapshots()
+        .map_err(|error| Fatal::os(&format!("listing {}", dir.snapshot_path().display()), &error))?;
     let mut last_error: Option<LogError> = None;
     for file in &snapshots {
         let Some(loaded) = load_snapshot(dir, file, hasher) else { continue };

@@ -87,7 +87,8 @@ impl SequencerThread {
     fn sleep(&mut self) -> Result<(), Fatal> {
         let bell = &self.links.sequencer;
         bell.sleep.fall_asleep();
-        let has_mail = self.sequencer.wants_proposals() && self.links.shards.iter().any(|shard| !shard.up.is_empty());
+        let has_mail =
+            self.sequencer.wants_proposals() && self.links.shards.iter().any(|shard| !shard.up.is_empty());
         if !has_mail && !self.links.is_stopping() {
             let waited = self.log.wait(Duration::from_millis(TICK_MS), bell.as_fd()).map_err(Fatal::disk)?;
             if waited.woken {

@@ -140,8 +140,9 @@ fn open_dir(config: &Config) -> Result<DataDir, Fatal> {
 
 fn draw_seed() -> Result<[u8; 32], Fatal> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| Fatal::new(preflight::EX_OSERR, format_args!("the system gives no random bytes: {error}")))?;
+    getrandom::fill(&mut seed).map_err(|error| {
+        Fatal::new(preflight::EX_OSERR, format_args!("the system gives no random bytes: {error}"))
+    })?;
     Ok(seed)
 }
 
@@ -278,7 +279,10 @@ fn start_shards(
         match is_ready.recv_timeout(READY_WITHIN) {
             Ok((_, Ok(()))) => {}
             Ok((id, Err(why))) => {
-                return Err(Fatal::new(preflight::EX_OSERR, format_args!("shard {} did not start: {why}", id.0)))
+                return Err(Fatal::new(
+                    preflight::EX_OSERR,
+                    format_args!("shard {} did not start: {why}", id.0),
+                ))
             }
             Err(_) => {
                 return Err(Fatal::new(
@@ -291,7 +295,11 @@ fn start_shards(
     Ok(threads)
 }
 
-fn start_admin(requests: Receiver<WordRequest>, links: &Arc<Links>, config: &Arc<Config>) -> Result<(), Fatal> {
+fn start_admin(
+    requests: Receiver<WordRequest>,
+    links: &Arc<Links>,
+    config: &Arc<Config>,
+) -> Result<(), Fatal> {
     let (links, config) = (links.clone(), config.clone());
     spawn("admin", None, move || {
         while let Ok(request) = requests.recv() {
@@ -302,7 +310,10 @@ fn start_admin(requests: Receiver<WordRequest>, links: &Arc<Links>, config: &Arc
                     format!("{word} is not executed because it is not in the whitelist.\n")
                 }
                 "ruok" => "imok".to_owned(),
-                "srvr" => "Zookeeper version: 3.9.5-ringkeeper, built on 01/01/2026 00:00 UTC\nMode: standalone\n".to_owned(),
+                "srvr" => {
+                    "Zookeeper version: 3.9.5-ringkeeper, built on 01/01/2026 00:00 UTC\nMode: standalone\n"
+                        .to_owned()
+                }
                 _ => String::new(),
             };
             let _ = link.ask(Ask::AnswerWord { conn: request.word.conn, text: Some(text.into_bytes()) });
@@ -336,7 +347,7 @@ fn spawn(
         .name(name.to_owned())
         .spawn(move || {
             if let Some(cpu) = pin {
-                preflight::pin_to(cpu);
+                super::pin::pin_to(cpu);
             }
             if let Err(fatal) = work() {
                 error!("{fatal}");

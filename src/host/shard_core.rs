@@ -99,7 +99,8 @@ impl Core {
             return;
         }
         while self.taken < upto {
-            let next = self.early.take().or_else(|| self.links.shards[usize::from(self.id.0)].next_publication());
+            let next =
+                self.early.take().or_else(|| self.links.shards[usize::from(self.id.0)].next_publication());
             let Some(publication) = next else { return };
             if publication.number > upto {
                 self.early = Some(publication);
@@ -138,7 +139,7 @@ impl Core {
     fn answer_asks(&mut self, now: Millis) -> bool {
         let step = {
             let link = &self.links.shards[usize::from(self.id.0)];
-            self.asks.step(now, self.id, &mut self.shard, link)
+            self.asks.step(now, &mut self.shard, link)
         };
         match step {
             Step::Done => false,
@@ -191,7 +192,9 @@ impl Core {
 
     /// Whether the shard may sleep: nothing lies in its rings. Call it between `fall_asleep` and the sleep.
     pub(super) fn may_sleep(&self) -> bool {
-        !self.link().has_work() && self.links.published() <= self.taken.max(self.taken_before_serving())
+        !self.link().has_work()
+            && !self.asks.has_work()
+            && self.links.published() <= self.taken.max(self.taken_before_serving())
     }
 
     fn taken_before_serving(&self) -> u64 {

@@ -68,7 +68,12 @@ impl EpollShard {
             buffer: Box::new([0; READ_BYTES]),
             accept_again: None,
         };
-        shard.control(libc::EPOLL_CTL_ADD, shard.core.link().bell.as_fd().as_raw_fd(), libc::EPOLLIN as u32, BELL)?;
+        shard.control(
+            libc::EPOLL_CTL_ADD,
+            shard.core.link().bell.as_fd().as_raw_fd(),
+            libc::EPOLLIN as u32,
+            BELL,
+        )?;
         if let Some(listener) = &shard.listener {
             shard.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, LISTENER)?;
         }
@@ -132,7 +137,9 @@ impl EpollShard {
             match listener.accept() {
                 Ok((socket, address)) => self.take(now, socket, &address),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
+                {
                     // Level-triggered: without a pause this would spin until somebody leaves.
                     let fd = listener.as_raw_fd();
                     let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, LISTENER);
@@ -157,7 +164,10 @@ impl EpollShard {
 
     fn take(&mut self, now: Millis, socket: Socket, address: &SockAddr) {
         let Some(peer) = address.as_socket() else { return };
-        if socket.set_nonblocking(true).is_err() || socket.set_nodelay(true).is_err() || !self.core.admit(now, peer) {
+        if socket.set_nonblocking(true).is_err()
+            || socket.set_nodelay(true).is_err()
+            || !self.core.admit(now, peer)
+        {
             return;
         }
         let conn = self.core.shard.accept(now, peer);

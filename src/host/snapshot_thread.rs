@@ -119,7 +119,10 @@ fn write(
                 Ok(_) => {}
             }
         }
-        error!("snapshot {} was not written: {why}; the log is kept and the next one is tried later", path.display());
+        error!(
+            "snapshot {} was not written: {why}; the log is kept and the next one is tried later",
+            path.display()
+        );
         return None;
     }
     info!(
