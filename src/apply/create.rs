@@ -18,6 +18,9 @@ pub(super) struct Mode {
     pub ttl: bool,
 }
 
+/// CreateMode.CONTAINER.
+pub(super) const CONTAINER_FLAG: i32 = 4;
+
 impl Mode {
     /// Reads the flags; `None` is not a mode.
     pub(super) fn from_flags(flags: i32) -> Option<Mode> {

@@ -1,6 +1,6 @@
 //! multi: all or nothing at one zxid.
 
-use super::create::Mode;
+use super::create::{Mode, CONTAINER_FLAG};
 use super::state::{Stamp, State};
 use crate::error::Code;
 use crate::ids::SessionId;
@@ -52,7 +52,9 @@ impl State {
     ) -> Result<Done, Code> {
         match item {
             MultiItem::Create(op, create) => {
-                self.create(*op, session, create, identities, stamp).map(|node| Done::Created(*op, node))
+                let (op, ttl_ms) = meant(*op, create);
+                let create = Create { ttl_ms, ..create.clone() };
+                self.create(op, session, &create, identities, stamp).map(|node| Done::Created(op, node))
             }
             MultiItem::Delete(delete) => self.delete(delete, identities, stamp).map(|()| Done::Deleted),
             MultiItem::SetData(set) => self.set_data(set, identities, stamp).map(Done::Set),
@@ -77,12 +79,31 @@ fn count_items(body: &[u8]) -> Result<usize, Code> {
 
 /// In a multi, a flag that is no mode, a TTL flag without a ttl, and a null ACL are the decoder's errors.
 fn check_create_shape(op: OpCode, create: &Create<'_>) -> Result<(), Code> {
-    let mode = Mode::from_flags(create.flags).ok_or(Code::MarshallingError)?;
-    let plain = matches!(op, OpCode::Create | OpCode::Create2);
-    if (plain && mode.ttl) || create.acl.is_none() {
+    if create.acl.is_none() {
         return Err(Code::MarshallingError);
     }
-    Ok(())
+    if op == OpCode::CreateTtl {
+        // Whatever its flags are, they are judged one by one.
+        return Ok(());
+    }
+    match Mode::from_flags(create.flags) {
+        Some(mode) if !mode.ttl => Ok(()),
+        _ => Err(Code::MarshallingError),
+    }
+}
+
+/// In a multi ZooKeeper 3.9 takes the kind of znode from the flags as much as from the operation (observed): the
+/// container flag makes a container whatever brought it, and createTTL without a TTL flag forgets its ttl.
+fn meant(op: OpCode, create: &Create<'_>) -> (OpCode, i64) {
+    let mode = Mode::from_flags(create.flags);
+    match (op, mode) {
+        (OpCode::CreateTtl, Some(mode)) if mode.ttl => (op, create.ttl_ms),
+        (OpCode::CreateTtl, None) => (op, create.ttl_ms),
+        (OpCode::CreateContainer, _) => (op, -1),
+        _ if create.flags == CONTAINER_FLAG => (OpCode::CreateContainer, -1),
+        (OpCode::CreateTtl, _) => (OpCode::Create, -1),
+        _ => (op, -1),
+    }
 }
 
 fn results(done: &[Done]) -> Box<[u8]> {

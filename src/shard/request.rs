@@ -3,6 +3,7 @@
 use super::connection::{Connection, Phase};
 use super::pending::Pending;
 use super::{Shard, Why};
+use crate::auth::Refused;
 use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
@@ -75,10 +76,11 @@ impl Shard {
         }
     }
 
-    /// What is refused before it is sent up: a multi or an ACL of absurd length, and a multi with a null ACL, which
-    /// alone among malformed writes takes no zxid in ZooKeeper.
+    /// What is refused before it is sent up: a record that does not decode (observed on 3.9.5: it takes no zxid,
+    /// except a malformed multi, which does unless only an ACL in it is null), a multi or an ACL of absurd length.
     fn over_limit(&self, op: OpCode, body: &[u8]) -> Option<Code> {
         let acl_too_long = |n: usize| n > self.options.acl_entries_max;
+        let judge_acl = |acl: Option<usize>| acl.is_some_and(acl_too_long).then_some(Code::InvalidAcl);
         match op {
             OpCode::Multi => {
                 let mut items = MultiReader::new(op, body);
@@ -98,40 +100,44 @@ impl Shard {
                 }
                 None
             }
-            // An entry takes 12 bytes at least: a shorter body can not hold too many.
-            _ if body.len() < 12 * self.options.acl_entries_max => None,
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
-                let create = crate::wire::Create::decode(op, body).ok()?;
-                acl_too_long(create.acl?.len()).then_some(Code::InvalidAcl)
+                match Create::decode(op, body) {
+                    Err(_) => Some(Code::MarshallingError),
+                    Ok(create) => judge_acl(create.acl.map(|acl| acl.len())),
+                }
             }
-            OpCode::SetAcl => {
-                let set = crate::wire::SetAcl::decode(body).ok()?;
-                acl_too_long(set.acl?.len()).then_some(Code::InvalidAcl)
-            }
+            OpCode::SetAcl => match SetAcl::decode(body) {
+                Err(_) => Some(Code::MarshallingError),
+                Ok(set) => judge_acl(set.acl.map(|acl| acl.len())),
+            },
+            OpCode::SetData => SetData::decode(body).err().map(|_| Code::MarshallingError),
+            OpCode::Delete => Delete::decode(body).err().map(|_| Code::MarshallingError),
+            OpCode::Reconfig => Reconfig::decode(body).err().map(|_| Code::MarshallingError),
             _ => None,
         }
     }
 
     /// The path is echoed as it came: null, malformed or of no znode (chapter 3.9).
     fn handle_sync(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
-        let mut reader = Reader::new(body);
-        if reader.buffer().is_err() {
+        let Ok(raw) = Reader::new(body).buffer() else {
             let reply = header_reply(xid, self.last_zxid, Code::MarshallingError);
             return self.say(c, now, reply, false);
-        }
-        let path = &body[..body.len() - reader.rest().len()];
+        };
+        let mut path = Vec::with_capacity(body.len());
+        put_buffer(&mut path, raw.map(java_text).as_deref());
         self.propose(c, xid, Wish::Sync);
         self.wait(c, Pending::Sync { xid, path: path.into(), since: now, done: false });
     }
 
     /// Takes effect at once, for the requests behind it in the stream; the reply keeps its turn (TR17).
     fn handle_auth(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
-        let Ok(packet) = AuthPacket::decode(body) else {
-            let reply = header_reply(xid, self.last_zxid, Code::MarshallingError);
-            return self.say(c, now, reply, false);
-        };
+        // As in ZooKeeper: what does not decode closes the connection, a null text proves nothing.
+        let Ok(packet) = AuthPacket::decode(body) else { return self.cut(c, Why::AuthFailed) };
         let scheme = packet.scheme.as_deref().unwrap_or_default();
-        let proved = self.options.schemes.authenticate(scheme, packet.auth.unwrap_or_default());
+        let proved = match packet.auth {
+            None if scheme != "ip" => Err(Refused),
+            auth => self.options.schemes.authenticate(scheme, auth.unwrap_or_default()),
+        };
         let room = self.options.identities_max.saturating_sub(c.identities.len());
         match proved {
             Ok(identities)

@@ -103,6 +103,44 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A string as Java's server echoes it: decoded with replacement, written with each character beyond the basic plane
+/// as two surrogates of three bytes. Nearly always the bytes themselves.
+#[must_use]
+pub fn java_text(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if bytes.is_ascii() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let mut units = [0u16; 2];
+            let units = c.encode_utf16(&mut units);
+            if units.len() == 1 {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                for unit in units {
+                    let unit = *unit as u32;
+                    out.extend_from_slice(&[
+                        0xe0 | (unit >> 12) as u8,
+                        0x80 | (unit >> 6 & 0x3f) as u8,
+                        0x80 | (unit & 0x3f) as u8,
+                    ]);
+                }
+            }
+        }
+        // A surrogate is three invalid bytes and one replacement in Java: the first byte stands for all.
+        match chunk.invalid() {
+            [] => {}
+            [0x80..=0xbf] if out.ends_with(SURROGATE_REPLACED) => {}
+            _ => out.extend_from_slice(SURROGATE_REPLACED),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// U+FFFD.
+const SURROGATE_REPLACED: &[u8] = b"\xef\xbf\xbd";
+
 /// Appends an int.
 #[inline]
 pub fn put_i32(out: &mut Vec<u8>, value: i32) {

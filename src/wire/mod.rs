@@ -14,7 +14,7 @@ mod request;
 pub use connect::{ConnectRequest, ConnectResponse, PASSWORD_BYTES};
 pub use data::{Acl, AclRef, Id, IdRef, Perms, Stat};
 pub use frame::{next_frame, Frame, FRAME_BYTES_MAX_DEFAULT};
-pub use jute::{put_buffer, put_i32, put_i64, put_string, Reader, Truncated};
+pub use jute::{java_text, put_buffer, put_i32, put_i64, put_string, Reader, Truncated};
 pub use op::{xid, OpCode};
 pub use reply::{
     begin_frame, end_frame, put_multi_end, put_multi_error, put_multi_header, reply_header, watcher_event,
