@@ -8,8 +8,8 @@ use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
 use crate::wire::{
-    begin_frame, end_frame, put_i32, reply_header, AuthPacket, MultiItem, MultiReader, OpCode, Reader,
-    RequestHeader, NO_ZXID,
+    begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AuthPacket, Create, Delete,
+    MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
 };
 
 impl Shard {
@@ -102,8 +102,8 @@ impl Shard {
             }
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
                 match Create::decode(op, body) {
-                    Err(_) => Some(Code::MarshallingError),
-                    Ok(create) => judge_acl(create.acl.map(|acl| acl.len())),
+                    Ok(create) if create.path.is_some() => judge_acl(create.acl.map(|acl| acl.len())),
+                    _ => Some(Code::MarshallingError),
                 }
             }
             OpCode::SetAcl => match SetAcl::decode(body) {
@@ -111,7 +111,10 @@ impl Shard {
                 Ok(set) => judge_acl(set.acl.map(|acl| acl.len())),
             },
             OpCode::SetData => SetData::decode(body).err().map(|_| Code::MarshallingError),
-            OpCode::Delete => Delete::decode(body).err().map(|_| Code::MarshallingError),
+            OpCode::Delete => match Delete::decode(body) {
+                Ok(delete) if delete.path.is_some() => None,
+                _ => Some(Code::MarshallingError),
+            },
             OpCode::Reconfig => Reconfig::decode(body).err().map(|_| Code::MarshallingError),
             _ => None,
         }
