@@ -102,8 +102,8 @@ impl Shard {
             }
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
                 match Create::decode(op, body) {
-                    Ok(create) if create.path.is_some() => judge_acl(create.acl.map(|acl| acl.len())),
-                    _ => Some(Code::MarshallingError),
+                    Err(_) => Some(Code::MarshallingError),
+                    Ok(create) => judge_acl(create.acl.map(|acl| acl.len())),
                 }
             }
             OpCode::SetAcl => match SetAcl::decode(body) {
@@ -111,10 +111,7 @@ impl Shard {
                 Ok(set) => judge_acl(set.acl.map(|acl| acl.len())),
             },
             OpCode::SetData => SetData::decode(body).err().map(|_| Code::MarshallingError),
-            OpCode::Delete => match Delete::decode(body) {
-                Ok(delete) if delete.path.is_some() => None,
-                _ => Some(Code::MarshallingError),
-            },
+            OpCode::Delete => Delete::decode(body).err().map(|_| Code::MarshallingError),
             OpCode::Reconfig => Reconfig::decode(body).err().map(|_| Code::MarshallingError),
             _ => None,
         }
