@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringkeeper::host::disk::{
-    DataDir, DirError, DirOptions, Log, LogError, LogIo, LogOptions, SpaceState, SubmitError, IN_FLIGHT_MAX,
+    inspect_segment, install_sigbus_handler, verify_log, DataDir, DirError, DirOptions, Disk, Log, LogError,
+    LogIo, LogOptions, RealDisk, SpaceState, SubmitError, IN_FLIGHT_MAX,
 };
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::{Append, HardState, Recovered, Sequence};
@@ -305,6 +306,71 @@ fn a_log_that_was_begun_and_is_gone_is_damage() {
     }
     let refused = Log::open(&mut dir, &options(LogIo::Auto), LogIndex(0)).err().unwrap();
     assert!(refused.to_string().contains("no segment is left"), "{refused}");
+}
+
+#[test]
+fn a_page_that_the_disk_does_not_deliver_ends_the_process_with_a_message() {
+    const CHILD: &str = "RINGKEEPER_TEST_SIGBUS";
+    if let Ok(path) = std::env::var(CHILD) {
+        // The child: its file loses its end under the mapping.
+        install_sigbus_handler();
+        let path = Path::new(&path);
+        let bytes = RealDisk::for_reading().map(path).unwrap();
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(4096).unwrap();
+        let sum: u64 = bytes.as_ref().iter().map(|b| u64::from(*b)).sum();
+        unreachable!("read {sum} from nowhere");
+    }
+    let home = scratch();
+    let path = home.path().join("00000000000000ab.seg");
+    fs::write(&path, vec![1; 3 * 4096]).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_page_that_the_disk_does_not_deliver_ends_the_process_with_a_message"])
+        .env(CHILD, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert!(
+        said.contains("log segment 00000000000000ab.seg, offset 4096: the disk did not deliver"),
+        "{said}"
+    );
+    assert_eq!(child.status.code(), Some(74));
+}
+
+#[test]
+fn inspect_and_verify_say_what_is_there_and_touch_nothing() {
+    let home = scratch();
+    let refused = verify_log(home.path(), None, None).err().unwrap();
+    assert!(refused.to_string().contains("holds no data of ours"), "{refused}");
+    let mut dir = open_dir(home.path()).unwrap();
+    let (mut log, _) = open_log(&mut dir, LogIo::Auto);
+    for index in 1..=100 {
+        append(&mut log, index);
+    }
+    log.close().unwrap();
+    let report = verify_log(home.path(), None, None).unwrap();
+    assert!(report.is_whole());
+    let text = report.to_string();
+    assert!(text.contains("entries 1 to 100 of term 1, committed 99, last zxid 0x64"), "{text}");
+    let first = home.path().join("log/0000000000000001.seg");
+    let mut out = Vec::new();
+    inspect_segment(&first, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("entry 1 term 1 tag 0 zxid 0x1..0x1 37 bytes | term 1 vote 1 commit 0"), "{text}");
+    assert!(text.contains("the first of its log"), "{text}");
+
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[4096 + 130] ^= 1;
+    fs::write(&first, &bytes).unwrap();
+    let report = verify_log(home.path(), None, None).unwrap();
+    assert!(
+        report.to_string().contains("DAMAGED: log segment 0000000000000001, offset 4096, record 1"),
+        "{report}"
+    );
+    let mut out = Vec::new();
+    inspect_segment(&first, &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains("DAMAGED"));
+    assert!(verify_log(home.path(), None, Some(LogIndex(95))).unwrap().is_whole(), "a snapshot covers it");
+    assert_eq!(fs::read(&first).unwrap(), bytes);
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub enum DirError {
     Mismatch(PathBuf, String),
     /// Written by a release with another format.
     Format(PathBuf, u32),
+    /// Asked to look at a directory that holds no data.
+    Empty(PathBuf),
 }
 
 impl DirError {
@@ -125,6 +127,7 @@ impl fmt::Display for DirError {
                 "data directory {}: format {version} is not known to this release: start the release that wrote it",
                 path.display()
             ),
+            DirError::Empty(path) => write!(f, "data directory {}: it holds no data of ours", path.display()),
         }
     }
 }
@@ -133,11 +136,13 @@ impl std::error::Error for DirError {}
 
 /// What the marker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Marker {
-    cluster: u128,
-    server: ServerId,
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster: u128,
+    /// The server.
+    pub server: ServerId,
     /// The first segment is durable: from now on a missing log is damage.
-    begun: bool,
+    pub begun: bool,
 }
 
 /// An open data directory. It stays locked while this lives.
@@ -145,7 +150,7 @@ struct Marker {
 pub struct DataDir {
     path: PathBuf,
     log_home: PathBuf,
-    marker: Marker,
+    marker: Identity,
     disk: RealDisk,
     _locks: Vec<File>,
 }
@@ -164,7 +169,7 @@ impl DataDir {
         let log_found = if same { found } else { read_marker(&log_home)? };
         let marker = match (found, log_found) {
             (Some(a), Some(b)) if a.cluster == b.cluster && a.server == b.server => {
-                Marker { begun: a.begun || b.begun, ..a }
+                Identity { begun: a.begun || b.begun, ..a }
             }
             (Some(_), Some(_)) => {
                 let why = format!("its log directory {} belongs to another server", log_home.display());
@@ -179,7 +184,7 @@ impl DataDir {
                 return Err(DirError::Mismatch(path, why));
             }
             (Some(m), None) | (None, Some(m)) => m,
-            (None, None) => Marker { cluster: random_u128(&path)?, server: options.server, begun: false },
+            (None, None) => Identity { cluster: random_u128(&path)?, server: options.server, begun: false },
         };
         if marker.server != options.server {
             let why = format!("it belongs to server {}, not {}", marker.server.0, options.server.0);
@@ -305,7 +310,7 @@ impl DataDir {
     }
 }
 
-impl Marker {
+impl Identity {
     fn text(&self) -> String {
         let state = if self.begun { "begun" } else { "new" };
         let body = format!(
@@ -316,7 +321,7 @@ impl Marker {
         format!("{body}check {check:08x}\n")
     }
 
-    fn parse(text: &str) -> Result<Marker, MarkerFault> {
+    fn parse(text: &str) -> Result<Identity, MarkerFault> {
         let damaged = |what: &'static str| MarkerFault::Damaged(what);
         let (body, check) = text.rsplit_once("check ").ok_or(damaged("the checksum is missing"))?;
         let check = check.strip_suffix('\n').and_then(|c| u32::from_str_radix(c, 16).ok());
@@ -333,7 +338,7 @@ impl Marker {
             return Err(MarkerFault::Format(format));
         }
         let cluster = u128::from_str_radix(field("cluster")?, 16);
-        Ok(Marker {
+        Ok(Identity {
             cluster: cluster.map_err(|_| damaged("the cluster is no number"))?,
             server: ServerId(field("server")?.parse().map_err(|_| damaged("the server is no number"))?),
             begun: field("log")? == "begun",
@@ -344,6 +349,17 @@ impl Marker {
 enum MarkerFault {
     Damaged(&'static str),
     Format(u32),
+}
+
+/// Whose data a directory holds, without touching it.
+pub fn read_identity(path: &Path) -> Result<Identity, DirError> {
+    match read_marker(path)? {
+        Some(identity) => Ok(identity),
+        None => {
+            check_not_foreign(path)?;
+            Err(DirError::Empty(path.to_owned()))
+        }
+    }
 }
 
 /// Makes the directory if need be and takes its lock.
@@ -406,7 +422,7 @@ fn check_not_foreign(path: &Path) -> Result<(), DirError> {
     }
 }
 
-fn read_marker(path: &Path) -> Result<Option<Marker>, DirError> {
+fn read_marker(path: &Path) -> Result<Option<Identity>, DirError> {
     let mut text = Vec::new();
     let marker = path.join(MARKER);
     match File::open(&marker).and_then(|f| f.take(MARKER_BYTES_MAX).read_to_end(&mut text)) {
@@ -415,7 +431,7 @@ fn read_marker(path: &Path) -> Result<Option<Marker>, DirError> {
         Err(e) => return Err(DirError::Refused(marker, e)),
     }
     let text = String::from_utf8_lossy(&text);
-    match Marker::parse(&text) {
+    match Identity::parse(&text) {
         Ok(marker) => Ok(Some(marker)),
         Err(MarkerFault::Format(version)) => Err(DirError::Format(path.to_owned(), version)),
         Err(MarkerFault::Damaged(what)) => {

@@ -127,6 +127,12 @@ impl RealDisk {
         }
     }
 
+    /// For those who only read; nothing is tried out.
+    #[must_use]
+    pub fn for_reading() -> RealDisk {
+        RealDisk { direct: false }
+    }
+
     /// Whether segments are opened with O_DIRECT.
     #[must_use]
     pub fn is_direct(&self) -> bool {
