@@ -16,8 +16,9 @@ use ringkeeper::log::{Append, HardState, Recovered, Sequence};
 const DRIVERS: [LogIo; 3] = [LogIo::Auto, LogIo::Thread, LogIo::Buffered];
 
 fn scratch() -> tempfile::TempDir {
-    // Beside the build, not in /tmp: that may be a tmpfs without O_DIRECT.
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    // Beside the build, not in /tmp: that may be a tmpfs without O_DIRECT. `LOG_TEST_DIR` names another file system.
+    let home = std::env::var("LOG_TEST_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").to_owned());
+    tempfile::tempdir_in(home).unwrap()
 }
 
 fn open_dir(path: &Path) -> Result<DataDir, DirError> {
