@@ -159,7 +159,7 @@ fn a_file_system_that_fails_ends_all_writing_and_loses_nothing() {
         drop(dir);
         // The next start on it is refused, not served from memory.
         let options = DirOptions { path: mounted.path().join("data"), log_path: None, server: ServerId(1) };
-        let refused = DataDir::open(&options).err().expect("read-only");
+        let refused = DataDir::open(&options).expect_err("read-only");
         assert_eq!(refused.exit_code(), 71, "{refused}");
     }
 }

@@ -12,6 +12,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::file::{Disk, RealDisk};
@@ -58,8 +59,8 @@ pub struct SnapshotFile {
 pub enum DirError {
     /// The system refuses: no permission, read-only, not a directory.
     Refused(PathBuf, io::Error),
-    /// Another server holds the lock.
-    Locked(PathBuf),
+    /// Another server holds the lock: its process id, if it has noted one.
+    Locked(PathBuf, String),
     /// ZooKeeper's data.
     ZooKeeper(PathBuf),
     /// Something else's data.
@@ -79,7 +80,7 @@ impl DirError {
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self {
-            DirError::Refused(..) | DirError::Locked(_) => 71,
+            DirError::Refused(..) | DirError::Locked(..) => 71,
             DirError::Damaged(..) => 74,
             _ => 78,
         }
@@ -95,10 +96,10 @@ impl fmt::Display for DirError {
                  (--data-dir)",
                 path.display()
             ),
-            DirError::Locked(path) => write!(
+            DirError::Locked(path, pid) => write!(
                 f,
-                "data directory {}: another server is running on it: stop that one, or name another directory \
-                 (--data-dir)",
+                "data directory {}: another server (process {pid}) is running on it: stop that one, or name \
+                 another directory (--data-dir)",
                 path.display()
             ),
             DirError::ZooKeeper(path) => write!(
@@ -160,8 +161,11 @@ impl DataDir {
     pub fn open(options: &DirOptions) -> Result<DataDir, DirError> {
         let path = options.path.clone();
         let log_home = options.log_path.clone().unwrap_or_else(|| path.clone());
-        let same = log_home == path;
         let mut locks = vec![lock(&path)?];
+        // Also through a link, or by another way of writing it.
+        let real = |p: &Path| fs::canonicalize(p).ok();
+        let same = log_home == path || real(&log_home).is_some_and(|p| Some(p) == real(&path));
+        let log_home = if same { path.clone() } else { log_home };
         if !same {
             locks.push(lock(&log_home)?);
         }
@@ -380,11 +384,22 @@ fn lock(path: &Path) -> Result<File, DirError> {
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         let error = io::Error::last_os_error();
         return Err(match error.kind() {
-            io::ErrorKind::WouldBlock => DirError::Locked(path.to_owned()),
+            io::ErrorKind::WouldBlock => DirError::Locked(path.to_owned(), holder(&file)),
             _ => refused(error),
         });
     }
+    // For the message that a second server gives; the lock itself is the kernel's.
+    let pid = format!("{}\n", std::process::id());
+    let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
     Ok(file)
+}
+
+/// Who holds the lock, as that process has noted it.
+fn holder(file: &File) -> String {
+    let mut note = [0; 20];
+    let got = file.read_at(&mut note, 0).unwrap_or(0);
+    let digits = note[..got].iter().take_while(|b| b.is_ascii_digit());
+    digits.map(|b| char::from(*b)).collect()
 }
 
 fn check_not_foreign(path: &Path) -> Result<(), DirError> {
