@@ -266,6 +266,7 @@ fn foreign_and_damaged_directories_are_refused_and_left_alone() {
     let path = home.path().join("image");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("myid"), "1").unwrap();
+    fs::write(path.join(".keep"), "").unwrap();
     open_dir(&path).unwrap();
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use super::file::{Disk, RealDisk};
@@ -286,7 +286,7 @@ impl DataDir {
     }
 
     fn make_dir(&self, path: &Path) -> Result<(), DirError> {
-        let made = fs::create_dir_all(path).and_then(|()| match path.parent() {
+        let made = create_dirs(path).and_then(|()| match path.parent() {
             Some(parent) => self.disk.sync_dir(parent),
             None => Ok(()),
         });
@@ -370,7 +370,7 @@ pub fn read_identity(path: &Path) -> Result<Identity, DirError> {
 fn lock(path: &Path) -> Result<File, DirError> {
     let refused = |e| DirError::Refused(path.to_owned(), e);
     if !path.is_dir() {
-        fs::create_dir_all(path).map_err(refused)?;
+        create_dirs(path).map_err(refused)?;
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent).and_then(|d| d.sync_all()).map_err(refused)?;
         }
@@ -394,6 +394,11 @@ fn lock(path: &Path) -> Result<File, DirError> {
     Ok(file)
 }
 
+/// Missing directories, closed to others: session passwords and ACL digests lie in them.
+fn create_dirs(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
 /// Who holds the lock, as that process has noted it.
 fn holder(file: &File) -> String {
     let mut note = [0; 20];
@@ -412,7 +417,7 @@ fn check_not_foreign(path: &Path) -> Result<(), DirError> {
         let name = entry.map_err(refused)?.file_name();
         match name.to_str() {
             Some("version-2") => return Err(DirError::ZooKeeper(path.to_owned())),
-            Some(name) if HARMLESS.contains(&name) => {}
+            Some(name) if HARMLESS.contains(&name) || name.starts_with('.') => {}
             Some("log" | "snapshot") => {
                 let dir = path.join(&name);
                 let begun = fs::read_dir(&dir).map_err(refused)?.filter_map(Result::ok).any(|f| {
