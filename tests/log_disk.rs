@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringkeeper::host::disk::{
-    DataDir, DirError, DirOptions, Log, LogError, LogIo, LogOptions, SpaceState, SubmitError, IN_FLIGHT_MAX,
+    inspect_segment, install_sigbus_handler, verify_log, DataDir, DirError, DirOptions, Disk, Log, LogError,
+    LogIo, LogOptions, RealDisk, SpaceState, SubmitError, IN_FLIGHT_MAX,
 };
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::{Append, HardState, Recovered, Sequence};
@@ -15,8 +16,9 @@ use ringkeeper::log::{Append, HardState, Recovered, Sequence};
 const DRIVERS: [LogIo; 3] = [LogIo::Auto, LogIo::Thread, LogIo::Buffered];
 
 fn scratch() -> tempfile::TempDir {
-    // Beside the build, not in /tmp: that may be a tmpfs without O_DIRECT.
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    // Beside the build, not in /tmp: that may be a tmpfs without O_DIRECT. `LOG_TEST_DIR` names another file system.
+    let home = std::env::var("LOG_TEST_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").to_owned());
+    tempfile::tempdir_in(home).unwrap()
 }
 
 fn open_dir(path: &Path) -> Result<DataDir, DirError> {
@@ -145,6 +147,24 @@ fn waiting_ends_at_a_wake_up_at_a_completion_or_in_time() {
 }
 
 #[test]
+fn a_log_may_be_opened_by_one_thread_and_used_by_another() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        let used = std::thread::spawn(move || {
+            for index in 1..=50 {
+                append(&mut log, index);
+            }
+            log.drain().unwrap();
+            check_entries(&mut log, 50);
+            log.close()
+        });
+        used.join().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn after_quiet_an_empty_record_covers_the_last_one() {
     for io in DRIVERS {
         let home = scratch();
@@ -207,7 +227,7 @@ fn a_second_server_is_refused_until_the_first_has_gone() {
     let home = scratch();
     let first = open_dir(home.path()).unwrap();
     let refused = open_dir(home.path()).unwrap_err();
-    assert!(matches!(refused, DirError::Locked(_)), "{refused}");
+    assert!(refused.to_string().contains(&format!("(process {})", std::process::id())), "{refused}");
     assert_eq!(refused.exit_code(), 71);
     let id = first.cluster_id();
     drop(first);
@@ -246,6 +266,7 @@ fn foreign_and_damaged_directories_are_refused_and_left_alone() {
     let path = home.path().join("image");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("myid"), "1").unwrap();
+    fs::write(path.join(".keep"), "").unwrap();
     open_dir(&path).unwrap();
 }
 
@@ -284,6 +305,9 @@ fn a_log_directory_apart_belongs_to_its_data_directory() {
     log.close().unwrap();
     drop(dir);
     assert!(home.path().join("log/log/0000000000000001.seg").exists());
+    std::os::unix::fs::symlink(home.path().join("one"), home.path().join("link")).unwrap();
+    fs::create_dir(home.path().join("one")).unwrap();
+    open("one", "link").expect("the same directory under two names is one directory");
     let refused = open("data", "elsewhere").unwrap_err();
     assert!(refused.to_string().contains("not the one it was used with"), "{refused}");
     let refused = open("fresh", "log").unwrap_err();
@@ -305,6 +329,71 @@ fn a_log_that_was_begun_and_is_gone_is_damage() {
     }
     let refused = Log::open(&mut dir, &options(LogIo::Auto), LogIndex(0)).err().unwrap();
     assert!(refused.to_string().contains("no segment is left"), "{refused}");
+}
+
+#[test]
+fn a_page_that_the_disk_does_not_deliver_ends_the_process_with_a_message() {
+    const CHILD: &str = "RINGKEEPER_TEST_SIGBUS";
+    if let Ok(path) = std::env::var(CHILD) {
+        // The child: its file loses its end under the mapping.
+        install_sigbus_handler();
+        let path = Path::new(&path);
+        let bytes = RealDisk::for_reading().map(path).unwrap();
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(4096).unwrap();
+        let sum: u64 = bytes.as_ref().iter().map(|b| u64::from(*b)).sum();
+        unreachable!("read {sum} from nowhere");
+    }
+    let home = scratch();
+    let path = home.path().join("00000000000000ab.seg");
+    fs::write(&path, vec![1; 3 * 4096]).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_page_that_the_disk_does_not_deliver_ends_the_process_with_a_message"])
+        .env(CHILD, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert!(
+        said.contains("log segment 00000000000000ab.seg, offset 4096: the disk did not deliver"),
+        "{said}"
+    );
+    assert_eq!(child.status.code(), Some(74));
+}
+
+#[test]
+fn inspect_and_verify_say_what_is_there_and_touch_nothing() {
+    let home = scratch();
+    let refused = verify_log(home.path(), None, None).err().unwrap();
+    assert!(refused.to_string().contains("holds no data of ours"), "{refused}");
+    let mut dir = open_dir(home.path()).unwrap();
+    let (mut log, _) = open_log(&mut dir, LogIo::Auto);
+    for index in 1..=100 {
+        append(&mut log, index);
+    }
+    log.close().unwrap();
+    let report = verify_log(home.path(), None, None).unwrap();
+    assert!(report.is_whole());
+    let text = report.to_string();
+    assert!(text.contains("entries 1 to 100 of term 1, committed 99, last zxid 0x64"), "{text}");
+    let first = home.path().join("log/0000000000000001.seg");
+    let mut out = Vec::new();
+    inspect_segment(&first, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("entry 1 term 1 tag 0 zxid 0x1..0x1 37 bytes | term 1 vote 1 commit 0"), "{text}");
+    assert!(text.contains("the first of its log"), "{text}");
+
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[4096 + 130] ^= 1;
+    fs::write(&first, &bytes).unwrap();
+    let report = verify_log(home.path(), None, None).unwrap();
+    assert!(
+        report.to_string().contains("DAMAGED: log segment 0000000000000001, offset 4096, record 1"),
+        "{report}"
+    );
+    let mut out = Vec::new();
+    inspect_segment(&first, &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains("DAMAGED"));
+    assert!(verify_log(home.path(), None, Some(LogIndex(95))).unwrap().is_whole(), "a snapshot covers it");
+    assert_eq!(fs::read(&first).unwrap(), bytes);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod buffer;
 mod dir;
 mod fault;
 mod file;
+mod inspect;
 mod map;
 mod open;
 mod pool;
@@ -17,9 +18,12 @@ mod writer;
 
 pub use backend::{Backend, Completion, ThreadBackend};
 pub use buffer::AlignedBuf;
-pub use dir::{list_snapshots, purge_snapshots, DataDir, DirError, DirOptions, SnapshotFile};
+pub use dir::{
+    list_snapshots, purge_snapshots, read_identity, DataDir, DirError, DirOptions, Identity, SnapshotFile,
+};
 pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
 pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};
+pub use inspect::{inspect_segment, verify_log, LogReport};
 pub use map::{install_sigbus_handler, Mapping};
 pub use open::{LogIo, LogOptions, LogPlace, SEGMENT_BYTES_MIN};
 pub use pool::{segment_number, segment_path};

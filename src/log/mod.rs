@@ -8,7 +8,7 @@ pub mod recover;
 pub mod segment;
 
 pub use record::{
-    Append, EntryRef, HardState, Kind, Position, RecordHeader, Sequence, BLOCK, PAYLOAD_BYTES_MAX,
+    Append, EntryRef, HardState, Kind, NotARecord, Position, RecordHeader, Sequence, BLOCK, PAYLOAD_BYTES_MAX,
 };
 pub use recover::{recover, BreakReason, Cut, Damage, DamageReason, Recovered, Segments, Tail};
-pub use segment::{Continues, SegmentHeader, SegmentNumber};
+pub use segment::{Continues, NotAHeader, SegmentHeader, SegmentNumber};

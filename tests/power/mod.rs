@@ -82,6 +82,8 @@ struct State {
     setup: usize,
     /// A full disk: no bytes beyond this many may be allocated.
     limit: Option<u64>,
+    /// Mappings show other bytes than the disk holds.
+    map_lies: bool,
 }
 
 impl State {
@@ -139,6 +141,10 @@ impl PowerDisk {
         let state = self.0.lock().unwrap();
         let marks = state.events[..cut].iter();
         marks.filter_map(|e| if let Event::Mark(m) = e { Some(*m) } else { None }).collect()
+    }
+
+    pub fn set_map_lies(&self, lies: bool) {
+        self.0.lock().unwrap().map_lies = lies;
     }
 
     pub fn set_limit(&self, limit: Option<u64>) {
@@ -305,7 +311,12 @@ impl Disk for PowerDisk {
     }
 
     fn map(&self, path: &Path) -> io::Result<FileBytes> {
-        self.read_direct(path)
+        let mut bytes = self.read_at(path, 0, usize::MAX >> 1)?;
+        if self.0.lock().unwrap().map_lies {
+            // A page of the cache that is not what the disk holds.
+            bytes.iter_mut().skip(4096 + 60).step_by(4096).for_each(|b| *b ^= 1);
+        }
+        Ok(FileBytes::Read(AlignedBuf::copy_of(&bytes)))
     }
 
     fn read_direct(&self, path: &Path) -> io::Result<FileBytes> {

@@ -12,6 +12,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use super::file::{Disk, RealDisk};
@@ -58,8 +59,8 @@ pub struct SnapshotFile {
 pub enum DirError {
     /// The system refuses: no permission, read-only, not a directory.
     Refused(PathBuf, io::Error),
-    /// Another server holds the lock.
-    Locked(PathBuf),
+    /// Another server holds the lock: its process id, if it has noted one.
+    Locked(PathBuf, String),
     /// ZooKeeper's data.
     ZooKeeper(PathBuf),
     /// Something else's data.
@@ -70,6 +71,8 @@ pub enum DirError {
     Mismatch(PathBuf, String),
     /// Written by a release with another format.
     Format(PathBuf, u32),
+    /// Asked to look at a directory that holds no data.
+    Empty(PathBuf),
 }
 
 impl DirError {
@@ -77,7 +80,7 @@ impl DirError {
     #[must_use]
     pub fn exit_code(&self) -> i32 {
         match self {
-            DirError::Refused(..) | DirError::Locked(_) => 71,
+            DirError::Refused(..) | DirError::Locked(..) => 71,
             DirError::Damaged(..) => 74,
             _ => 78,
         }
@@ -93,10 +96,10 @@ impl fmt::Display for DirError {
                  (--data-dir)",
                 path.display()
             ),
-            DirError::Locked(path) => write!(
+            DirError::Locked(path, pid) => write!(
                 f,
-                "data directory {}: another server is running on it: stop that one, or name another directory \
-                 (--data-dir)",
+                "data directory {}: another server (process {pid}) is running on it: stop that one, or name \
+                 another directory (--data-dir)",
                 path.display()
             ),
             DirError::ZooKeeper(path) => write!(
@@ -125,6 +128,7 @@ impl fmt::Display for DirError {
                 "data directory {}: format {version} is not known to this release: start the release that wrote it",
                 path.display()
             ),
+            DirError::Empty(path) => write!(f, "data directory {}: it holds no data of ours", path.display()),
         }
     }
 }
@@ -133,11 +137,13 @@ impl std::error::Error for DirError {}
 
 /// What the marker says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Marker {
-    cluster: u128,
-    server: ServerId,
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster: u128,
+    /// The server.
+    pub server: ServerId,
     /// The first segment is durable: from now on a missing log is damage.
-    begun: bool,
+    pub begun: bool,
 }
 
 /// An open data directory. It stays locked while this lives.
@@ -145,7 +151,7 @@ struct Marker {
 pub struct DataDir {
     path: PathBuf,
     log_home: PathBuf,
-    marker: Marker,
+    marker: Identity,
     disk: RealDisk,
     _locks: Vec<File>,
 }
@@ -155,8 +161,11 @@ impl DataDir {
     pub fn open(options: &DirOptions) -> Result<DataDir, DirError> {
         let path = options.path.clone();
         let log_home = options.log_path.clone().unwrap_or_else(|| path.clone());
-        let same = log_home == path;
         let mut locks = vec![lock(&path)?];
+        // Also through a link, or by another way of writing it.
+        let real = |p: &Path| fs::canonicalize(p).ok();
+        let same = log_home == path || real(&log_home).is_some_and(|p| Some(p) == real(&path));
+        let log_home = if same { path.clone() } else { log_home };
         if !same {
             locks.push(lock(&log_home)?);
         }
@@ -164,7 +173,7 @@ impl DataDir {
         let log_found = if same { found } else { read_marker(&log_home)? };
         let marker = match (found, log_found) {
             (Some(a), Some(b)) if a.cluster == b.cluster && a.server == b.server => {
-                Marker { begun: a.begun || b.begun, ..a }
+                Identity { begun: a.begun || b.begun, ..a }
             }
             (Some(_), Some(_)) => {
                 let why = format!("its log directory {} belongs to another server", log_home.display());
@@ -179,7 +188,7 @@ impl DataDir {
                 return Err(DirError::Mismatch(path, why));
             }
             (Some(m), None) | (None, Some(m)) => m,
-            (None, None) => Marker { cluster: random_u128(&path)?, server: options.server, begun: false },
+            (None, None) => Identity { cluster: random_u128(&path)?, server: options.server, begun: false },
         };
         if marker.server != options.server {
             let why = format!("it belongs to server {}, not {}", marker.server.0, options.server.0);
@@ -277,7 +286,7 @@ impl DataDir {
     }
 
     fn make_dir(&self, path: &Path) -> Result<(), DirError> {
-        let made = fs::create_dir_all(path).and_then(|()| match path.parent() {
+        let made = create_dirs(path).and_then(|()| match path.parent() {
             Some(parent) => self.disk.sync_dir(parent),
             None => Ok(()),
         });
@@ -305,7 +314,7 @@ impl DataDir {
     }
 }
 
-impl Marker {
+impl Identity {
     fn text(&self) -> String {
         let state = if self.begun { "begun" } else { "new" };
         let body = format!(
@@ -316,7 +325,7 @@ impl Marker {
         format!("{body}check {check:08x}\n")
     }
 
-    fn parse(text: &str) -> Result<Marker, MarkerFault> {
+    fn parse(text: &str) -> Result<Identity, MarkerFault> {
         let damaged = |what: &'static str| MarkerFault::Damaged(what);
         let (body, check) = text.rsplit_once("check ").ok_or(damaged("the checksum is missing"))?;
         let check = check.strip_suffix('\n').and_then(|c| u32::from_str_radix(c, 16).ok());
@@ -333,7 +342,7 @@ impl Marker {
             return Err(MarkerFault::Format(format));
         }
         let cluster = u128::from_str_radix(field("cluster")?, 16);
-        Ok(Marker {
+        Ok(Identity {
             cluster: cluster.map_err(|_| damaged("the cluster is no number"))?,
             server: ServerId(field("server")?.parse().map_err(|_| damaged("the server is no number"))?),
             begun: field("log")? == "begun",
@@ -346,11 +355,22 @@ enum MarkerFault {
     Format(u32),
 }
 
+/// Whose data a directory holds, without touching it.
+pub fn read_identity(path: &Path) -> Result<Identity, DirError> {
+    match read_marker(path)? {
+        Some(identity) => Ok(identity),
+        None => {
+            check_not_foreign(path)?;
+            Err(DirError::Empty(path.to_owned()))
+        }
+    }
+}
+
 /// Makes the directory if need be and takes its lock.
 fn lock(path: &Path) -> Result<File, DirError> {
     let refused = |e| DirError::Refused(path.to_owned(), e);
     if !path.is_dir() {
-        fs::create_dir_all(path).map_err(refused)?;
+        create_dirs(path).map_err(refused)?;
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent).and_then(|d| d.sync_all()).map_err(refused)?;
         }
@@ -364,11 +384,27 @@ fn lock(path: &Path) -> Result<File, DirError> {
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         let error = io::Error::last_os_error();
         return Err(match error.kind() {
-            io::ErrorKind::WouldBlock => DirError::Locked(path.to_owned()),
+            io::ErrorKind::WouldBlock => DirError::Locked(path.to_owned(), holder(&file)),
             _ => refused(error),
         });
     }
+    // For the message that a second server gives; the lock itself is the kernel's.
+    let pid = format!("{}\n", std::process::id());
+    let _ = file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0));
     Ok(file)
+}
+
+/// Missing directories, closed to others: session passwords and ACL digests lie in them.
+fn create_dirs(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+/// Who holds the lock, as that process has noted it.
+fn holder(file: &File) -> String {
+    let mut note = [0; 20];
+    let got = file.read_at(&mut note, 0).unwrap_or(0);
+    let digits = note[..got].iter().take_while(|b| b.is_ascii_digit());
+    digits.map(|b| char::from(*b)).collect()
 }
 
 fn check_not_foreign(path: &Path) -> Result<(), DirError> {
@@ -381,7 +417,7 @@ fn check_not_foreign(path: &Path) -> Result<(), DirError> {
         let name = entry.map_err(refused)?.file_name();
         match name.to_str() {
             Some("version-2") => return Err(DirError::ZooKeeper(path.to_owned())),
-            Some(name) if HARMLESS.contains(&name) => {}
+            Some(name) if HARMLESS.contains(&name) || name.starts_with('.') => {}
             Some("log" | "snapshot") => {
                 let dir = path.join(&name);
                 let begun = fs::read_dir(&dir).map_err(refused)?.filter_map(Result::ok).any(|f| {
@@ -406,7 +442,7 @@ fn check_not_foreign(path: &Path) -> Result<(), DirError> {
     }
 }
 
-fn read_marker(path: &Path) -> Result<Option<Marker>, DirError> {
+fn read_marker(path: &Path) -> Result<Option<Identity>, DirError> {
     let mut text = Vec::new();
     let marker = path.join(MARKER);
     match File::open(&marker).and_then(|f| f.take(MARKER_BYTES_MAX).read_to_end(&mut text)) {
@@ -415,7 +451,7 @@ fn read_marker(path: &Path) -> Result<Option<Marker>, DirError> {
         Err(e) => return Err(DirError::Refused(marker, e)),
     }
     let text = String::from_utf8_lossy(&text);
-    match Marker::parse(&text) {
+    match Identity::parse(&text) {
         Ok(marker) => Ok(Some(marker)),
         Err(MarkerFault::Format(version)) => Err(DirError::Format(path.to_owned(), version)),
         Err(MarkerFault::Damaged(what)) => {

@@ -127,6 +127,12 @@ impl RealDisk {
         }
     }
 
+    /// For those who only read; nothing is tried out.
+    #[must_use]
+    pub fn for_reading() -> RealDisk {
+        RealDisk { direct: false }
+    }
+
     /// Whether segments are opened with O_DIRECT.
     #[must_use]
     pub fn is_direct(&self) -> bool {
@@ -193,11 +199,18 @@ impl Disk for RealDisk {
 
     fn create_zeroed(&self, path: &Path, len: u64) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        let zeros = vec![0; 1 << 20];
+        let zeros = AlignedBuf::zeroed(1 << 20);
+        // Past the cache: 64 MiB of dirty pages would be flushed between the log's own writes.
+        let direct = self.direct.then(|| self.open_log(path)).transpose()?.filter(|f| f.direct);
+        let target = direct.as_ref().and_then(|f| f.file.as_ref()).unwrap_or(&file);
         let mut at = 0;
         while at < len {
             let n = (len - at).min(zeros.len() as u64) as usize;
-            file.write_all_at(&zeros[..n], at)?;
+            match target.write_all_at(&zeros[..n], at) {
+                // A file system that takes the flag and refuses the write.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => file.write_all_at(&zeros[..n], at)?,
+                other => other?,
+            }
             at += n as u64;
         }
         file.sync_all()

@@ -57,6 +57,9 @@ pub struct LogOptions {
 /// The smallest segment: a header and a few records.
 pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK as u64;
 
+/// The smallest segment that a full disk is brought up with.
+const SMALL_SEGMENT_BYTES_MIN: u64 = 4 * BLOCK as u64;
+
 impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
@@ -212,12 +215,18 @@ impl Log {
                 .map_err(fault(&dir, 0))
         };
         let mut pool = new_pool(number, ready)?;
+        let mut capacity = segment_bytes;
         if let Err(e) = pool.take() {
             if !is_no_space(&e) {
                 return Err(fault(&segment_path(&dir, number), 0)(e));
             }
             if !space.place_ballast(&*disk, &dir, number) {
-                return Err(LogError::NoSpace { dir, needed_bytes: segment_bytes });
+                // What cutting the last segment to its length has freed may still hold a small one: enough
+                // to come up read-only and to let deletes and purging make room.
+                let Some(smaller) = small_segment(&*disk, &dir, number, segment_bytes) else {
+                    return Err(LogError::NoSpace { dir, needed_bytes: SMALL_SEGMENT_BYTES_MIN });
+                };
+                capacity = smaller;
             }
             pool = new_pool(number.next(), false)?;
         }
@@ -244,7 +253,7 @@ impl Log {
             apply_version,
             membership: membership.clone(),
         };
-        let active = begin_segment(&*disk, &dir, &header, segment_bytes)?;
+        let active = begin_segment(&*disk, &dir, &header, capacity)?;
         pool.prepare();
         let sealed: VecDeque<_> = recovered
             .segments
@@ -273,6 +282,25 @@ impl Log {
         });
         Ok((log, recovered))
     }
+}
+
+/// A first segment on a disk that has no room for a whole one.
+fn small_segment(disk: &dyn Disk, dir: &Path, number: SegmentNumber, segment_bytes: u64) -> Option<u64> {
+    let fresh = dir.join(format!("{:016x}.tmp", number.0));
+    let mut bytes = segment_bytes / 2;
+    while bytes >= SMALL_SEGMENT_BYTES_MIN {
+        bytes -= bytes % BLOCK as u64;
+        let made = disk.create_zeroed(&fresh, bytes).and_then(|()| {
+            disk.rename(&fresh, &segment_path(dir, number))?;
+            disk.sync_dir(dir)
+        });
+        if made.is_ok() {
+            return Some(bytes);
+        }
+        let _ = disk.remove(&fresh);
+        bytes /= 2;
+    }
+    None
 }
 
 fn choose_backend(io: LogIo, direct: bool, dir: &Path) -> Result<Box<dyn Backend>, LogError> {

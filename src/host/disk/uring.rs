@@ -29,9 +29,11 @@ struct InFlight {
     _file: Arc<LogFile>,
 }
 
-/// The driver. The ring is made by the thread that first uses it: a single-issuer ring wants one thread.
+/// The driver. A single-issuer ring belongs to the thread that enables it: the first one that uses it.
 pub struct UringBackend {
-    ring: Option<IoUring>,
+    ring: IoUring,
+    /// Made disabled and not enabled yet.
+    asleep: bool,
     slots: Vec<Option<InFlight>>,
     /// The descriptor that a poll waits on.
     armed: Option<RawFd>,
@@ -40,7 +42,7 @@ pub struct UringBackend {
 impl UringBackend {
     /// Finds out whether this process may use a ring and whether the kernel has what we need.
     pub fn probe() -> Result<UringBackend, String> {
-        let ring = new_ring().map_err(|e| format!("io_uring_setup: {e}"))?;
+        let (ring, asleep) = new_ring().map_err(|e| format!("io_uring_setup: {e}"))?;
         if !ring.params().is_feature_ext_arg() {
             return Err("the kernel is older than 5.11".to_owned());
         }
@@ -49,33 +51,33 @@ impl UringBackend {
         if !probe.is_supported(opcode::Write::CODE) || !probe.is_supported(opcode::PollAdd::CODE) {
             return Err("the kernel lacks write or poll operations".to_owned());
         }
-        Ok(UringBackend { ring: None, slots: (0..DEPTH).map(|_| None).collect(), armed: None })
+        Ok(UringBackend { ring, asleep, slots: (0..DEPTH).map(|_| None).collect(), armed: None })
     }
 
-    fn ring(&mut self) -> io::Result<&mut IoUring> {
-        if self.ring.is_none() {
-            self.ring = Some(new_ring()?);
+    fn wake_up(&mut self) -> io::Result<()> {
+        if self.asleep {
+            self.ring.submitter().register_enable_rings()?;
+            self.asleep = false;
         }
-        Ok(self.ring.as_mut().expect("just made"))
+        Ok(())
     }
 
     fn push(&mut self, entry: &io_uring::squeue::Entry) -> io::Result<()> {
-        let ring = self.ring()?;
+        self.wake_up()?;
         loop {
             // SAFETY: buffers and descriptors of writes live in `slots` until their completion; a poll
             // has no memory of its own.
-            if unsafe { ring.submission().push(entry) }.is_ok() {
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
-            ring.submit()?;
+            self.ring.submit()?;
         }
     }
 
     /// Takes what has completed. True when the poll on `wake` fired.
     fn reap(&mut self, wake: Option<RawFd>, done: &mut Vec<Completion>) -> bool {
         let mut woken = false;
-        let Some(ring) = self.ring.as_mut() else { return false };
-        for cqe in ring.completion() {
+        for cqe in self.ring.completion() {
             let data = cqe.user_data();
             if data & POLL != 0 {
                 let fd = (data & !POLL) as RawFd;
@@ -121,8 +123,7 @@ impl Backend for UringBackend {
         self.slots[slot] = Some(InFlight { ticket, buffer, _file: Arc::clone(file) });
         self.push(&entry).map_err(|e| fault(&e))?;
         // Now, not at the next wait: the device works while the next batch gathers.
-        let ring = self.ring.as_mut().expect("push made it");
-        match ring.submit() {
+        match self.ring.submit() {
             Ok(_) => Ok(()),
             // Still in the queue: the next wait submits it.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => Ok(()),
@@ -150,7 +151,8 @@ impl Backend for UringBackend {
         let timeout = if woken || done.len() > before { Duration::ZERO } else { timeout };
         let time = Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos());
         let args = SubmitArgs::new().timespec(&time);
-        match self.ring()?.submitter().submit_with_args(1, &args) {
+        self.wake_up()?;
+        match self.ring.submitter().submit_with_args(1, &args) {
             Ok(_) => {}
             Err(e)
                 if matches!(
@@ -178,11 +180,13 @@ impl Drop for UringBackend {
     }
 }
 
-/// A ring that runs completions on the waiting thread where the kernel can (6.1), else a plain one.
-fn new_ring() -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(DEPTH)
-        .or_else(|_| IoUring::new(DEPTH))
+/// A ring that runs completions on the waiting thread where the kernel can (6.1), else a plain one. The first
+/// is made disabled: the thread that enables it is its one issuer. True: still to be enabled.
+fn new_ring() -> io::Result<(IoUring, bool)> {
+    let single =
+        IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_r_disabled().build(DEPTH);
+    match single {
+        Ok(ring) => Ok((ring, true)),
+        Err(_) => Ok((IoUring::new(DEPTH)?, false)),
+    }
 }

@@ -20,6 +20,7 @@ use super::pool::{segment_path, Pool};
 use super::space::Space;
 use crate::ids::{LogIndex, ServerId, Term};
 use crate::log::record::{encode, padded_len};
+use crate::log::segment::MEMBERSHIP_BYTES_MAX;
 use crate::log::{
     Append, Continues, EntryRef, HardState, Kind, Position, RecordHeader, SegmentHeader, SegmentNumber,
     Sequence, BLOCK, PAYLOAD_BYTES_MAX,
@@ -275,8 +276,9 @@ impl Log {
         self.disk.truncate(path, self.active.offset).map_err(|e| DiskFault::io(path, self.active.offset, &e))
     }
 
-    /// The membership that the next segment header carries.
+    /// The membership that the next segment header carries: at most `MEMBERSHIP_BYTES_MAX`.
     pub fn set_membership(&mut self, membership: Vec<u8>) {
+        assert!(membership.len() <= MEMBERSHIP_BYTES_MAX, "a membership fits a segment header");
         self.membership = membership;
     }
 
