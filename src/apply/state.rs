@@ -99,7 +99,7 @@ impl State {
             // ZooKeeper sets this ACL while it starts, which leaves an aversion of -1.
             (path::CONFIG, 0, AclId::READ_ONLY, -1),
         ] {
-            state.load_node(Node::new(Znode {
+            let node = Node::new(Znode {
                 path: Path::new(path),
                 data: Some(Data::new(b"")),
                 czxid: Zxid::ZERO,
@@ -113,7 +113,9 @@ impl State {
                 num_children,
                 acl,
                 owner: 0,
-            }));
+            });
+            state.took(&node, 1);
+            state.table.insert(node);
         }
         state
     }
@@ -545,7 +547,7 @@ impl State {
         }
     }
 
-    /// A state to be filled from a snapshot by `load_node` for each znode.
+    /// A state to be filled from a snapshot: `load_node` for each znode, then `loaded`.
     #[must_use]
     pub fn from_snapshot(hasher: PathHasher, head: SnapshotHead) -> State {
         let mut state = State::empty(hasher);
@@ -566,14 +568,14 @@ impl State {
         state
     }
 
-    /// Adds a znode as it was: no parent is touched. Its ACL must be known; false, and nothing done, if its path is
-    /// there already.
-    pub fn load_node(&mut self, node: Node) -> bool {
-        if !self.table.insert_new(node.clone()) {
-            return false;
-        }
-        self.took(&node, 1);
-        true
+    /// Takes account of a snapshot's znode, whose ACL must be known; the tree itself comes whole with `loaded`.
+    pub fn load_node(&mut self, node: &Node) {
+        self.took(node, 1);
+    }
+
+    /// Takes over the tree of all the znodes that were loaded.
+    pub fn loaded(&mut self, table: Table) {
+        self.table = table;
     }
 
     /// Whether a znode may refer to this list.

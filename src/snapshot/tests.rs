@@ -258,7 +258,7 @@ fn trees_that_can_not_be_are_refused() {
         ("no root", head.clone(), without("/"), "is missing"),
         ("an orphan", head.clone(), stranger, "has no parent"),
         ("a child less", head.clone(), without("/a/4"), "another number of children"),
-        ("a path twice", head.clone(), twice, "there before"),
+        ("a path twice", head.clone(), twice, "stands twice"),
         ("a bad path", head.clone(), change("/null", &|n| n.path = Path::new("/x/../y")), "not a legal path"),
         ("an unknown list", head.clone(), change("/null", &|n| n.acl = AclId(99)), "not in the file"),
         ("a late zxid", head.clone(), change("/null", &|n| n.mzxid = Zxid(1 << 40)), "beyond the snapshot's"),
