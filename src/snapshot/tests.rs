@@ -347,7 +347,7 @@ fn a_snapshot_under_writes_is_the_state_at_its_zxid() {
 /// Creations that split stripes, changes, deletions, and multis that fail half way. Few of each a step, so that
 /// most stripes are copied in their turn and some before it.
 fn disturb(world: &mut World, round: usize, step: usize) {
-    if step % 5 == 0 {
+    if step.is_multiple_of(5) {
         for n in 0..200 {
             world.create(&format!("/r{round}-{step}-{n}"), b"new");
         }
