@@ -197,7 +197,7 @@ fn likely_op() -> BoxedStrategy<Op> {
         }),
         1 => (good_path(), data()).prop_map(|(path, data)| Op::SetData { path: Some(path), data, version: -1 }),
         1 => good_path().prop_map(|path| Op::Check { path: Some(path), version: -1 }),
-        1 => quota_op(),
+        2 => quota_op(),
         1 => multi_op(),
     ]
     .boxed()
@@ -347,6 +347,15 @@ struct Pair {
     answers: BTreeMap<String, u32>,
 }
 
+const OPEN_RULES: Rules = Rules {
+    enforce_quota: false,
+    skip_acl: false,
+    extended_types: true,
+    reconfig_enabled: false,
+    read_only: false,
+    digest_disabled: false,
+};
+
 const PASSWORD: [u8; 16] = [9; 16];
 
 impl Pair {
@@ -365,14 +374,7 @@ impl Pair {
             answers: BTreeMap::new(),
         };
         let asked = |session| Asked { session, from_stranger: false, who: 0, step: Step::CreateSession };
-        let rules = Rules {
-            enforce_quota: false,
-            skip_acl: false,
-            extended_types: true,
-            reconfig_enabled: false,
-            read_only: false,
-            digest_disabled: false,
-        };
+        let rules = OPEN_RULES;
         let asked = (1..4).map(asked).collect();
         pair.play(&Round { rules, quota_in_multi: false, asked, repeat: false });
         if furnished {
@@ -680,6 +682,39 @@ proptest! {
             pair.play(round);
             pair.compare();
         }
+    }
+}
+
+/// ZooKeeper applies a multi's operations one after the other: usage that is counted or written inside one is not
+/// added to again by what came before it.
+#[test]
+fn usage_follows_the_order_of_a_multi() {
+    let open = Some(vec![(31, Some("world".to_owned()), Some("anyone".to_owned()))]);
+    let create = |path: &str, data: &str| {
+        let (path, data) = (Some(path.to_owned()), Some(data.as_bytes().to_vec()));
+        Op::Create { op: 1, path, data, acl: open.clone(), flags: 0, ttl: -1 }
+    };
+    let set = |path: &str, data: &str| {
+        let (path, data) = (Some(path.to_owned()), Some(data.as_bytes().to_vec()));
+        Op::SetData { path, data, version: -1 }
+    };
+    let delete = |path: &str| Op::Delete { path: Some(path.to_owned()), version: -1 };
+    let stats = QUOTA_NODES[2];
+    for (name, ops, want) in [
+        ("added", vec![create("/a/x", "123")], "count=3,bytes=5"),
+        ("written after", vec![create("/a/x", "123"), set(stats, "count=9,bytes=9")], "count=9,bytes=9"),
+        ("written before", vec![set(stats, "count=9,bytes=9"), create("/a/x", "123")], "count=10,bytes=12"),
+        ("counted after", vec![delete(stats), create("/a/x", "123"), create(stats, "")], "count=3,bytes=5"),
+        ("counted before", vec![delete(stats), create(stats, ""), create("/a/x", "123")], "count=3,bytes=5"),
+    ] {
+        let mut pair = Pair::new(true);
+        let mut rules = OPEN_RULES;
+        rules.enforce_quota = false;
+        let asked = vec![Asked { session: 1, from_stranger: false, who: 0, step: Step::Multi(ops) }];
+        pair.play(&Round { rules, quota_in_multi: true, asked, repeat: false });
+        pair.compare();
+        let data = pair.state.table.get(stats).unwrap().data.clone().unwrap();
+        assert_eq!(std::str::from_utf8(data.as_bytes()), Ok(want), "{name}");
     }
 }
 

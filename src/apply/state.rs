@@ -438,6 +438,16 @@ impl State {
         }
     }
 
+    /// A usage znode is counted anew or written by a client: what a multi noted for it so far is in it, or overruled.
+    pub(super) fn overrule_usage(&mut self, path: &str) {
+        if self.usage.is_empty() {
+            return;
+        }
+        if let Some(subject) = quota::subject(path, quota::STATS) {
+            self.usage.retain(|(noted, ..)| &**noted != subject);
+        }
+    }
+
     fn flush_usage(&mut self) {
         for (subject, bytes, count) in std::mem::take(&mut self.usage) {
             let path = quota::node_path(&subject, quota::STATS);
@@ -452,6 +462,7 @@ impl State {
     /// A usage znode that comes shows what its subject uses now, whatever the client wrote.
     pub(super) fn recount_usage(&mut self, stats: &Node) {
         let Some(subject) = quota::subject(stats.path.as_str(), quota::STATS) else { return };
+        self.overrule_usage(stats.path.as_str());
         let mut count = 0i64;
         let mut bytes = 0i64;
         let mut open = vec![subject.to_owned()];
