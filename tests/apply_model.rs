@@ -10,6 +10,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use ringkeeper::apply::{znode_digest, BatchHeader, BatchWriter, Options, State, Txn, TxnBody};
 use ringkeeper::ids::{ConnId, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
+use ringkeeper::snapshot::{decode_bytes, encode_state, Meta};
 use ringkeeper::tree::{Answer, Node, PathHasher, Table, CONTAINER_OWNER, TTL_OWNER_BASE};
 use ringkeeper::wire::{
     put_string, AclRef, Create, Delete, IdRef, OpCode, Perms, Reconfig, SetAcl, SetData, Stat,
@@ -566,6 +567,16 @@ impl Pair {
         assert_eq!(reapable, want.map(|(path, _)| path.clone()).collect::<Vec<_>>());
     }
 
+    /// A snapshot's reader accepts every state that can come to be, and gives the same back.
+    fn compare_with_its_snapshot(&self) {
+        let mut bytes = Vec::new();
+        encode_state(&mut bytes, &Meta::default(), &self.state).expect("a vector takes all");
+        let back = decode_bytes(&bytes).unwrap_or_else(|error| panic!("{error}")).state;
+        same_tree(&self.state.table, &back.table);
+        assert_eq!(format!("{:?}", self.state.snapshot_head()), format!("{:?}", back.snapshot_head()));
+        assert!(self.state.reapable().eq(back.reapable()));
+    }
+
     fn compare_node(&self, path: &str, node: &Node, want: &model::ModelNode) {
         let mut stat = Vec::new();
         node.stat().encode(&mut stat);
@@ -682,6 +693,7 @@ proptest! {
             pair.play(round);
             pair.compare();
         }
+        pair.compare_with_its_snapshot();
     }
 }
 
