@@ -5,8 +5,13 @@ use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use ringkeeper::apply::{znode_digest, SnapshotHead, State};
 use ringkeeper::ids::{WallMillis, Zxid};
 use ringkeeper::snapshot::{decode, encode_state, Blocks, Meta, Unpacker};
-use ringkeeper::tree::{AclId, Data, Node, Path, PathHasher, Znode};
+use ringkeeper::tree::{AclId, Data, Node, Path, PathHasher, TableLoader, Znode};
 use std::hint::black_box;
+
+/// The server's own allocator.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A thousand directories under one path, the rest spread over them; data that compresses a little.
 fn state(nodes: usize) -> State {
@@ -30,9 +35,12 @@ fn state(nodes: usize) -> State {
     let head =
         SnapshotHead { last_zxid: Zxid(1 << 33), digest, nodes: all.len() as u64, ..Default::default() };
     let mut state = State::from_snapshot(PathHasher::new([1, 2, 3, 4]), head);
+    let mut loader = TableLoader::new(PathHasher::new([1, 2, 3, 4]), state.table.acls.clone());
     for node in all {
-        state.load_node(node);
+        state.load_node(&node);
+        loader.push(node);
     }
+    state.loaded(loader.finish().expect("different paths"));
     state
 }
 
@@ -91,6 +99,8 @@ fn benches(c: &mut Criterion) {
             decode(&mut &bytes[..], PathHasher::new([key, 9, 9, 9])).expect("a right snapshot")
         });
     });
+    // What each shard gets at start.
+    group.bench_function("clone of the table", |b| b.iter_with_large_drop(|| state.table.clone()));
     group.finish();
 }
 

@@ -59,6 +59,7 @@ impl State {
             ..(*old).clone()
         });
         self.replace_node(node.clone(), Change::DataSet { node: node.clone() });
+        self.overrule_usage(path);
         self.note_usage(path, growth, 0);
         Ok(node)
     }

@@ -99,7 +99,7 @@ impl State {
             // ZooKeeper sets this ACL while it starts, which leaves an aversion of -1.
             (path::CONFIG, 0, AclId::READ_ONLY, -1),
         ] {
-            state.load_node(Node::new(Znode {
+            let node = Node::new(Znode {
                 path: Path::new(path),
                 data: Some(Data::new(b"")),
                 czxid: Zxid::ZERO,
@@ -113,7 +113,9 @@ impl State {
                 num_children,
                 acl,
                 owner: 0,
-            }));
+            });
+            state.took(&node, 1);
+            state.table.insert(node);
         }
         state
     }
@@ -436,6 +438,16 @@ impl State {
         }
     }
 
+    /// A usage znode is counted anew or written by a client: what a multi noted for it so far is in it, or overruled.
+    pub(super) fn overrule_usage(&mut self, path: &str) {
+        if self.usage.is_empty() {
+            return;
+        }
+        if let Some(subject) = quota::subject(path, quota::STATS) {
+            self.usage.retain(|(noted, ..)| &**noted != subject);
+        }
+    }
+
     fn flush_usage(&mut self) {
         for (subject, bytes, count) in std::mem::take(&mut self.usage) {
             let path = quota::node_path(&subject, quota::STATS);
@@ -450,6 +462,7 @@ impl State {
     /// A usage znode that comes shows what its subject uses now, whatever the client wrote.
     pub(super) fn recount_usage(&mut self, stats: &Node) {
         let Some(subject) = quota::subject(stats.path.as_str(), quota::STATS) else { return };
+        self.overrule_usage(stats.path.as_str());
         let mut count = 0i64;
         let mut bytes = 0i64;
         let mut open = vec![subject.to_owned()];
@@ -545,7 +558,7 @@ impl State {
         }
     }
 
-    /// A state to be filled from a snapshot by `load_node` for each znode.
+    /// A state to be filled from a snapshot: `load_node` for each znode, then `loaded`.
     #[must_use]
     pub fn from_snapshot(hasher: PathHasher, head: SnapshotHead) -> State {
         let mut state = State::empty(hasher);
@@ -566,14 +579,14 @@ impl State {
         state
     }
 
-    /// Adds a znode as it was: no parent is touched. Its ACL must be known; false, and nothing done, if its path is
-    /// there already.
-    pub fn load_node(&mut self, node: Node) -> bool {
-        if !self.table.insert_new(node.clone()) {
-            return false;
-        }
-        self.took(&node, 1);
-        true
+    /// Takes account of a snapshot's znode, whose ACL must be known; the tree itself comes whole with `loaded`.
+    pub fn load_node(&mut self, node: &Node) {
+        self.took(node, 1);
+    }
+
+    /// Takes over the tree of all the znodes that were loaded.
+    pub fn loaded(&mut self, table: Table) {
+        self.table = table;
     }
 
     /// Whether a znode may refer to this list.

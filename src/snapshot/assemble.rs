@@ -4,7 +4,9 @@ use super::records::{read_acl, read_batch, read_session};
 use super::{kind, Block, Blocks, Header, Meta, SnapshotError, Unpacker};
 use crate::apply::{SnapshotHead, State};
 use crate::ids::{SessionId, Zxid};
-use crate::tree::{ephemeral_kind, path, AclId, EphemeralKind, Node, PathHasher};
+use crate::tree::{
+    ephemeral_kind, path, AclId, AclTable, EphemeralKind, Node, PathHasher, PathTwice, TableLoader,
+};
 use crate::wire::{Reader, Truncated};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -43,6 +45,7 @@ pub struct Assembler {
     head: Option<SnapshotHead>,
     hasher: PathHasher,
     state: Option<State>,
+    loader: TableLoader,
     /// The lists that no znode has had yet.
     unused_acls: BTreeSet<AclId>,
     nodes: u64,
@@ -62,8 +65,9 @@ impl Assembler {
             nodes: header.nodes,
             ..SnapshotHead::default()
         };
+        let loader = TableLoader::new(hasher.clone(), AclTable::default());
         let (state, unused_acls) = (None, BTreeSet::new());
-        Assembler { header, head: Some(head), hasher, state, unused_acls, nodes: 0, children: 0 }
+        Assembler { header, head: Some(head), hasher, state, loader, unused_acls, nodes: 0, children: 0 }
     }
 
     /// Takes a block that holds no znodes.
@@ -98,9 +102,8 @@ impl Assembler {
         if node.acl >= AclId::FIRST_FREE && !self.unused_acls.is_empty() {
             self.unused_acls.remove(&node.acl);
         }
-        if !state.load_node(node) {
-            return Err(SnapshotError::Malformed { offset, what: "a path that was there before" });
-        }
+        state.load_node(&node);
+        self.loader.push(node);
         Ok(())
     }
 
@@ -131,7 +134,7 @@ impl Assembler {
     /// Everything has come: checks the whole and hands it over.
     pub fn finish(mut self) -> Result<Loaded, SnapshotError> {
         self.state()?;
-        let state = self.state.take().expect("made in the line above");
+        let mut state = self.state.take().expect("made in the line above");
         let count = |what, expected, found| {
             if expected == found {
                 Ok(())
@@ -141,6 +144,12 @@ impl Assembler {
         };
         count("znodes", self.header.nodes, self.nodes)?;
         count("access control lists without a znode", 0, self.unused_acls.len() as u64)?;
+        let table = self.loader.finish().map_err(|PathTwice(path)| SnapshotError::Znode {
+            offset: 0,
+            path: path.as_str().to_owned(),
+            what: "stands twice",
+        })?;
+        state.loaded(table);
         check_families(&state, self.children)?;
         if state.digest() != self.header.digest {
             return Err(SnapshotError::Digest { expected: self.header.digest, found: state.digest() });
@@ -153,7 +162,9 @@ impl Assembler {
         if let Some(head) = self.head.take() {
             check_sections(&self.header, &head)?;
             self.unused_acls = head.acls.iter().map(|(id, _)| *id).collect();
-            self.state = Some(State::from_snapshot(self.hasher.clone(), head));
+            let state = State::from_snapshot(self.hasher.clone(), head);
+            self.loader = TableLoader::new(self.hasher.clone(), state.table.acls.clone());
+            self.state = Some(state);
         }
         Ok(self.state.as_ref().expect("made when the head was taken"))
     }

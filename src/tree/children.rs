@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 const FEW_MAX: usize = 8;
 
 /// The paths of a znode's children.
+#[derive(Clone)]
 pub enum ChildSet {
     Few(SmallVec<[Path; 2]>),
     Many(Box<Striped<Path>>),
@@ -45,6 +46,14 @@ impl ChildSet {
             ChildSet::Many(set) => (None, Some(set.iter())),
         };
         few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+
+    /// All children at once, sorted by hash.
+    pub(super) fn from_sorted(children: Vec<(u64, Path)>, rehash: impl Fn(&Path) -> u64) -> ChildSet {
+        if children.len() <= FEW_MAX {
+            return ChildSet::Few(children.into_iter().map(|(_, path)| path).collect());
+        }
+        ChildSet::Many(Box::new(Striped::from_sorted(children, rehash)))
     }
 
     pub(super) fn insert(&mut self, hash: u64, child: Path, rehash: impl Fn(&Path) -> u64) {

@@ -7,6 +7,7 @@
 pub mod acl;
 mod change;
 mod children;
+mod loader;
 pub mod path;
 pub mod quota;
 mod striped;
@@ -16,6 +17,7 @@ mod znode;
 pub use acl::{AclId, AclList, AclTable};
 pub use change::{Answer, Change};
 pub use children::ChildSet;
+pub use loader::{PathTwice, TableLoader};
 pub use path::Path;
 pub use striped::Striped;
 pub use table::{PathHasher, Table};

@@ -9,16 +9,20 @@ use hashbrown::HashTable;
 
 /// A stripe splits when it would hold more: seven eighths of 1024 buckets, so that it never rehashes beyond them.
 const STRIPE_ENTRIES_MAX: usize = 896;
+/// A table that is made whole has stripes of at most this on average, so that few split soon.
+const STRIPE_ENTRIES_LOADED: usize = 640;
 /// The directory is indexed by this many top bits of the hash at the most: beyond it stripes just grow.
 const DEPTH_MAX: u32 = 24;
 
+#[derive(Clone)]
 struct Stripe<T> {
     entries: HashTable<T>,
     /// How many top bits of the hash all entries of this stripe share.
     depth: u32,
 }
 
-/// A set of entries found by a 64-bit hash and a comparison of the caller's.
+/// A set of entries found by a 64-bit hash and a comparison of the caller's. A clone hashes nothing again.
+#[derive(Clone)]
 pub struct Striped<T> {
     /// Top bits of the hash to a stripe; `1 << depth` long.
     directory: Vec<u32>,
@@ -39,6 +43,31 @@ impl<T> Default for Striped<T> {
 }
 
 impl<T> Striped<T> {
+    /// All of `entries`, sorted by hash: each stripe is made at once in its final size and nothing is hashed again.
+    #[must_use]
+    pub(super) fn from_sorted(entries: Vec<(u64, T)>, rehash: impl Fn(&T) -> u64) -> Striped<T> {
+        debug_assert!(entries.is_sorted_by_key(|(hash, _)| *hash));
+        let len = entries.len();
+        let mut depth = 0;
+        while len >> depth > STRIPE_ENTRIES_LOADED && depth < DEPTH_MAX {
+            depth += 1;
+        }
+        let number = |hash: u64| hash.checked_shr(64 - depth).unwrap_or(0);
+        let count = 1u64 << depth;
+        let mut stripes = Vec::with_capacity(count as usize);
+        let mut entries = entries.into_iter().peekable();
+        for at in 0..count {
+            // Hashes are even: hardly a stripe has an eighth more than the mean, and that one grows.
+            let mut table = HashTable::with_capacity((len >> depth) + (len >> depth >> 3));
+            while let Some((hash, entry)) = entries.next_if(|(hash, _)| number(*hash) == at) {
+                table.insert_unique(hash, entry, &rehash);
+            }
+            stripes.push(Stripe { entries: table, depth });
+        }
+        let directory = (0..count as u32).collect();
+        Striped { directory, stripes, depth, len }
+    }
+
     #[inline]
     fn slot(&self, hash: u64) -> usize {
         // A shift by 64 is not one: depth 0 has one slot.
@@ -193,6 +222,23 @@ mod tests {
         assert_eq!(set.len(), 10_000);
         assert_eq!(set.iter().count(), 10_000);
         assert_eq!(set.find(hash(&4), |&m| m == 4), None);
+    }
+
+    #[test]
+    fn a_set_made_whole_is_the_set_made_one_by_one() {
+        for len in [0u64, 1, 640, 641, 5_000, 20_000] {
+            let mut entries: Vec<(u64, u64)> = (0..len).map(|n| (hash(&n), n)).collect();
+            entries.sort_unstable();
+            let mut set = Striped::from_sorted(entries, hash);
+            assert_eq!((set.len(), set.iter().count()), (len as usize, len as usize));
+            for n in len..len + 3_000 {
+                assert_eq!(set.find(hash(&n), |&m| m == n), None);
+                set.insert(hash(&n), n, hash);
+            }
+            for n in 0..len + 3_000 {
+                assert_eq!(set.remove(hash(&n), |&m| m == n), Some(n), "{n} of {len}");
+            }
+        }
     }
 
     #[test]

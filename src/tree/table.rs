@@ -29,16 +29,19 @@ impl PathHasher {
     }
 }
 
-struct Family {
-    parent: Path,
-    children: ChildSet,
+#[derive(Clone)]
+pub(super) struct Family {
+    pub(super) parent: Path,
+    pub(super) children: ChildSet,
 }
 
-/// The tree as one owner sees it, at exactly one zxid between two commands.
+/// The tree as one owner sees it, at exactly one zxid between two commands. A clone, another owner's table, shares
+/// the znodes and hashes nothing again.
+#[derive(Clone)]
 pub struct Table {
     hasher: PathHasher,
-    nodes: Striped<Node>,
-    families: Striped<Family>,
+    pub(super) nodes: Striped<Node>,
+    pub(super) families: Striped<Family>,
     ephemerals: BTreeMap<SessionId, BTreeSet<Path>>,
     ephemerals_count: usize,
     /// Sum of the lengths of all paths and data: ZooKeeper's approximate_data_size.
@@ -151,39 +154,34 @@ impl Table {
     /// Adds a znode that is not there, and tells its parent's list of children.
     pub fn insert(&mut self, node: Node) {
         let hash = self.hasher.hash(node.path.as_bytes());
-        self.insert_hashed(hash, node);
-    }
-
-    /// The same for a znode from outside: false, and nothing done, if its path is there already.
-    pub fn insert_new(&mut self, node: Node) -> bool {
-        let hash = self.hasher.hash(node.path.as_bytes());
-        if self.nodes.find(hash, |old| old.path == node.path).is_some() {
-            return false;
+        self.count_in(&node);
+        if node.path.as_bytes() != b"/" {
+            self.add_to_family(hash, node.path.clone());
         }
-        self.insert_hashed(hash, node);
-        true
+        let hasher = &self.hasher;
+        self.nodes.insert(hash, node, |node| hasher.hash(node.path.as_bytes()));
     }
 
-    fn insert_hashed(&mut self, hash: u64, node: Node) {
-        let hasher = &self.hasher;
+    /// What is known of a znode beside its place: the sum of bytes, its session's list.
+    pub(super) fn count_in(&mut self, node: &Node) {
         self.data_bytes += (node.path.as_bytes().len() + node.data_len()) as u64;
         if let Some(session) = session_of(node.owner) {
             self.ephemerals_count += 1;
             self.ephemerals.entry(session).or_default().insert(node.path.clone());
         }
-        if node.path.as_bytes() != b"/" {
-            let child = node.path.clone();
-            let parent = path::parent(child.as_str()).expect("a stored path is absolute");
-            let parent_hash = hasher.hash(parent.as_bytes());
-            let family = self.families.find_or_insert(
-                parent_hash,
-                |family| family.parent.as_bytes() == parent.as_bytes(),
-                |family| hasher.hash(family.parent.as_bytes()),
-                || Family { parent: Path::new(parent), children: ChildSet::default() },
-            );
-            family.children.insert(hash, child, |path| hasher.hash(path.as_bytes()));
-        }
-        self.nodes.insert(hash, node, |node| hasher.hash(node.path.as_bytes()));
+    }
+
+    pub(super) fn add_to_family(&mut self, hash: u64, child: Path) {
+        let hasher = &self.hasher;
+        let parent = path::parent(child.as_str()).expect("a stored path is absolute");
+        let parent_hash = hasher.hash(parent.as_bytes());
+        let family = self.families.find_or_insert(
+            parent_hash,
+            |family| family.parent.as_bytes() == parent.as_bytes(),
+            |family| hasher.hash(family.parent.as_bytes()),
+            || Family { parent: Path::new(parent), children: ChildSet::default() },
+        );
+        family.children.insert(hash, child, |path| hasher.hash(path.as_bytes()));
     }
 
     /// Puts a znode in the place of the one with its path, which is returned. The owner must be the same.
