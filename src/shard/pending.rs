@@ -1,6 +1,6 @@
 //! A connection's requests that wait: for the sequencer, or behind one that does (TR16).
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::Shard;
 use crate::error::Code;
 use crate::ids::{Millis, Xid, Zxid};
@@ -86,6 +86,18 @@ impl Shard {
     /// comes after it.
     pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
         let was_paused = self.is_paused(c);
+        self.run_front(now, c);
+        self.resume_if(was_paused, c);
+    }
+
+    /// A connection that was not read goes on once it is below its limits.
+    pub(super) fn resume_if(&mut self, was_paused: bool, c: &Connection) {
+        if was_paused && !self.is_paused(c) && !c.is_done() {
+            self.resumed.push_back(c.id);
+        }
+    }
+
+    pub(super) fn run_front(&mut self, now: Millis, c: &mut Connection) {
         while !c.is_done() {
             match c.pending.front() {
                 None | Some(Pending::Write { .. } | Pending::Sync { done: false, .. }) => break,
@@ -105,9 +117,6 @@ impl Shard {
                 }
                 Pending::Write { .. } => unreachable!("a write in front ended the loop"),
             }
-        }
-        if was_paused && !self.is_paused(c) && c.phase != Phase::Done {
-            self.resumed.push_back(c.id);
         }
     }
 }
