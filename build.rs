@@ -1,5 +1,5 @@
-//! Hands the commit to `ringkeeper --version`: `RINGKEEPER_COMMIT` when it is set (an image is built without
-//! a git directory), else what git says, else "unknown". It never fails a build.
+//! Hands the commit and its date to `ringkeeper --version` and the word `srvr`: `RINGKEEPER_COMMIT` when it is set
+//! (an image is built without a git directory), else what git says, else "unknown". It never fails a build.
 
 use std::process::Command;
 
@@ -21,10 +21,14 @@ fn main() {
         .or_else(|| git(&["rev-parse", "--short=12", "HEAD"]))
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=RINGKEEPER_COMMIT={commit}");
+    // The commit's date, not today's: the same sources give the same bytes. A client parses this form.
+    let date = git(&["log", "-1", "--format=%cd", "--date=format-local:%m/%d/%Y %H:%M UTC"])
+        .unwrap_or_else(|| "01/01/1970 00:00 UTC".to_owned());
+    println!("cargo:rustc-env=RINGKEEPER_BUILT={date}");
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok()?;
+    let output = Command::new("git").env("TZ", "UTC").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }

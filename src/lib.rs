@@ -15,6 +15,7 @@
 //! host                           the world
 //! ```
 
+pub mod admin;
 pub mod apply;
 pub mod auth;
 pub mod config;

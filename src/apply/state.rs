@@ -16,7 +16,11 @@ use crate::tree::{
 };
 use crate::wire::{Acl, Id, OpCode, Perms};
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// ZooKeeper's DIGEST_LOG_INTERVAL and DIGEST_LOG_LIMIT.
+const DIGEST_EVERY: i64 = 128;
+const DIGESTS_MAX: usize = 1024;
 
 /// What one transaction did.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct State {
     reapable: BTreeSet<Path>,
     last_zxid: Zxid,
     last_wall: WallMillis,
+    /// The digest at each zxid divisible by `DIGEST_EVERY` since the start, oldest first: the word `hash`.
+    digests: VecDeque<(Zxid, u64)>,
     /// The sum of all znodes' hashes (AdHash): equal states have equal digests, and a change costs two hashes.
     digest: u64,
     /// The last batch taken of each server: a forwarded batch is applied once and in order.
@@ -131,6 +137,7 @@ impl State {
             reapable: BTreeSet::new(),
             last_zxid: Zxid::ZERO,
             last_wall: WallMillis(0),
+            digests: VecDeque::new(),
             digest: 0,
             batches: BTreeMap::new(),
             changes: SmallVec::new(),
@@ -157,6 +164,11 @@ impl State {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The digest at each 128th zxid since the start, oldest first, the newest 1024 of them.
+    pub fn digests(&self) -> impl Iterator<Item = (Zxid, u64)> + '_ {
+        self.digests.iter().copied()
     }
 
     /// Containers and TTL nodes, in order of path.
@@ -221,6 +233,12 @@ impl State {
         self.flush_usage();
         self.drop_unreferenced();
         self.undo.clear();
+        if self.last_zxid != stamp.zxid && stamp.zxid.0 % DIGEST_EVERY == 0 {
+            if self.digests.len() == DIGESTS_MAX {
+                self.digests.pop_front();
+            }
+            self.digests.push_back((stamp.zxid, self.digest));
+        }
         self.last_zxid = stamp.zxid;
         Ok(Outcome { zxid: stamp.zxid, changes: std::mem::take(&mut self.changes), answer })
     }

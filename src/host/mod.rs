@@ -1,5 +1,6 @@
 //! The only room that touches the machine it runs on: starts the threads, feeds the machines, ends the process.
 
+mod admin_thread;
 mod asks;
 mod bell;
 mod clock;
@@ -7,10 +8,13 @@ pub mod disk;
 mod limits;
 mod link;
 mod logging;
+mod meters;
 mod notes;
 mod pin;
 pub mod preflight;
+mod process;
 mod recover;
+mod sequencer_desk;
 mod sequencer_thread;
 mod serve;
 mod shard_core;

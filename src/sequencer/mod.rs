@@ -238,6 +238,12 @@ impl Sequencer {
         &self.expiry
     }
 
+    /// A moment in the sessions' time, in which deadlines are given.
+    #[must_use]
+    pub fn session_time(&self, now: Millis) -> Millis {
+        self.clock.at(now)
+    }
+
     /// The last entry that was applied.
     #[must_use]
     pub fn applied(&self) -> (LogIndex, Term) {

@@ -1,0 +1,107 @@
+//! `mntr`: one metric a line, by the names that ZooKeeper 3.9.5 gives them, so that dashboards and alerts go on.
+//!
+//! A name is there where its number is true of this server. What measures parts that only ZooKeeper has (its
+//! processors' queues, its commit processor) is left out rather than shown as 0.
+
+use super::summary::node_count;
+use super::text::mean;
+use super::view::{Summary, View};
+use std::fmt::{Display, Write};
+
+/// What `Mode:` and `zk_server_state` say.
+pub(super) const SERVER_STATE: &str = "standalone";
+
+/// Counters of things that a server without an ensemble and without TLS never does: truly 0.
+const NEVER: [&str; 33] = [
+    "commit_count",
+    "connection_revalidate_count",
+    "dead_watchers_cleared",
+    "dead_watchers_queued",
+    "diff_count",
+    "digest_mismatches_count",
+    "ensemble_auth_fail",
+    "ensemble_auth_skip",
+    "ensemble_auth_success",
+    "insecure_admin_count",
+    "learner_commit_received_count",
+    "learner_proposal_received_count",
+    "local_sessions",
+    "looking_count",
+    "non_mtls_local_conn_count",
+    "non_mtls_remote_conn_count",
+    "outstanding_tls_handshake",
+    "proposal_count",
+    "quit_leading_due_to_disloyal_voter",
+    "response_packet_cache_hits",
+    "response_packet_cache_misses",
+    "response_packet_get_children_cache_hits",
+    "response_packet_get_children_cache_misses",
+    "restore_error_count",
+    "restore_rate_limited_count",
+    "revalidate_count",
+    "snap_count",
+    "snapshot_rate_limited_count",
+    "stale_requests",
+    "stale_requests_dropped",
+    "throttled_ops",
+    "tls_handshake_exceeded",
+    "unrecoverable_error_count",
+];
+
+pub(super) fn mntr(view: &View) -> String {
+    let mut out = String::with_capacity(4_096);
+    let totals = &view.totals;
+    let (stats, latency) = (&totals.stats, &totals.stats.latency);
+    put(&mut out, "version", &view.build);
+    put(&mut out, "server_state", SERVER_STATE);
+    put(&mut out, "avg_latency", mean(latency.sum_ms, latency.count));
+    put(&mut out, "max_latency", latency.max_ms);
+    put(&mut out, "min_latency", latency.min_ms);
+    put(&mut out, "packets_received", stats.packets_received);
+    put(&mut out, "packets_sent", stats.packets_sent);
+    put(&mut out, "num_alive_connections", stats.connections);
+    put(&mut out, "outstanding_requests", totals.outstanding);
+    put(&mut out, "znode_count", node_count(view));
+    put(&mut out, "watch_count", totals.watches);
+    put(&mut out, "ephemerals_count", totals.ephemerals);
+    put(&mut out, "approximate_data_size", totals.data_bytes);
+    put(&mut out, "open_file_descriptor_count", view.process.open_files);
+    put(&mut out, "max_file_descriptor_count", view.process.open_files_max);
+    put(&mut out, "global_sessions", totals.sessions);
+    put(&mut out, "uptime", view.uptime.0);
+    put(&mut out, "auth_failed_count", stats.auth_failed);
+    put(&mut out, "connection_drop_probability", "0.0");
+    put(&mut out, "connection_drop_count", stats.cut);
+    put(&mut out, "bytes_received_count", stats.bytes_received);
+    put(&mut out, "response_bytes", stats.bytes_sent);
+    for (name, value) in &view.counters {
+        put(&mut out, name, value);
+    }
+    for name in NEVER {
+        put(&mut out, name, 0);
+    }
+    for summary in &view.summaries {
+        put_summary(&mut out, summary);
+    }
+    // Ours alone.
+    put(&mut out, "ringkeeper_shards", totals.shards);
+    put(&mut out, "ringkeeper_reads", stats.reads);
+    put(&mut out, "ringkeeper_writes", stats.writes);
+    put(&mut out, "ringkeeper_watch_events", stats.events);
+    put(&mut out, "ringkeeper_memory_used_bytes", view.process.memory_used);
+    put(&mut out, "ringkeeper_silent_shards", view.silent.len());
+    out
+}
+
+fn put(out: &mut String, name: &str, value: impl Display) {
+    let _ = writeln!(out, "zk_{name}\t{value}");
+}
+
+fn put_summary(out: &mut String, summary: &Summary) {
+    let Summary { name, count, sum, min, max } = summary;
+    let _ = writeln!(out, "zk_avg_{name}\t{}", mean(*sum, *count));
+    let _ = writeln!(out, "zk_min_{name}\t{min}");
+    let _ = writeln!(out, "zk_max_{name}\t{max}");
+    let _ = writeln!(out, "zk_cnt_{name}\t{count}");
+    let _ = writeln!(out, "zk_sum_{name}\t{sum}");
+}

@@ -1,0 +1,119 @@
+//! Words that say a few lines about the whole server.
+
+use super::lists::connection_lines;
+use super::text::{mean, say_who_is_silent};
+use super::view::View;
+use std::fmt::Write;
+
+/// A fresh ZooKeeper counts five nodes where there are four: its root is in the table as "" and as "/".
+pub(super) fn node_count(view: &View) -> usize {
+    view.totals.nodes + 1
+}
+
+pub(super) fn srvr(view: &View) -> String {
+    let mut out = version_line(view);
+    put_totals(&mut out, view);
+    say_who_is_silent(&mut out, view);
+    out
+}
+
+pub(super) fn stat(view: &View) -> String {
+    let mut out = version_line(view);
+    out.push_str("Clients:\n");
+    connection_lines(&mut out, view, false);
+    out.push('\n');
+    put_totals(&mut out, view);
+    say_who_is_silent(&mut out, view);
+    out
+}
+
+fn version_line(view: &View) -> String {
+    format!("Zookeeper version: {}\n", view.build)
+}
+
+fn put_totals(out: &mut String, view: &View) {
+    let totals = &view.totals;
+    let (stats, latency) = (&totals.stats, &totals.stats.latency);
+    let average = mean(latency.sum_ms, latency.count);
+    let _ = writeln!(out, "Latency min/avg/max: {}/{average}/{}", latency.min_ms, latency.max_ms);
+    let _ = writeln!(out, "Received: {}", stats.packets_received);
+    let _ = writeln!(out, "Sent: {}", stats.packets_sent);
+    let _ = writeln!(out, "Connections: {}", stats.connections);
+    let _ = writeln!(out, "Outstanding: {}", totals.outstanding);
+    let _ = writeln!(out, "Zxid: {}", totals.last_zxid);
+    let _ = writeln!(out, "Mode: {}", super::mntr::SERVER_STATE);
+    let _ = writeln!(out, "Node count: {}", node_count(view));
+}
+
+pub(super) fn conf(view: &View) -> String {
+    let (config, files) = (&view.config, &view.files);
+    let mut out = String::new();
+    let _ = writeln!(out, "clientPort={}", view.client_port);
+    // No TLS port yet.
+    let _ = writeln!(out, "secureClientPort=-1");
+    let _ = writeln!(out, "dataDir={}", files.data_dir);
+    let _ = writeln!(out, "dataDirSize={}", files.data_bytes);
+    let _ = writeln!(out, "dataLogDir={}", files.log_dir);
+    let _ = writeln!(out, "dataLogSize={}", files.log_bytes);
+    let _ = writeln!(out, "tickTime={}", config.sessions.tick.0);
+    let _ = writeln!(out, "maxClientCnxns={}", config.limits.connections_per_address_max);
+    let _ = writeln!(out, "minSessionTimeout={}", config.sessions.timeout_min.0);
+    let _ = writeln!(out, "maxSessionTimeout={}", config.sessions.timeout_max.0);
+    let _ = writeln!(out, "clientPortListenBacklog={}", config.listen_backlog);
+    // A standalone ZooKeeper has no myid and says 0, whatever ours is.
+    let _ = writeln!(out, "serverId=0");
+    out
+}
+
+pub(super) fn envi(view: &View) -> String {
+    let process = &view.process;
+    let no_java = format!("n/a (ringkeeper {}, Rust)", view.build.version);
+    let mega_bytes = |bytes: u64| format!("{}MB", bytes >> 20);
+    let version = view.build.to_string();
+    // Kazoo reads the first key; the order is ZooKeeper's.
+    let rows: [(&str, &str); 18] = [
+        ("zookeeper.version", &version),
+        ("host.name", &process.host_name),
+        ("java.version", &no_java),
+        ("java.vendor", "n/a"),
+        ("java.home", "n/a"),
+        ("java.class.path", "n/a"),
+        ("java.library.path", "n/a"),
+        ("java.io.tmpdir", "n/a"),
+        ("java.compiler", "<NA>"),
+        ("os.name", "Linux"),
+        ("os.arch", java_arch(std::env::consts::ARCH)),
+        ("os.version", &process.os_version),
+        ("user.name", &process.user_name),
+        ("user.home", &process.user_home),
+        ("user.dir", &process.user_dir),
+        ("os.memory.free", &mega_bytes(process.memory_free)),
+        ("os.memory.max", &mega_bytes(process.memory_max)),
+        ("os.memory.total", &mega_bytes(process.memory_used)),
+    ];
+    let mut out = String::from("Environment:\n");
+    for (key, value) in rows {
+        let _ = writeln!(out, "{key}={value}");
+    }
+    out
+}
+
+/// Java's name of a processor.
+fn java_arch(arch: &'static str) -> &'static str {
+    match arch {
+        "x86_64" => "amd64",
+        other => other,
+    }
+}
+
+pub(super) fn dirs(view: &View) -> String {
+    format!("datadir_size: {}\nlogdir_size: {}\n", view.files.data_bytes, view.files.log_bytes)
+}
+
+pub(super) fn wchs(view: &View) -> String {
+    let (connections, paths, registrations) = view.totals.watch_summary;
+    let mut out =
+        format!("{connections} connections watching {paths} paths\nTotal watches:{registrations}\n");
+    say_who_is_silent(&mut out, view);
+    out
+}

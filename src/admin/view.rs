@@ -1,0 +1,111 @@
+//! The plain copies that answers are made of.
+
+use crate::config::Config;
+use crate::ids::{Millis, SessionId, ShardId, WallMillis, Zxid};
+use crate::shard::{ConnectionRow, Stats};
+use crate::tree::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Everything that an answer may say. What a word does not need may be left empty.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub build: Build,
+    pub config: Arc<Config>,
+    /// The port that was taken: the configured one may be 0.
+    pub client_port: u16,
+    pub serving: bool,
+    /// The moment of the answer on both clocks.
+    pub wall: WallMillis,
+    pub mono: Millis,
+    pub uptime: Millis,
+    pub totals: Totals,
+    pub connections: Vec<ConnectionRow>,
+    /// The data table of watches: who watches which path.
+    pub watches: BTreeMap<Path, BTreeSet<SessionId>>,
+    pub sessions: Sessions,
+    /// The history's digests at every 128th zxid, oldest first.
+    pub digests: Vec<(Zxid, u64)>,
+    pub files: Files,
+    pub process: Process,
+    /// None for a `stmk` that came without one.
+    pub trace_mask: Option<i64>,
+    /// Shards whose part is missing, because they did not answer in time. The text says so at its end.
+    pub silent: Vec<ShardId>,
+    /// The sequencer did not answer in time.
+    pub sequencer_is_silent: bool,
+    /// More counters for `mntr`, by ZooKeeper's name without `zk_`.
+    pub counters: Vec<(&'static str, u64)>,
+    pub summaries: Vec<Summary>,
+}
+
+/// What was built.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// Ours.
+    pub version: &'static str,
+    pub commit: &'static str,
+    /// As `MM/DD/YYYY HH:MM UTC`: the Go client parses this form alone.
+    pub date: &'static str,
+}
+
+/// All shards' counters together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub shards: usize,
+    pub stats: Stats,
+    pub outstanding: usize,
+    pub last_zxid: Zxid,
+    pub nodes: usize,
+    pub data_bytes: u64,
+    pub ephemerals: usize,
+    pub watches: usize,
+    /// Connections, paths and registrations of the data table.
+    pub watch_summary: (usize, usize, usize),
+    pub sessions: usize,
+}
+
+/// What the sequencer knows of sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    /// When sessions end, by the moment, and which.
+    pub buckets: Vec<(WallMillis, Vec<SessionId>)>,
+    /// Sessions with ephemerals, and these.
+    pub ephemerals: Vec<(SessionId, Vec<Path>)>,
+}
+
+/// Where things are and how large.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    pub data_dir: String,
+    pub log_dir: String,
+    pub data_bytes: u64,
+    pub log_bytes: u64,
+}
+
+/// What the operating system says of this process.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    pub open_files: u64,
+    pub open_files_max: u64,
+    pub host_name: String,
+    pub os_version: String,
+    pub user_name: String,
+    pub user_home: String,
+    pub user_dir: String,
+    /// In bytes: what may still be used, what may be used at the most, what is used.
+    pub memory_free: u64,
+    pub memory_max: u64,
+    pub memory_used: u64,
+}
+
+/// Least, most, count and sum of something measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// ZooKeeper's name, without `zk_` and `avg_`.
+    pub name: &'static str,
+    pub count: u64,
+    pub sum: u64,
+    pub min: u64,
+    pub max: u64,
+}
