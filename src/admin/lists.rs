@@ -91,7 +91,8 @@ fn put_connections(out: &mut String, view: &View) {
     let mut buckets: BTreeMap<WallMillis, Vec<&ConnectionRow>> = BTreeMap::new();
     for row in &view.connections {
         let end = ends.get(&row.session).copied().unwrap_or_else(|| handshake_end(view, row));
-        buckets.entry(end).or_default().push(row);
+        // Shown to the second: what looks the same is one bucket.
+        buckets.entry(WallMillis(end.0 / 1_000 * 1_000)).or_default().push(row);
     }
     out.push_str("Connections dump:\n");
     let _ = writeln!(out, "Connections Sets ({})/({}):", buckets.len(), view.connections.len());
@@ -105,7 +106,7 @@ fn put_connections(out: &mut String, view: &View) {
 
 fn handshake_end(view: &View, row: &ConnectionRow) -> WallMillis {
     let left = clamp(view.config.sessions.handshake_timeout) - clamp(row.established_ms);
-    WallMillis((view.wall.0 + left) / 1_000 * 1_000)
+    WallMillis(view.wall.0 + left)
 }
 
 fn clamp(span: Millis) -> i64 {

@@ -6,9 +6,9 @@
 
 use super::clock::Clock;
 use super::link::{Ask, Links, ShardLink, ShardView};
-use super::meters::Meters;
 use super::process;
-use super::sequencer_desk::{SequencerAsk, SequencerDesk};
+use super::sequencer_desk::SequencerAsk;
+use super::shard_core::WordRequest;
 use crate::admin::{self, Build, Files, Needs, Process, Sessions, Totals, View};
 use crate::config::Config;
 use crate::ids::{Millis, ShardId};
@@ -36,13 +36,6 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// watch count more than once.
 const DISTINCT_PATHS_MAX: usize = 100_000;
 
-/// A word that somebody sent to a shard.
-#[derive(Clone, Copy, Debug)]
-pub struct WordRequest {
-    pub shard: ShardId,
-    pub word: Word,
-}
-
 /// What the thread is made of.
 pub struct AdminThread {
     pub requests: Receiver<WordRequest>,
@@ -53,8 +46,6 @@ pub struct AdminThread {
     /// Where the snapshots are, and the log.
     pub snapshot_dir: PathBuf,
     pub log_dir: PathBuf,
-    pub sequencer: Arc<SequencerDesk>,
-    pub meters: Arc<Meters>,
     pub clock: Clock,
 }
 
@@ -195,8 +186,8 @@ impl Desk {
             trace_mask: self.trace_mask(request.word),
             silent: Vec::new(),
             sequencer_is_silent: false,
-            counters: parts.meters.counters(),
-            summaries: parts.meters.summaries(),
+            counters: parts.links.meters.counters(),
+            summaries: parts.links.meters.summaries(),
         };
         if needs.serving {
             self.gather_totals(&mut view, request, needs);
@@ -325,7 +316,7 @@ impl Desk {
 
     fn ask_one<T: Default>(&self, question: impl Fn(Sender<T>) -> SequencerAsk, is_silent: &mut bool) -> T {
         let (reply, answer) = bounded(1);
-        self.parts.sequencer.ask(&self.parts.links, question(reply));
+        self.parts.links.ask_sequencer(question(reply));
         answer.recv_timeout(SILENCE).unwrap_or_else(|_| {
             *is_silent = true;
             T::default()

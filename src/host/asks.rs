@@ -151,7 +151,6 @@ fn watches_slice(
 fn view(shard: &Shard, watchers: usize) -> ShardView {
     let table = shard.table();
     ShardView {
-        shard: shard.id(),
         stats: shard.stats,
         outstanding: shard.outstanding(),
         last_zxid: shard.last_zxid(),

@@ -1,8 +1,10 @@
 //! What lies between the cores: rings one way up and one way down, a counter, and the questions of operators.
 
 use super::bell::Bell;
+use super::meters::Meters;
+use super::sequencer_desk::{SequencerAsk, SequencerDesk};
 use crate::handoff::{Publication, Upward};
-use crate::ids::{ConnId, SessionId, ShardId, Zxid};
+use crate::ids::{ConnId, SessionId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
 use crate::tree::{AclId, AclList, Node, Path};
 use crossbeam::channel::Sender;
@@ -28,6 +30,10 @@ pub struct Links {
     published: CachePadded<AtomicU64>,
     /// The server is going down: nothing new is taken.
     stopping: AtomicBool,
+    /// Where operators' questions to the sequencer lie.
+    pub desk: SequencerDesk,
+    /// What all threads count.
+    pub meters: Meters,
 }
 
 /// One shard's.
@@ -85,7 +91,6 @@ pub type WatchRow = (Path, Vec<SessionId>);
 /// A shard's counters and gauges at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct ShardView {
-    pub shard: ShardId,
     pub stats: Stats,
     pub outstanding: usize,
     pub last_zxid: Zxid,
@@ -130,6 +135,8 @@ impl Links {
             sequencer: Bell::new()?,
             published: CachePadded::new(AtomicU64::new(0)),
             stopping: AtomicBool::new(false),
+            desk: SequencerDesk::default(),
+            meters: Meters::default(),
         })
     }
 
@@ -150,6 +157,13 @@ impl Links {
     #[must_use]
     pub fn published(&self) -> u64 {
         self.published.load(Ordering::Acquire)
+    }
+
+    /// Asks the sequencer. Without room nothing happens: the question is dropped, and its channel with it.
+    pub fn ask_sequencer(&self, ask: SequencerAsk) {
+        if self.desk.put(ask) {
+            self.sequencer.ring();
+        }
     }
 
     /// Tells everybody that the server is going down.

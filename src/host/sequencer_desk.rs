@@ -1,7 +1,6 @@
 //! Where the admin thread asks the sequencer what only it knows. Answered between two turns, one question a turn;
 //! paths are shared, not copied.
 
-use super::link::Links;
 use crate::admin::Sessions;
 use crate::ids::{WallMillis, Zxid};
 use crate::sequencer::{Now, Sequencer};
@@ -31,11 +30,9 @@ impl Default for SequencerDesk {
 }
 
 impl SequencerDesk {
-    /// Asks, and wakes the sequencer. Without room nothing happens: the question is dropped, and its channel with it.
-    pub fn ask(&self, links: &Links, ask: SequencerAsk) {
-        if self.asks.push(ask).is_ok() {
-            links.sequencer.ring();
-        }
+    /// Puts a question down; false where there is no room. Then the sequencer must be woken.
+    pub(super) fn put(&self, ask: SequencerAsk) -> bool {
+        self.asks.push(ask).is_ok()
     }
 
     /// The sequencer's thread, once a turn: answers one question if there is one. One load where there is none.

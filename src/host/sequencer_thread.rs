@@ -63,6 +63,7 @@ impl SequencerThread {
             let now = self.clock.now();
             self.sequencer.turn(now);
             did_work |= self.carry_out()?;
+            self.links.desk.answer(&self.sequencer, now);
             self.start_serving();
             self.watch_shards()?;
             if self.links.is_stopping() && self.is_quiet() {
@@ -128,7 +129,8 @@ impl SequencerThread {
         }
         self.state.ticked_at = now.mono;
         self.sequencer.handle(now, Input::Tick);
-        if let Some(written) = self.snapshots.take_done() {
+        if let Some((written, took)) = self.snapshots.take_done() {
+            self.links.meters.snapshot.record(took);
             self.sequencer.handle(now, Input::SnapshotDone { written: written.is_some() });
             if let Some(keep_from) = written {
                 self.log.purge(LogIndex(keep_from.0 + 1));
@@ -157,6 +159,7 @@ impl SequencerThread {
             self.state.in_flight.pop_front();
             persisted = Some(record);
             let took = now.since(since);
+            self.links.meters.fsync.record(took);
             if took > self.sync_warning {
                 self.note_slow_sync(now, took);
             }
@@ -214,6 +217,9 @@ impl SequencerThread {
         let mut any = false;
         while let Some(effect) = self.sequencer.next_effect() {
             any = true;
+            if let Effect::Note(Note::SessionExpired { .. }) = effect {
+                self.links.meters.sessions_expired.fetch_add(1, Ordering::Relaxed);
+            }
             match effect {
                 Effect::Append(logged) => self.state.to_append.push_back(logged),
                 Effect::Publish(publication) => self.links.publish(&publication),

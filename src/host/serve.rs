@@ -1,5 +1,6 @@
 //! `ringkeeper serve`: from a configuration to a running server, and down again.
 
+use super::admin_thread::{AdminThread, REQUESTS_MAX};
 use super::clock::Clock;
 use super::disk::{install_sigbus_handler, DataDir, DirOptions, LogIo, LogOptions};
 use super::limits::ConnectionLimits;
@@ -35,8 +36,6 @@ const APPLY_VERSION: u32 = 1;
 const IN_FLIGHT_BATCHES: usize = 2;
 /// A thread that has not said that it is ready after this long never will.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// Words that wait for the admin thread at the most.
-const WORDS_MAX: usize = 256;
 
 /// Runs a server until it is told to stop. Returns the exit code.
 pub fn serve(args: &config::ServeArgs) -> i32 {
@@ -75,10 +74,10 @@ fn run(config: Config) -> Result<(), Fatal> {
         Links::new(usize::from(preflight.shards)).map_err(|error| Fatal::os("making the rings", &error))?,
     );
 
-    let (words, requests) = bounded(WORDS_MAX);
+    let (words, requests) = bounded(REQUESTS_MAX);
     let shards = start_shards(&config, &preflight, &links, clock, &hasher, &words, incarnation(&seed))?;
     preflight.port = None;
-    start_admin(requests, &links, &config)?;
+    start_admin(requests, &links, &config, preflight.client_address.port(), &dir, clock)?;
 
     let log_options = log_options(&config, &preflight);
     let Recovery { state, log, recovered } = load_state(&mut dir, &log_options, &hasher)?;
@@ -299,25 +298,21 @@ fn start_admin(
     requests: Receiver<WordRequest>,
     links: &Arc<Links>,
     config: &Arc<Config>,
+    client_port: u16,
+    dir: &DataDir,
+    clock: Clock,
 ) -> Result<(), Fatal> {
-    let (links, config) = (links.clone(), config.clone());
+    let admin = AdminThread {
+        requests,
+        links: links.clone(),
+        config: config.clone(),
+        client_port,
+        snapshot_dir: dir.snapshot_path(),
+        log_dir: dir.log_path(),
+        clock,
+    };
     spawn("admin", None, move || {
-        while let Ok(request) = requests.recv() {
-            let link = &links.shards[usize::from(request.shard.0)];
-            let word = std::str::from_utf8(&request.word.word).unwrap_or_default().to_owned();
-            let text = match word.as_str() {
-                _ if !config.four_letter_words.allows(&word) => {
-                    format!("{word} is not executed because it is not in the whitelist.\n")
-                }
-                "ruok" => "imok".to_owned(),
-                "srvr" => {
-                    "Zookeeper version: 3.9.5-ringkeeper, built on 01/01/2026 00:00 UTC\nMode: standalone\n"
-                        .to_owned()
-                }
-                _ => String::new(),
-            };
-            let _ = link.ask(Ask::AnswerWord { conn: request.word.conn, text: Some(text.into_bytes()) });
-        }
+        admin.run();
         Ok(())
     })?;
     Ok(())

@@ -227,8 +227,10 @@ impl Core {
     pub(super) fn admit(&mut self, now: Millis, peer: SocketAddr) -> bool {
         let Err(refused) = self.limits.enter(peer.ip()) else {
             self.link().connections.fetch_add(1, Ordering::Relaxed);
+            self.links.meters.connections_taken.fetch_add(1, Ordering::Relaxed);
             return true;
         };
+        self.links.meters.connections_refused.fetch_add(1, Ordering::Relaxed);
         let (kind, key) = match refused {
             super::limits::Refused::OfAddress => ("address limit", "maxClientCnxns"),
             super::limits::Refused::InAll => ("connection limit", "maxCnxns or the limit of open files"),

@@ -2,7 +2,7 @@
 
 use super::disk::DataDir;
 use crate::apply::SnapshotHead;
-use crate::ids::{LogIndex, Term};
+use crate::ids::{LogIndex, Millis, Term};
 use crate::snapshot::{Encoder, Meta};
 use crate::tree::Node;
 use crossbeam::channel::{unbounded, Receiver, Sender};
@@ -21,8 +21,8 @@ pub(super) enum SnapshotJob {
 
 pub(super) struct SnapshotThread {
     jobs: Option<Sender<SnapshotJob>>,
-    /// The oldest snapshot's index that is kept, or nothing where writing failed.
-    done: Receiver<Option<LogIndex>>,
+    /// The oldest snapshot's index that is kept, or nothing where writing failed; and how long it took.
+    done: Receiver<(Option<LogIndex>, Millis)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,8 +43,10 @@ impl SnapshotThread {
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
             while let Ok(job) = inbox.recv() {
                 if let SnapshotJob::Begin { index, term, head } = job {
+                    let started = Instant::now();
                     let oldest = write(&options, index, term, &head, &inbox);
-                    if tell.send(oldest).is_err() {
+                    let took = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+                    if tell.send((oldest, took)).is_err() {
                         return;
                     }
                 }
@@ -60,8 +62,9 @@ impl SnapshotThread {
         }
     }
 
-    /// A snapshot that was finished since the last call: what the log must still hold, or a failure.
-    pub(super) fn take_done(&self) -> Option<Option<LogIndex>> {
+    /// A snapshot that was finished since the last call: what the log must still hold, or a failure; and how long it
+    /// took.
+    pub(super) fn take_done(&self) -> Option<(Option<LogIndex>, Millis)> {
         self.done.try_recv().ok()
     }
 

@@ -519,12 +519,6 @@ impl Shard {
         self.sessions.range((from, Bound::Unbounded)).map(|(session, conn)| (*session, *conn))
     }
 
-    /// Which one of the server's shards this is.
-    #[must_use]
-    pub fn id(&self) -> ShardId {
-        self.options.shard
-    }
-
     /// The sessions of the whole server, as the last publication said.
     #[must_use]
     pub fn sessions_total(&self) -> usize {
