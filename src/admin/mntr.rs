@@ -52,7 +52,7 @@ pub(super) fn mntr(view: &View) -> String {
     let mut out = String::with_capacity(4_096);
     let totals = &view.totals;
     let (stats, latency) = (&totals.stats, &totals.stats.latency);
-    put(&mut out, "version", &view.build);
+    put(&mut out, "version", view.build);
     put(&mut out, "server_state", SERVER_STATE);
     put(&mut out, "avg_latency", mean(latency.sum_ms, latency.count));
     put(&mut out, "max_latency", latency.max_ms);

@@ -70,7 +70,6 @@ fn view() -> View {
         client_port: 24_181,
         serving: true,
         wall: WallMillis(WALL),
-        mono: Millis(2_811_600),
         uptime: Millis(169_551),
         totals: Totals {
             shards: 2,

@@ -15,9 +15,8 @@ pub struct View {
     /// The port that was taken: the configured one may be 0.
     pub client_port: u16,
     pub serving: bool,
-    /// The moment of the answer on both clocks.
+    /// The moment of the answer.
     pub wall: WallMillis,
-    pub mono: Millis,
     pub uptime: Millis,
     pub totals: Totals,
     pub connections: Vec<ConnectionRow>,

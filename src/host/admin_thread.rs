@@ -174,7 +174,6 @@ impl Desk {
             client_port: parts.client_port,
             serving: false,
             wall: now.wall,
-            mono: now.mono,
             uptime: now.mono.since(self.started),
             totals: Totals::default(),
             connections: Vec::new(),
@@ -358,5 +357,84 @@ fn build() -> Build {
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("RINGKEEPER_COMMIT"),
         date: env!("RINGKEEPER_BUILT"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+    use crate::ids::ConnId;
+
+    /// What a shard's driver would be told to say to connection 5 of shard 0, where `speak` answers the other
+    /// questions of the shards.
+    fn said(word: &[u8; 4], mut speak: impl FnMut(usize, Ask)) -> String {
+        let links = Arc::new(Links::new(2).unwrap());
+        let (words, requests) = bounded(REQUESTS_MAX);
+        let (config, _) = Sources::default().check().unwrap();
+        let admin = AdminThread {
+            requests,
+            links: links.clone(),
+            config: Arc::new(config),
+            client_port: 2181,
+            snapshot_dir: "none/snapshot".into(),
+            log_dir: "none/log".into(),
+            clock: Clock::start(),
+        };
+        let thread = std::thread::spawn(move || admin.run());
+        let word = Word { conn: ConnId(5), word: *word, argument: None };
+        words.send(WordRequest { shard: ShardId(0), word }).unwrap();
+        let mut text = None;
+        let clock = Clock::start();
+        while text.is_none() {
+            assert!(clock.mono().since(Millis(0)) < Millis(30_000), "no answer");
+            for (at, shard) in links.shards.iter().enumerate() {
+                match shard.next_ask() {
+                    Some(Ask::AnswerWord { conn, text: said }) => {
+                        assert_eq!((at, conn), (0, ConnId(5)));
+                        text = Some(said);
+                    }
+                    Some(ask) => speak(at, ask),
+                    None => std::thread::yield_now(),
+                }
+            }
+        }
+        // No shard is left that could send a word: both loops end.
+        drop(words);
+        thread.join().unwrap();
+        String::from_utf8(text.flatten().unwrap()).unwrap()
+    }
+
+    fn stats(ask: &Ask, is_serving: bool) {
+        if let Ask::Stats { reply, .. } = ask {
+            let stats = crate::shard::Stats { connections: 3, ..Default::default() };
+            reply.send(ShardView { is_serving, nodes: 4, stats, ..ShardView::default() }).unwrap();
+        }
+    }
+
+    #[test]
+    fn counters_of_all_shards_are_added_up() {
+        let text = said(b"srvr", |_, ask| stats(&ask, true));
+        assert!(text.contains("\nConnections: 6\n") && text.contains("\nNode count: 5\n"), "{text}");
+    }
+
+    #[test]
+    fn a_shard_that_is_silent_is_left_out_and_named() {
+        let mut kept = Vec::new();
+        let text = said(b"srvr", |at, ask| match at {
+            0 => stats(&ask, true),
+            _ => kept.push(ask),
+        });
+        assert!(text.contains("\nConnections: 3\n"), "{text}");
+        assert!(text.ends_with("Shard 1 did not answer in time: what it holds is missing here\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_asked_for_ruok_and_refusals_and_a_server_without_a_tree_says_so() {
+        assert_eq!(said(b"ruok", |_, _| panic!("nothing is asked")), "imok");
+        let refused = said(b"dump", |_, _| panic!("nothing is asked"));
+        assert_eq!(refused, "dump is not executed because it is not in the whitelist.\n");
+        let text = said(b"mntr", |_, ask| stats(&ask, false));
+        assert_eq!(text, "This ZooKeeper instance is not currently serving requests\n");
     }
 }

@@ -173,3 +173,64 @@ fn answer<T>(reply: &Sender<T>, message: T) {
 fn send<T>(reply: &Sender<T>, slice: T) -> bool {
     reply.try_send(slice).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+    use crate::host::link::Links;
+    use crate::host::serve::shard_options;
+    use crate::ids::ShardId;
+    use crate::tree::PathHasher;
+    use crossbeam::channel::unbounded;
+
+    fn shard() -> Shard {
+        let (config, _) = Sources::default().check().unwrap();
+        let options = shard_options(&config, ShardId(0), 1, 7);
+        Shard::new(options, PathHasher::new([1, 2, 3, 4]), Millis(1_000))
+    }
+
+    #[test]
+    fn rows_come_in_slices_and_short_questions_pass_them() {
+        let links = Links::new(1).unwrap();
+        let link = &links.shards[0];
+        let (mut shard, mut asks) = (shard(), Asks::default());
+        for port in 0..2_000 {
+            shard.accept(Millis(1_000), ([127, 0, 0, 1], port).into());
+        }
+        let (reply, rows) = unbounded();
+        assert!(link.ask(Ask::Rows { reply }).is_ok());
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::More));
+        assert!(asks.has_work());
+        let (reply, views) = unbounded();
+        assert!(link.ask(Ask::Stats { reply, count_watchers: false }).is_ok());
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::More));
+        assert_eq!(views.try_recv().map(|view| view.stats.connections), Ok(2_000));
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::More));
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Done));
+        // The sender is gone: the iterator ends.
+        let slices: Vec<usize> = rows.iter().map(|slice| slice.len()).collect();
+        assert_eq!(slices, [512, 512, 512, 464]);
+    }
+
+    #[test]
+    fn an_asker_that_is_gone_ends_its_answer_and_control_goes_to_the_driver() {
+        let links = Links::new(1).unwrap();
+        let link = &links.shards[0];
+        let (mut shard, mut asks) = (shard(), Asks::default());
+        for port in 0..2_000 {
+            shard.accept(Millis(1_000), ([127, 0, 0, 1], port).into());
+        }
+        let (reply, rows) = unbounded();
+        drop(rows);
+        assert!(link.ask(Ask::Rows { reply }).is_ok());
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Done));
+        let (reply, views) = unbounded();
+        assert!(link.ask(Ask::Stop).is_ok());
+        assert!(link.ask(Ask::Stats { reply, count_watchers: true }).is_ok());
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Stop));
+        assert!(views.try_recv().is_err());
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Done));
+        assert_eq!(views.try_recv().map(|view| view.watch_summary), Ok((0, 0, 0)));
+    }
+}

@@ -201,7 +201,7 @@ fn sequencer_options(config: &Config, preflight: &Preflight, seed: [u8; 32]) -> 
     }
 }
 
-fn shard_options(config: &Config, id: ShardId, shards: u16, incarnation: u64) -> shard::Options {
+pub(super) fn shard_options(config: &Config, id: ShardId, shards: u16, incarnation: u64) -> shard::Options {
     let limits = &config.limits;
     let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let timeout = |ms: Millis| i32::try_from(ms.0).unwrap_or(i32::MAX);
