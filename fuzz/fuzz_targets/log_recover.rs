@@ -3,6 +3,8 @@
 //! without a gap.
 #![no_main]
 
+use std::sync::OnceLock;
+
 use libfuzzer_sys::fuzz_target;
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::record::{encode, padded_len};
@@ -12,6 +14,7 @@ use ringkeeper::log::{
 
 const SEGMENT_BYTES: usize = 8 * BLOCK;
 
+#[derive(Clone)]
 struct Memory(Vec<Vec<u8>>);
 
 impl Segments for Memory {
@@ -43,10 +46,8 @@ fn history() -> Memory {
             server: ServerId(1),
             number: SegmentNumber(number),
             salt: 1000 + number,
-            continues: (number > 1).then(|| Continues {
-                segment: SegmentNumber(number - 1),
-                offset: SEGMENT_BYTES as u64,
-            }),
+            continues: (number > 1)
+                .then(|| Continues { segment: SegmentNumber(number - 1), offset: SEGMENT_BYTES as u64 }),
             first_sequence: Sequence(next),
             prev_crc,
             hard_state: HardState::default(),
@@ -82,25 +83,19 @@ fn history() -> Memory {
 /// Gives the block at `at` a checksum that fits, as a header or as a record.
 fn sign(bytes: &mut [u8], at: usize) {
     if at == 0 && bytes.len() >= BLOCK {
-        let crc = crc(&bytes[12..BLOCK]);
+        let crc = crc32c::crc32c(&bytes[12..BLOCK]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
     } else if let Some(record) = bytes.get_mut(at..).filter(|r| r.len() >= 128) {
         let len = u32::from_le_bytes([record[36], record[37], record[38], record[39]]) as usize;
         let end = len.saturating_add(128).min(record.len());
-        let crc = crc(&record[8..end]);
+        let crc = crc32c::crc32c(&record[8..end]);
         record[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
-/// CRC32C, bit by bit: no need to be fast.
-fn crc(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 == 1 { c >> 1 ^ 0x82f6_3b78 } else { c >> 1 })
-    })
-}
-
 fuzz_target!(|data: &[u8]| {
-    let mut memory = history();
+    static HISTORY: OnceLock<Memory> = OnceLock::new();
+    let mut memory = HISTORY.get_or_init(history).clone();
     let (from, edits) = data.split_first().unwrap_or((&0, &[]));
     for edit in edits.chunks_exact(5) {
         let bytes = &mut memory.0[edit[0] as usize % 3];

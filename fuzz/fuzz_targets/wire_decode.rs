@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringkeeper::wire::{
-    next_frame, AddWatch, AuthPacket, CheckVersion, ConnectRequest, Create, Delete, Frame, GetAcl, MultiReader,
-    OpCode, PathAndType, PathAndWatch, Reconfig, RequestHeader, SetAcl, SetData, SetWatches,
+    next_frame, AddWatch, AuthPacket, CheckVersion, ConnectRequest, Create, Delete, Frame, GetAcl,
+    MultiReader, OpCode, PathAndType, PathAndWatch, Reconfig, RequestHeader, SetAcl, SetData, SetWatches,
 };
 
 /// Decodes, encodes, decodes again and compares.
