@@ -1,6 +1,8 @@
 //! A naive model of ZooKeeper's rules of change: a map from paths to nodes, each rule written down once more from the
 //! protocol notes, with no regard for speed and nothing of the server's own code but the numbers of errors.
 
+pub mod asked;
+
 use ringkeeper::error::Code;
 use std::collections::BTreeMap;
 
