@@ -4,7 +4,7 @@ use super::bell::Bell;
 use crate::handoff::{Publication, Upward};
 use crate::ids::{ConnId, SessionId, ShardId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
-use crate::tree::{AclId, AclList, Node, Path};
+use crate::tree::{Path, Table};
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -101,8 +101,7 @@ pub struct ShardView {
 
 /// A whole tree, for a shard's first table.
 pub struct Tree {
-    pub nodes: Vec<Node>,
-    pub acls: Vec<(AclId, AclList)>,
+    pub table: Table,
     pub last_zxid: Zxid,
     pub sessions: usize,
     /// The last publication that the tree holds: the next one is the first that the shard takes.

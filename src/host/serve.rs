@@ -264,8 +264,8 @@ fn start_shards(
         let pin = preflight.pin.as_ref().map(|pin: &PinPlan| pin.shards[usize::from(n)]);
         let tell = ready.clone();
         threads.push(spawn(&format!("shard-{n}"), pin, move || {
-            let shard = Shard::new(options, hasher.clone(), clock.mono());
-            let core = Core::new(id, shard, links, clock, limits, hasher, words);
+            let shard = Shard::new(options, hasher, clock.mono());
+            let core = Core::new(id, shard, links, clock, limits, words);
             let driver = EpollShard::new(core, listener);
             let started = driver.as_ref().map(|_| ()).map_err(ToString::to_string);
             let _ = tell.send((id, started));
