@@ -330,6 +330,8 @@ fn listen(address: SocketAddr, backlog: u32, keep_alive: bool) -> io::Result<Soc
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    // Connections inherit it: those that we closed first stay in TIME_WAIT and must not keep the next run out.
+    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_keepalive(keep_alive)?;
     socket.bind(&SockAddr::from(address))?;
