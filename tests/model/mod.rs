@@ -455,7 +455,7 @@ impl Model {
             if !call.rules.extended_types {
                 return Err(Code::Unimplemented);
             }
-            if ttl < 1 || ttl >= 1 << 40 {
+            if !(1..1 << 40).contains(&ttl) {
                 return Err(Code::BadArguments);
             }
         } else if ttl >= 0 || op == 21 {
