@@ -6,7 +6,7 @@ use super::sequencer_desk::{SequencerAsk, SequencerDesk};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
-use crate::tree::{AclId, AclList, Node, Path};
+use crate::tree::{Path, Table};
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -106,8 +106,7 @@ pub struct ShardView {
 
 /// A whole tree, for a shard's first table.
 pub struct Tree {
-    pub nodes: Vec<Node>,
-    pub acls: Vec<(AclId, AclList)>,
+    pub table: Table,
     pub last_zxid: Zxid,
     pub sessions: usize,
     /// The last publication that the tree holds: the next one is the first that the shard takes.

@@ -270,11 +270,8 @@ impl SequencerThread {
         }
         self.state.served = true;
         let state = self.sequencer.state();
-        let mut nodes = Vec::with_capacity(state.table.len());
-        nodes.extend(state.table.nodes().iter().cloned());
         let tree = Arc::new(Tree {
-            nodes,
-            acls: state.table.acls.iter().map(|(id, list)| (id, list.clone())).collect(),
+            table: state.table.clone(),
             last_zxid: state.last_zxid(),
             sessions: state.sessions.len(),
             publication: self.sequencer.publications(),

@@ -263,8 +263,8 @@ fn start_shards(
         let pin = preflight.pin.as_ref().map(|pin: &PinPlan| pin.shards[usize::from(n)]);
         let tell = ready.clone();
         threads.push(spawn(&format!("shard-{n}"), pin, move || {
-            let shard = Shard::new(options, hasher.clone(), clock.mono());
-            let core = Core::new(id, shard, links, clock, limits, hasher, words);
+            let shard = Shard::new(options, hasher, clock.mono());
+            let core = Core::new(id, shard, links, clock, limits, words);
             let driver = EpollShard::new(core, listener);
             let started = driver.as_ref().map(|_| ()).map_err(ToString::to_string);
             let _ = tell.send((id, started));
@@ -325,6 +325,8 @@ fn listen(address: SocketAddr, backlog: u32, keep_alive: bool) -> io::Result<Soc
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    // Connections inherit it: those that we closed first stay in TIME_WAIT and must not keep the next run out.
+    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_keepalive(keep_alive)?;
     socket.bind(&SockAddr::from(address))?;

@@ -240,9 +240,10 @@ fn flips_below_the_checksums_are_refused_or_harmless() {
         let raw = &mut parts[part].1;
         for _ in 0..=random() % 2 {
             let at = random() % raw.len();
-            raw[at] = if random() % 2 == 0 { random() as u8 } else { [0, 0xff, 0x7f, 0x80][random() % 4] };
+            raw[at] =
+                if random().is_multiple_of(2) { random() as u8 } else { [0, 0xff, 0x7f, 0x80][random() % 4] };
         }
-        if random() % 8 == 0 {
+        if random().is_multiple_of(8) {
             raw.truncate(random() % raw.len() + 1);
         }
         if let Ok(loaded) = decode_bytes(&file_of(header, &parts)) {

@@ -1,6 +1,8 @@
 //! A naive model of ZooKeeper's rules of change: a map from paths to nodes, each rule written down once more from the
 //! protocol notes, with no regard for speed and nothing of the server's own code but the numbers of errors.
 
+pub mod asked;
+
 use ringkeeper::error::Code;
 use std::collections::BTreeMap;
 
@@ -370,9 +372,7 @@ impl Model {
             let (path, refused) = match op {
                 Op::SetAcl { path, .. } => (path, true),
                 Op::Create { op, path, acl, flags, .. } => {
-                    let no_mode = !(0..=6).contains(flags);
-                    let ttl = *flags == 5 || *flags == 6;
-                    (path, no_mode || acl.is_none() || (ttl && (*op == 1 || *op == 15)))
+                    (path, acl.is_none() || (*op != 21 && !(0..=4).contains(flags)))
                 }
                 Op::Delete { path, .. } | Op::SetData { path, .. } | Op::Check { path, .. } => (path, false),
             };
@@ -383,7 +383,7 @@ impl Model {
         let before = self.clone();
         let mut out = Vec::new();
         for (at, op) in ops.iter().enumerate() {
-            match self.op(op, call) {
+            match self.op(&meant(op), call) {
                 Ok(done) => done.encode(&mut out),
                 Err(code) => {
                     *self = before;
@@ -455,7 +455,7 @@ impl Model {
             if !call.rules.extended_types {
                 return Err(Code::Unimplemented);
             }
-            if ttl < 1 || ttl >= 1 << 40 {
+            if !(1..1 << 40).contains(&ttl) {
                 return Err(Code::BadArguments);
             }
         } else if ttl >= 0 || op == 21 {
@@ -681,6 +681,19 @@ impl Model {
             node.data = Some(text.into_bytes());
         }
     }
+}
+
+/// In a multi the flags say what a create is: 4 a container whatever brought it, 0 to 3 no TTL node.
+fn meant(op: &Op) -> Op {
+    let mut meant = op.clone();
+    if let Op::Create { op, flags, .. } = &mut meant {
+        match (*op, *flags) {
+            (1 | 15 | 21, 4) => *op = 19,
+            (21, 0..=3) => *op = 1,
+            _ => {}
+        }
+    }
+    meant
 }
 
 fn same(expected: i32, version: i32) -> Result<(), Code> {
