@@ -159,8 +159,7 @@ impl Core {
 
     /// Sends proposals up. A full ring stops the shard's reading until it has room.
     pub(super) fn send_up(&mut self) {
-        loop {
-            let Some(up) = self.unsent.take().or_else(|| self.shard.take_upward()) else { break };
+        while let Some(up) = self.unsent.take().or_else(|| self.shard.take_upward()) {
             match self.link().up.push(up) {
                 Ok(()) => self.links.sequencer.ring(),
                 Err(up) => {

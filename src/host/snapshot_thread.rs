@@ -116,11 +116,8 @@ fn write(
     });
     if let Err(why) = written {
         // The rest of a snapshot that could not be written still arrives: it is dropped here.
-        while !is_whole {
-            match inbox.recv() {
-                Ok(SnapshotJob::End) | Err(_) => break,
-                Ok(_) => {}
-            }
+        if !is_whole {
+            while matches!(inbox.recv(), Ok(SnapshotJob::Nodes(_))) {}
         }
         error!(
             "snapshot {} was not written: {why}; the log is kept and the next one is tried later",
