@@ -33,6 +33,8 @@ impl State {
         while let Some(item) = items.next_item().map_err(|_| Code::MarshallingError)? {
             match self.multi_item(session, &item, identities, stamp) {
                 Ok(result) => done.push(result),
+                // As a record that does not decode: seen with an ACL entry whose id is null.
+                Err(Code::MarshallingError) => return Err(Code::MarshallingError),
                 Err(code) => {
                     let at = done.len();
                     self.roll_back();
