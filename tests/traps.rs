@@ -61,7 +61,10 @@ fn tr02_a_failed_multi_says_zero_in_its_header_and_a_code_for_each_operation() {
     let code = |code: i32| (-1, code, code.to_be_bytes().to_vec());
     assert_eq!(codes, [code(0), code(NO_NODE), code(-2)]);
     assert_eq!(err(&mut world, c, Op::Exists, &read("/a", false)), NO_NODE, "nothing of it stays");
-    assert!(world.ask(c, Op::Multi, &multi(&[])).results().is_empty(), "an empty one has the end marker alone");
+    assert!(
+        world.ask(c, Op::Multi, &multi(&[])).results().is_empty(),
+        "an empty one has the end marker alone"
+    );
 }
 
 #[test]
@@ -269,7 +272,11 @@ fn tr13_the_answer_to_a_handshake_mirrors_its_read_only_byte() {
         world.put(c, &out);
         world.settle();
         assert_eq!(world.clients[c.0].from_server.len(), 4 + answered, "{read_only:?}");
-        assert_eq!(world.greeted(c).unwrap().read_only, read_only.map(|_| false), "we are no read-only server");
+        assert_eq!(
+            world.greeted(c).unwrap().read_only,
+            read_only.map(|_| false),
+            "we are no read-only server"
+        );
     }
 }
 
@@ -323,7 +330,11 @@ fn tr16_replies_keep_their_order_and_only_the_own_session_waits() {
     world.post(a, Op::Ping, b"");
     world.settle();
     assert!(world.hear(a).is_empty(), "all of it waits behind the write");
-    assert_eq!(world.ask(b, Op::GetData, &read("/a", false)).data().unwrap(), b"first", "another does not wait");
+    assert_eq!(
+        world.ask(b, Op::GetData, &read("/a", false)).data().unwrap(),
+        b"first",
+        "another does not wait"
+    );
     world.release_log();
     let said = world.hear(a);
     let want = [(set1, 0), (get, 0), (set2, 0), (fail, NODE_EXISTS), (short, -5), (-2, 0)];
@@ -376,7 +387,12 @@ fn tr19_the_order_of_checks_decides_which_error_is_told() {
         (Op::Create, create("/mine/x", b"", 0), NO_AUTH, "create: permission before the name"),
         (Op::Create, create("/mine/../x", b"", 0), NO_NODE, "create: the parent before the path's form"),
         (Op::Create, create("/mine/.", b"", 0), NO_AUTH, "create: permission before the path's form"),
-        (Op::Create, create("/x/", b"", 0), NO_NODE, "create: the parent of what stands before the last slash"),
+        (
+            Op::Create,
+            create("/x/", b"", 0),
+            NO_NODE,
+            "create: the parent of what stands before the last slash",
+        ),
         (Op::Create, create("x", b"", 0), BAD_ARGUMENTS, "create: a path without a slash"),
         (Op::Create, create("/", b"", 0), NODE_EXISTS, "create: the root is there"),
         (Op::Delete, path_and("/zookeeper", -1), BAD_ARGUMENTS, "delete: protected"),
@@ -387,7 +403,11 @@ fn tr19_the_order_of_checks_decides_which_error_is_told() {
     }
     assert_eq!(err(&mut world, owner, Op::SetData, &set("/mine", b"", 7)), BAD_VERSION);
     world.ask(owner, Op::Create, &create_acl("/mine/kid", Some(b""), mine, 0)).ok();
-    assert_eq!(err(&mut world, owner, Op::Delete, &path_and("/mine", 7)), BAD_VERSION, "version before NotEmpty");
+    assert_eq!(
+        err(&mut world, owner, Op::Delete, &path_and("/mine", 7)),
+        BAD_VERSION,
+        "version before NotEmpty"
+    );
     assert_eq!(err(&mut world, owner, Op::Delete, &path_and("/mine", -1)), -111);
 }
 
@@ -456,7 +476,11 @@ fn tr23_a_delete_and_a_sessions_end_move_pzxid_and_no_stored_cversion() {
     assert_eq!(stat.cversion, 4, "two creates and two deletes");
     assert_eq!(world.make(c, "/p/s", 2).text(), "/p/s0000000002", "creates alone are stored");
     world.ask(c, Op::SetData, &set("/p/s0000000002", b"", -1)).ok();
-    assert_eq!(world.stat(c, "/p").pzxid, world.stat(c, "/p/s0000000002").czxid, "a child's data moves nothing");
+    assert_eq!(
+        world.stat(c, "/p").pzxid,
+        world.stat(c, "/p/s0000000002").czxid,
+        "a child's data moves nothing"
+    );
 }
 
 #[test]
@@ -487,10 +511,18 @@ fn tr24_digests_are_masked_exists_needs_read_and_events_are_filtered() {
     world.ask(owner, Op::SetData, &set("/hidden", b"secret", -1)).ok();
     world.ask(owner, Op::Create, &create_acl("/hidden/x", Some(b""), hidden, 0)).ok();
     world.ask(owner, Op::SetData, &set("/readable", b"y", -1)).ok();
-    assert_eq!(world.events(c), [(CHANGED, "/readable".to_owned())], "of what it may not read it hears nothing");
+    assert_eq!(
+        world.events(c),
+        [(CHANGED, "/readable".to_owned())],
+        "of what it may not read it hears nothing"
+    );
     world.ask(owner, Op::Delete, &path_and("/hidden/x", -1)).ok();
     world.ask(owner, Op::Delete, &path_and("/hidden", -1)).ok();
-    assert_eq!(world.events(c), [(CHILDREN, "/".to_owned())], "a deleted znode's last list, the parent's own list");
+    assert_eq!(
+        world.events(c),
+        [(CHILDREN, "/".to_owned())],
+        "a deleted znode's last list, the parent's own list"
+    );
 }
 
 #[test]
@@ -502,7 +534,8 @@ fn tr25_auth_stands_for_all_identities_repetitions_go_and_an_empty_list_is_an_er
     for user in [b"u:p", b"v:p"] {
         world.ask(c, Op::Auth, &auth("digest", user)).ok();
     }
-    let list: &[(i32, &str, &str)] = &[(31, "auth", "ignored"), (1, "world", "anyone"), (1, "world", "anyone")];
+    let list: &[(i32, &str, &str)] =
+        &[(31, "auth", "ignored"), (1, "world", "anyone"), (1, "world", "anyone")];
     world.ask(c, Op::Create, &create_acl("/a", None, list, 0)).ok();
     let reply = world.ask(c, Op::GetAcl, &path("/a"));
     let mut reader = Reader::new(reply.ok());
@@ -664,7 +697,10 @@ fn tr33_a_word_counts_as_the_first_four_bytes_alone_and_survives_a_half_close() 
     let c = world.connect(0);
     world.put(c, b"nope");
     world.settle();
-    assert!(world.is_closed(c) && world.clients[c.0].from_server.is_empty(), "a word that is none is a length too");
+    assert!(
+        world.is_closed(c) && world.clients[c.0].from_server.is_empty(),
+        "a word that is none is a length too"
+    );
 }
 
 #[test]
@@ -761,7 +797,11 @@ fn tr39_flag_4_of_a_plain_create_makes_a_persistent_node_and_ttl_flags_are_refus
         world.pass(5_000);
         world.stat(c, "/four");
         for flags in [5, 6] {
-            assert_eq!(err(&mut world, c, Op::Create, &create("/ttl", b"", flags)), want, "extended {extended}");
+            assert_eq!(
+                err(&mut world, c, Op::Create, &create("/ttl", b"", flags)),
+                want,
+                "extended {extended}"
+            );
         }
         assert_eq!(err(&mut world, c, Op::Create, &create("/odd", b"", 7)), BAD_ARGUMENTS);
         if !extended {

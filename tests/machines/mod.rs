@@ -145,7 +145,11 @@ impl World {
         let side = |at: usize| {
             let at = ShardId(u16::try_from(at).unwrap());
             Side {
-                shard: Shard::new(shard::Options { shard: at, ..options.1.clone() }, hasher.clone(), now.mono),
+                shard: Shard::new(
+                    shard::Options { shard: at, ..options.1.clone() },
+                    hasher.clone(),
+                    now.mono,
+                ),
                 up: VecDeque::new(),
                 ring: VecDeque::new(),
                 taken: 0,

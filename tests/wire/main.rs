@@ -4,9 +4,9 @@
 use ringkeeper::ids::{Xid, Zxid};
 use ringkeeper::wire::{
     begin_frame, end_frame, java_text, put_buffer, put_i32, put_multi_end, put_multi_header, watcher_event,
-    Acl, AclRef, AuthPacket, ConnectRequest, ConnectResponse, Create, Delete, EventType, GetAcl, Id, MultiItem,
-    MultiReader, OpCode, PathAndType, PathAndWatch, Perms, Reader, Reconfig, RequestHeader, SetAcl, SetData,
-    SetWatches, Stat, Truncated,
+    Acl, AclRef, AuthPacket, ConnectRequest, ConnectResponse, Create, Delete, EventType, GetAcl, Id,
+    MultiItem, MultiReader, OpCode, PathAndType, PathAndWatch, Perms, Reader, Reconfig, RequestHeader,
+    SetAcl, SetData, SetWatches, Stat, Truncated,
 };
 use std::collections::BTreeMap;
 
