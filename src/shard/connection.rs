@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub events_alone: bool,
     pub is_blocked: bool,
     pub blocked_since: Millis,
+    /// It was not to be read when it was last worked on.
+    pub was_paused: bool,
     /// Requests that are not answered yet, oldest first.
     /// Invariant: they are answered in this order; no read overtakes a write.
     pub pending: VecDeque<Pending>,
@@ -76,6 +78,7 @@ impl Connection {
             events_alone: false,
             is_blocked: false,
             blocked_since: Millis(0),
+            was_paused: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
             identities: Vec::new(),

@@ -132,9 +132,7 @@ impl Shard {
         self.stats.packets_sent += 1;
         c.replied += 1;
         c.last_response = now;
-        if c.phase == Phase::Live {
-            self.resumed.push_back(c.id);
-        } else {
+        if c.phase != Phase::Live {
             c.finish();
         }
     }

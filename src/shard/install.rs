@@ -97,7 +97,6 @@ impl Shard {
         if matches!(answer, Answer::Moved) {
             return self.cut(c, Why::SessionMoved);
         }
-        let was_paused = self.is_paused(c);
         let front = self.pop_pending(c);
         let Some(Pending::Write { xid, op, since }) = front else {
             unreachable!(
@@ -120,8 +119,7 @@ impl Shard {
         if code == Code::SessionExpired {
             return c.finish();
         }
-        self.run_front(now, c);
-        self.resume_if(was_paused, c);
+        self.run_pending(now, c);
     }
 }
 

@@ -357,6 +357,9 @@ impl Shard {
     }
 
     fn cut_slow(&mut self, now: Millis) {
+        // Who was blocked again between two looks stands here twice.
+        self.blocked.sort_unstable();
+        self.blocked.dedup();
         for id in std::mem::take(&mut self.blocked) {
             self.with(id, |shard, c| {
                 if c.out.is_empty() {
@@ -397,7 +400,6 @@ impl Shard {
             shard.stats.bytes_sent += n as u64;
             c.sent += n;
             c.is_dirty = false;
-            let was_paused = shard.is_paused(c);
             if c.sent < c.out.len() {
                 if n > 0 || c.blocked_since == Millis(0) {
                     c.blocked_since = now;
@@ -420,9 +422,6 @@ impl Shard {
                     c.phase = Phase::Done;
                     result = Wrote::Closed;
                 }
-            }
-            if was_paused && !shard.is_paused(c) {
-                shard.resumed.push_back(c.id);
             }
         });
         result
@@ -546,6 +545,7 @@ impl Shard {
             return;
         }
         self.list_dirty(&mut c);
+        self.list_resumed(&mut c);
         self.slots[slot] = Some(c);
     }
 
@@ -557,6 +557,14 @@ impl Shard {
             } else {
                 self.dirty.push_back(c.id);
             }
+        }
+    }
+
+    /// A connection that was not read goes on once it is below every limit: whatever brought it there ends here.
+    fn list_resumed(&mut self, c: &mut Connection) {
+        let is_paused = self.is_paused(c);
+        if std::mem::replace(&mut c.was_paused, is_paused) && !is_paused {
+            self.resumed.push_back(c.id);
         }
     }
 

@@ -85,19 +85,6 @@ impl Shard {
     /// Handles what stands in front and needs the sequencer no more. Nothing else waits here: the next transaction
     /// comes after it.
     pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
-        let was_paused = self.is_paused(c);
-        self.run_front(now, c);
-        self.resume_if(was_paused, c);
-    }
-
-    /// A connection that was not read goes on once it is below its limits.
-    pub(super) fn resume_if(&mut self, was_paused: bool, c: &Connection) {
-        if was_paused && !self.is_paused(c) && !c.is_done() {
-            self.resumed.push_back(c.id);
-        }
-    }
-
-    pub(super) fn run_front(&mut self, now: Millis, c: &mut Connection) {
         while !c.is_done() {
             match c.pending.front() {
                 None | Some(Pending::Write { .. } | Pending::Sync { done: false, .. }) => break,

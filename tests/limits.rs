@@ -1,0 +1,318 @@
+//! Each limit, and what happens at it, on a whole server in one thread. Connections of one address are counted by the
+//! host (`src/host/limits.rs`).
+
+mod machines;
+
+use machines::client::*;
+use machines::{Conn, World};
+use ringkeeper::shard::Why;
+use ringkeeper::wire::OpCode as Op;
+
+const THROTTLED: i32 = -127;
+
+#[test]
+fn a_frames_length_alone_closes_the_connection_and_nothing_is_kept_for_it() {
+    for length in [-1i32, i32::MIN, i32::MAX, 0x10_0000] {
+        let mut world = World::new(1);
+        let (fresh, live) = (world.connect(0), world.login(0));
+        for c in [fresh, live] {
+            world.put(c, &length.to_be_bytes());
+            world.settle();
+            assert!(world.is_closed(c), "length {length}");
+            assert!(world.hear(c).is_empty());
+        }
+        assert_eq!(world.cuts(0), [Why::BadLength, Why::BadLength]);
+    }
+    // The longest that is allowed waits for its bytes.
+    let mut world = World::new(1);
+    let c = world.login(0);
+    world.put(c, &0xf_ffffi32.to_be_bytes());
+    world.settle();
+    assert!(!world.is_closed(c));
+}
+
+/// Puts `n` writes into the socket while the log stands still, and says how many the shard took.
+fn fill(world: &mut World, c: Conn, n: usize) -> usize {
+    let before = world.sides[0].shard.outstanding();
+    for k in 0..n {
+        let body = if k % 2 == 0 { set("/a", &[k as u8], -1) } else { read("/a", false) };
+        world.post(c, if k % 2 == 0 { Op::SetData } else { Op::GetData }, &body);
+        world.settle();
+    }
+    world.sides[0].shard.outstanding() - before
+}
+
+#[test]
+fn a_connection_is_read_no_further_than_its_outstanding_limit_and_goes_on_by_itself() {
+    let mut world = World::with(1, |_, shard| shard.outstanding_per_connection_max = 10);
+    let (c, other) = (world.login(0), world.login(0));
+    world.make(c, "/a", 0);
+    world.log_held = true;
+    assert_eq!(fill(&mut world, c, 100), 10);
+    assert!(!world.clients[c.0].to_server.is_empty(), "the rest waits in the socket");
+    assert_eq!(world.ask(other, Op::GetData, &read("/a", false)).err, 0, "nobody else waits");
+    world.release_log();
+    assert_eq!(world.hear(c).len(), 100, "all are answered, with nothing new from the client");
+    assert_eq!(world.sides[0].shard.outstanding(), 0);
+}
+
+#[test]
+fn what_came_in_one_piece_beyond_the_limit_is_kept_and_goes_on_by_itself() {
+    let mut world = World::with(1, |_, shard| shard.outstanding_per_connection_max = 10);
+    let c = world.login(0);
+    world.make(c, "/a", 0);
+    world.log_held = true;
+    for k in 0..100u8 {
+        world.post(c, Op::SetData, &set("/a", &[k], -1));
+    }
+    world.settle();
+    assert_eq!(world.sides[0].shard.outstanding(), 10);
+    world.release_log();
+    let said = world.hear(c);
+    assert_eq!(said.len(), 100);
+    assert!(said.iter().all(|one| matches!(one, Said::Reply(reply) if reply.err == 0)));
+}
+
+#[test]
+fn a_shard_is_read_no_further_than_its_own_limit_and_everybody_goes_on() {
+    let mut world = World::with(1, |_, shard| shard.outstanding_max = 20);
+    let all: Vec<Conn> = (0..8).map(|_| world.login(0)).collect();
+    world.make(all[0], "/a", 0);
+    world.log_held = true;
+    for c in &all {
+        for k in 0..50u8 {
+            world.post(*c, Op::SetData, &set("/a", &[k], -1));
+        }
+    }
+    world.settle();
+    let taken = world.sides[0].shard.outstanding();
+    assert!((20..=28).contains(&taken), "{taken}: the limit, and one for each who had none");
+    world.release_log();
+    for c in all {
+        assert_eq!(world.hear(c).len(), 50);
+    }
+}
+
+#[test]
+fn sessions_are_limited_and_an_attach_is_not_refused() {
+    let mut world = World::with(1, |_, shard| shard.sessions_max = 3);
+    let all: Vec<Conn> = (0..3).map(|_| world.login(0)).collect();
+    let one_more = world.connect(0);
+    assert_eq!(world.greet(one_more, &hello(0, &[0; 16], 10_000)), None);
+    assert!(world.is_closed(one_more));
+    assert_eq!(world.cuts(0), [Why::TooManySessions]);
+    let again = world.attach(0, all[0]);
+    assert!(!world.is_closed(again), "who has a session may come back");
+    world.ask(all[1], Op::CloseSession, b"").ok();
+    world.login(0);
+}
+
+#[test]
+fn watches_of_a_connection_are_limited_by_count() {
+    let mut world = World::with(1, |_, shard| shard.watch_limits.count_max = 3);
+    let (c, other) = (world.login(0), world.login(0));
+    for n in 0..5 {
+        world.make(c, &format!("/{n}"), 0);
+    }
+    for n in 0..3 {
+        world.ask(c, Op::GetData, &read(&format!("/{n}"), true)).ok();
+    }
+    world.ask(c, Op::GetData, &read("/0", true)).ok();
+    world.ask(c, Op::GetChildren, &read("/0", true)).ok();
+    for (op, body) in [
+        (Op::GetData, read("/3", true)),
+        (Op::Exists, read("/absent", true)),
+        (Op::GetChildren, read("/3", true)),
+        (Op::AddWatch, path_and("/3", 0)),
+    ] {
+        let reply = world.ask(c, op, &body);
+        assert_eq!((reply.err, reply.body.len()), (THROTTLED, 0), "{op:?}: a code, and no half reply");
+    }
+    let reply = world.ask(c, Op::SetWatches, &set_watches(1 << 40, &[&["/3", "/4"], &[], &[]]));
+    assert_eq!(reply.err, THROTTLED);
+    world.ask(c, Op::GetData, &read("/3", false)).ok();
+    world.ask(other, Op::GetData, &read("/3", true)).ok();
+    assert!(!world.is_closed(c));
+    world.ask(other, Op::SetData, &set("/1", b"", -1)).ok();
+    assert_eq!(world.events(c), [(CHANGED, "/1".to_owned())]);
+    world.ask(c, Op::GetData, &read("/3", true)).ok();
+}
+
+#[test]
+fn watches_of_a_connection_are_limited_by_bytes() {
+    let mut world = World::with(1, |_, shard| shard.watch_limits.bytes_max = 1_000);
+    let c = world.login(0);
+    let long = |n: u32| format!("/{n}{}", "x".repeat(398));
+    for n in 0..2 {
+        assert_eq!(world.ask(c, Op::Exists, &read(&long(n), true)).err, -101);
+    }
+    assert_eq!(world.ask(c, Op::Exists, &read(&long(2), true)).err, THROTTLED);
+    assert_eq!(world.ask(c, Op::Exists, &read("/short", true)).err, -101);
+}
+
+#[test]
+fn entries_of_an_access_control_list_are_limited() {
+    let mut world = World::with(1, |_, shard| shard.acl_entries_max = 10);
+    let c = world.login(0);
+    let names: Vec<String> = (0..11).map(|n| format!("10.0.0.{n}")).collect();
+    let acl: Vec<(i32, &str, &str)> = names.iter().map(|name| (31, "ip", name.as_str())).collect();
+    let before = world.ask(c, Op::Ping, b"").zxid;
+    assert_eq!(world.ask(c, Op::Create, &create_acl("/a", None, &acl, 0)).err, -114);
+    assert_eq!(world.ask(c, Op::SetAcl, &set_acl("/", &acl, -1)).err, -114);
+    let in_multi = multi(&[(Op::Create, create_acl("/a", None, &acl, 0))]);
+    assert_eq!(world.ask(c, Op::Multi, &in_multi).err, -114);
+    assert_eq!(world.ask(c, Op::Ping, b"").zxid, before, "refused before it is ordered");
+    world.ask(c, Op::Create, &create_acl("/a", None, &acl[..10], 0)).ok();
+}
+
+#[test]
+fn operations_of_a_multi_are_limited() {
+    let mut world = World::with(1, |_, shard| shard.multi_ops_max = 10);
+    let c = world.login(0);
+    let ops = |n: usize| multi(&vec![(Op::Check, path_and("/", -1)); n]);
+    let reads = |n: usize| multi(&vec![(Op::GetData, read("/", false)); n]);
+    assert_eq!(world.ask(c, Op::Multi, &ops(10)).results().len(), 10);
+    assert_eq!(world.ask(c, Op::MultiRead, &reads(10)).results().len(), 10);
+    for reply in [world.ask(c, Op::Multi, &ops(11)), world.ask(c, Op::MultiRead, &reads(11))] {
+        assert_eq!((reply.err, reply.body.len()), (-8, 0));
+    }
+    assert!(!world.is_closed(c));
+}
+
+#[test]
+fn identities_of_a_connection_are_limited() {
+    let mut world = World::with(1, |_, shard| shard.identities_max = 3);
+    let c = world.login(0);
+    for user in ["a:p", "b:p", "a:p"] {
+        world.ask(c, Op::Auth, &auth("digest", user.as_bytes())).ok();
+    }
+    assert_eq!(world.ask(c, Op::Auth, &auth("digest", b"c:p")).err, -115);
+    assert!(world.is_closed(c));
+}
+
+/// A client that asks for much and reads nothing.
+fn clog(world: &mut World, c: Conn, times: usize) {
+    world.clients[c.0].window = 0;
+    for _ in 0..times {
+        world.post(c, Op::GetData, &read("/big", false));
+        world.settle();
+    }
+}
+
+fn with_big_node(change: impl FnOnce(&mut ringkeeper::shard::Options)) -> (World, Conn, Conn) {
+    let mut world = World::with(1, |_, shard| change(shard));
+    let (c, other) = (world.login_for(0, 40_000), world.login_for(0, 40_000));
+    world.ask(c, Op::Create, &create("/big", &[7; 100_000], 0)).ok();
+    (world, c, other)
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_either_and_goes_on_when_it_does() {
+    let (mut world, c, other) = with_big_node(|shard| shard.unsent_pause_bytes = 1_000_000);
+    clog(&mut world, c, 100);
+    let waiting = world.sides[0].shard.output(world.clients[c.0].id).len();
+    assert!((1_000_000..1_200_000).contains(&waiting), "{waiting} bytes wait for it and no more");
+    assert!(!world.clients[c.0].to_server.is_empty(), "its further requests stay in the socket");
+    assert!(!world.is_closed(c));
+    assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
+    for _ in 0..50 {
+        world.open_window(c, 300_000);
+    }
+    assert_eq!(world.hear(c).len(), 100, "every reply, in its time");
+}
+
+#[test]
+fn replies_that_came_in_one_piece_beyond_the_pause_go_on_by_themselves() {
+    let (mut world, c, _) = with_big_node(|shard| shard.unsent_pause_bytes = 1_000_000);
+    world.clients[c.0].window = 0;
+    for _ in 0..100 {
+        world.post(c, Op::GetData, &read("/big", false));
+    }
+    world.settle();
+    assert!(world.sides[0].shard.output(world.clients[c.0].id).len() < 1_200_000);
+    world.open_window(c, usize::MAX);
+    assert_eq!(world.hear(c).len(), 100);
+}
+
+#[test]
+fn a_client_that_takes_no_byte_for_too_long_is_cut() {
+    let (mut world, c, other) = with_big_node(|shard| shard.unsent_cut_ms = 5_000);
+    clog(&mut world, c, 3);
+    for _ in 0..10 {
+        world.pass(4_000);
+        assert!(!world.is_closed(c), "a byte now and then is enough");
+        world.open_window(c, 1);
+        assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
+        world.post(c, Op::Ping, b"");
+    }
+    world.pass(5_100);
+    assert!(world.is_closed(c));
+    assert_eq!(world.cuts(0), [Why::SlowReader]);
+}
+
+#[test]
+fn a_client_whose_events_pile_up_is_cut_by_bytes() {
+    let mut world = World::with(1, |_, shard| {
+        shard.unsent_pause_bytes = 10_000;
+        shard.unsent_cut_bytes = 100_000;
+    });
+    let (c, actor) = (world.login(0), world.login(0));
+    world.make(actor, "/a", 0);
+    world.ask(c, Op::AddWatch, &path_and("/a", 0)).ok();
+    world.clients[c.0].window = 0;
+    let mut changes = 0;
+    while !world.is_closed(c) {
+        world.ask(actor, Op::SetData, &set("/a", b"", -1)).ok();
+        changes += 1;
+        assert!(changes < 10_000, "it must end");
+    }
+    assert!(changes > 2_000, "{changes} events of 34 bytes");
+    assert_eq!(world.cuts(0), [Why::SlowReader]);
+    assert_eq!(world.sides[0].shard.watches().count(), 0, "and its watches with it");
+}
+
+#[test]
+fn a_connection_without_a_handshake_is_closed_in_time_and_a_session_is_not() {
+    let mut world = World::new(1);
+    let live = world.login_for(0, 40_000);
+    let silent = world.connect(0);
+    let half = world.connect(0);
+    world.put(half, &[0, 0, 0, 45, 0, 0]);
+    world.pass(9_800);
+    assert!(!world.is_closed(silent) && !world.is_closed(half));
+    world.pass(300);
+    assert!(world.is_closed(silent) && world.is_closed(half) && !world.is_closed(live));
+    assert_eq!(world.cuts(0), [Why::NoHandshake, Why::NoHandshake]);
+}
+
+#[test]
+fn a_client_that_must_prove_itself_first_is_told_so_and_closed() {
+    let mut world = World::with(1, |_, shard| shard.required_schemes = Some(vec!["digest".into()]));
+    let c = world.login(0);
+    let reply = world.ask(c, Op::GetData, &read("/", false));
+    assert_eq!(reply.err, -124);
+    assert!(world.is_closed(c));
+    let c = world.login(0);
+    world.ask(c, Op::Auth, &auth("digest", b"u:p")).ok();
+    world.ask(c, Op::GetData, &read("/", false)).ok();
+}
+
+#[test]
+fn a_full_disk_refuses_what_grows_and_lets_go_what_shrinks() {
+    let mut world = World::new(1);
+    let (c, other) = (world.login_for(0, 40_000), world.login_for(0, 4_000));
+    world.make(c, "/a", 0);
+    world.make(c, "/b", 0);
+    world.make(other, "/e", 1);
+    world.sequencer.handle(world.now, ringkeeper::sequencer::Input::Space { low: true });
+    assert_eq!(world.ask(c, Op::Create, &create("/c", b"", 0)).err, -119);
+    assert_eq!(world.ask(c, Op::SetData, &set("/a", b"longer", -1)).err, -119);
+    world.ask(c, Op::SetData, &set("/a", b"", -1)).ok();
+    world.ask(c, Op::Delete, &path_and("/b", -1)).ok();
+    world.ask(c, Op::GetData, &read("/a", false)).ok();
+    world.lose(other);
+    world.pass(8_000);
+    assert_eq!(world.ask(c, Op::Exists, &read("/e", false)).err, -101, "sessions end as ever");
+    world.sequencer.handle(world.now, ringkeeper::sequencer::Input::Space { low: false });
+    world.make(c, "/c", 0);
+}
