@@ -6,7 +6,7 @@ mod bell;
 mod clock;
 pub mod disk;
 mod limits;
-mod link;
+pub mod link;
 mod logging;
 mod meters;
 mod notes;

@@ -1,0 +1,72 @@
+//! A table of 100,000 znodes (`TREE_NODES` sets another size): lookup, set, create and delete.
+
+use criterion::{criterion_group, criterion_main, Criterion};
+use ringkeeper::ids::{WallMillis, Zxid};
+use ringkeeper::tree::{AclId, Data, Node, Path, PathHasher, Table, Znode};
+use std::hint::black_box;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn node(path: &str, data: Option<&[u8]>) -> Node {
+    Node::new(Znode {
+        path: Path::new(path),
+        data: data.map(Data::new),
+        czxid: Zxid(1),
+        mzxid: Zxid(1),
+        pzxid: Zxid(1),
+        ctime: WallMillis(1),
+        mtime: WallMillis(1),
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        num_children: 0,
+        acl: AclId::OPEN,
+        owner: 0,
+    })
+}
+
+fn path(n: usize) -> String {
+    format!("/app/svc{:03}/node{n:010}", n % 1000)
+}
+
+fn bench(c: &mut Criterion) {
+    let size: usize = std::env::var("TREE_NODES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    let mut table = Table::new(PathHasher::new([1, 2, 3, 4]));
+    table.insert(node("/", None));
+    table.insert(node("/app", None));
+    for n in 0..1000 {
+        table.insert(node(&format!("/app/svc{n:03}"), None));
+    }
+    for n in 0..size {
+        table.insert(node(&path(n), Some(&[7; 100])));
+    }
+    let paths: Vec<String> = (0..size).map(|n| path(n.wrapping_mul(7919) % size)).collect();
+    let mut at = 0;
+    c.bench_function("tree/look up a random path", |b| {
+        b.iter(|| {
+            at = (at + 1) % size;
+            black_box(table.get(&paths[at]).is_some())
+        })
+    });
+    c.bench_function("tree/build and replace a znode of 100 bytes", |b| {
+        b.iter(|| {
+            at = (at + 1) % size;
+            let old = table.get(&paths[at]).unwrap();
+            let new = Node::new(Znode { data: Some(Data::new(&[8; 100])), version: 1, ..(**old).clone() });
+            black_box(table.replace(new));
+        })
+    });
+    c.bench_function("tree/insert and remove a child", |b| {
+        b.iter(|| {
+            at = (at + 1) % size;
+            let child = format!("{}x", paths[at]);
+            table.insert(node(&child, None));
+            black_box(table.remove(&child));
+        })
+    });
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);
