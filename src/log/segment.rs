@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn every_flipped_byte_of_a_header_is_seen() {
         let block = sample().encode();
-        for at in 0..BLOCK {
+        // Miri computes the checksums without the processor's help.
+        for at in (0..BLOCK).step_by(if cfg!(miri) { 131 } else { 1 }) {
             let mut bad = block;
             bad[at] ^= 0x40;
             assert!(SegmentHeader::decode(&bad).is_err(), "byte {at}");
