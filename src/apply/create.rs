@@ -2,13 +2,14 @@
 
 use super::fixup::fix_up;
 use super::state::{Stamp, State};
+use super::txn::Identities;
 use crate::error::Code;
 use crate::ids::SessionId;
 use crate::tree::{
     ephemeral_kind, path, quota, Answer, Data, EphemeralKind, Node, Path, Znode, CONTAINER_OWNER, TTL_MAX_MS,
     TTL_OWNER_BASE,
 };
-use crate::wire::{Create, Id, OpCode, Perms};
+use crate::wire::{Create, OpCode, Perms};
 
 /// The create flags: what the client calls CreateMode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +45,7 @@ impl State {
         op: OpCode,
         session: SessionId,
         body: &[u8],
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Answer, Code> {
         let create = Create::decode(op, body).map_err(|_| Code::MarshallingError)?;
@@ -61,7 +62,7 @@ impl State {
         op: OpCode,
         session: SessionId,
         create: &Create<'_>,
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Node, Code> {
         let mode = Mode::from_flags(create.flags).ok_or(Code::BadArguments)?;

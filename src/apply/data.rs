@@ -2,9 +2,10 @@
 
 use super::fixup::fix_up;
 use super::state::{Stamp, State};
+use super::txn::Identities;
 use crate::error::Code;
 use crate::tree::{path, Answer, Change, Data, Node, Znode};
-use crate::wire::{CheckVersion, Id, Perms, Reconfig, SetAcl, SetData};
+use crate::wire::{CheckVersion, Perms, Reconfig, SetAcl, SetData};
 
 /// The version after `current`. -1 would mean "any" to whoever sends it back, so the count skips it (ZOOKEEPER-4743).
 fn next_version(current: i32) -> i32 {
@@ -25,7 +26,7 @@ impl State {
     pub(super) fn on_set_data(
         &mut self,
         body: &[u8],
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Answer, Code> {
         let set = SetData::decode(body).map_err(|_| Code::MarshallingError)?;
@@ -36,7 +37,7 @@ impl State {
     pub(super) fn set_data(
         &mut self,
         set: &SetData<'_>,
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Node, Code> {
         let path = set.path.as_deref().ok_or(Code::BadArguments)?;
@@ -68,7 +69,7 @@ impl State {
     pub(super) fn on_set_acl(
         &mut self,
         body: &[u8],
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Answer, Code> {
         let set = SetAcl::decode(body).map_err(|_| Code::MarshallingError)?;
@@ -88,7 +89,7 @@ impl State {
     pub(super) fn check(
         &self,
         check: &CheckVersion<'_>,
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<(), Code> {
         let path = check.path.as_deref().ok_or(Code::BadArguments)?;

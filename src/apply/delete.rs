@@ -1,12 +1,18 @@
 //! delete, and the reaper's delete of containers and TTL nodes.
 
 use super::state::{code_answer, Stamp, State};
+use super::txn::Identities;
 use crate::error::Code;
 use crate::tree::{ephemeral_kind, path, Answer, EphemeralKind, Node, Znode};
-use crate::wire::{Delete, Id, Perms};
+use crate::wire::{Delete, Perms};
 
 impl State {
-    pub(super) fn on_delete(&mut self, body: &[u8], identities: &[Id], stamp: Stamp) -> Result<Answer, Code> {
+    pub(super) fn on_delete(
+        &mut self,
+        body: &[u8],
+        identities: &Identities<'_>,
+        stamp: Stamp,
+    ) -> Result<Answer, Code> {
         let delete = Delete::decode(body).map_err(|_| Code::MarshallingError)?;
         self.delete(&delete, identities, stamp)?;
         Ok(code_answer(Ok(())))
@@ -16,7 +22,7 @@ impl State {
     pub(super) fn delete(
         &mut self,
         delete: &Delete<'_>,
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<(), Code> {
         let path = delete.path.as_deref().ok_or(Code::MarshallingError)?;

@@ -1,6 +1,6 @@
 //! ZooKeeper's fixupACL: what a client may write as an access control list, and what is stored for it.
 
-use super::txn::Options;
+use super::txn::{Identities, Options};
 use crate::auth;
 use crate::error::Code;
 use crate::tree::acl::parse_prefix;
@@ -9,7 +9,7 @@ use crate::wire::{Acl, AclRef, Id};
 /// Checks and completes a list (chapter 7.2, TR25).
 pub(super) fn fix_up(
     list: Option<&[AclRef<'_>]>,
-    identities: &[Id],
+    identities: &Identities<'_>,
     options: Options,
 ) -> Result<Vec<Acl>, Code> {
     let list = list.unwrap_or_default();
@@ -27,6 +27,7 @@ pub(super) fn fix_up(
             let before = fixed.len();
             fixed.extend(
                 identities
+                    .list()
                     .iter()
                     .filter(|id| auth::is_authenticated(&id.scheme))
                     .map(|id| Acl { perms: entry.perms, id: id.clone() }),
@@ -100,7 +101,12 @@ mod tests {
                 Ok(vec![Id::new("world", "anyone")]),
             ),
         ] {
-            let got = fix_up(Some(&list), &identities, Options::default());
+            let mut bytes = Vec::new();
+            for id in &identities {
+                crate::wire::put_string(&mut bytes, &id.scheme);
+                crate::wire::put_string(&mut bytes, &id.id);
+            }
+            let got = fix_up(Some(&list), &Identities::new(&bytes), Options::default());
             assert_eq!(
                 got.map(|list| list.into_iter().map(|acl| acl.id).collect::<Vec<_>>()),
                 want,

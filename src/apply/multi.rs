@@ -2,11 +2,12 @@
 
 use super::create::{Mode, CONTAINER_FLAG};
 use super::state::{Stamp, State};
+use super::txn::Identities;
 use crate::error::Code;
 use crate::ids::SessionId;
 use crate::tree::{Answer, Node};
 use crate::wire::{
-    put_multi_end, put_multi_error, put_multi_header, put_string, Create, Id, MultiItem, MultiReader, OpCode,
+    put_multi_end, put_multi_error, put_multi_header, put_string, Create, MultiItem, MultiReader, OpCode,
 };
 
 /// What one operation of a multi did.
@@ -24,7 +25,7 @@ impl State {
         &mut self,
         session: SessionId,
         body: &[u8],
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Answer, Code> {
         let count = count_items(body)?;
@@ -49,7 +50,7 @@ impl State {
         &mut self,
         session: SessionId,
         item: &MultiItem<'_>,
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Done, Code> {
         match item {

@@ -5,7 +5,7 @@
 //! fails), and say what happened.
 
 use super::digest;
-use super::txn::{decode_identities, Batch, Damaged, Options, Txn, TxnBody};
+use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
 use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Zxid};
 use crate::session::{Session, SessionTable};
@@ -14,7 +14,7 @@ use crate::tree::{
     ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher, Table,
     Znode,
 };
-use crate::wire::{Acl, Id, OpCode, Perms};
+use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -214,7 +214,7 @@ impl State {
         debug_assert!(self.changes.is_empty() && self.undo.is_empty());
         let answer = match &txn.body {
             TxnBody::Request { op, identities, request } => {
-                let identities = decode_identities(identities)?;
+                let identities = Identities::new(identities);
                 match self.sessions.get(txn.session) {
                     None => Answer::Code(Code::SessionExpired),
                     Some(session) if session.owner != owner => Answer::Moved,
@@ -248,7 +248,7 @@ impl State {
         session: SessionId,
         op: i32,
         body: &[u8],
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Answer {
         let Some(op) = OpCode::from_i32(op) else { return Answer::Code(Code::Unimplemented) };
@@ -276,10 +276,11 @@ impl State {
         &self,
         node: &Znode,
         wanted: Perms,
-        identities: &[Id],
+        identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<(), Code> {
-        if stamp.options.skip_acl || self.table.acls.allows(node.acl, wanted, identities) {
+        let is_open = node.acl == AclId::OPEN || stamp.options.skip_acl;
+        if is_open || self.table.acls.allows(node.acl, wanted, identities.list()) {
             return Ok(());
         }
         Err(Code::NoAuth)

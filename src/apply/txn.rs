@@ -17,6 +17,7 @@
 use crate::ids::{ConnId, Owner, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
 use crate::session::Password;
 use crate::wire::{put_buffer, put_i32, put_i64, Id, Reader, Truncated};
+use std::cell::OnceCell;
 
 /// The version of this layout. A server that meets another one stops and says so.
 const BATCH_VERSION: u8 = 1;
@@ -300,13 +301,30 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Reads a connection's identities as a proposal carries them.
-pub(super) fn decode_identities(bytes: &[u8]) -> Result<Vec<Id>, Damaged> {
+/// A connection's identities as a proposal carries them: read only when an access control list asks for them, which
+/// the open one never does.
+pub(super) struct Identities<'a> {
+    bytes: &'a [u8],
+    list: OnceCell<Vec<Id>>,
+}
+
+impl<'a> Identities<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Identities<'a> {
+        Identities { bytes, list: OnceCell::new() }
+    }
+
+    /// All of them. Bytes that do not decode are nobody: a checksum has vouched for them, so it does not happen.
+    pub(super) fn list(&self) -> &[Id] {
+        self.list.get_or_init(|| decode_identities(self.bytes).unwrap_or_default())
+    }
+}
+
+fn decode_identities(bytes: &[u8]) -> Result<Vec<Id>, Truncated> {
     let mut reader = Reader::new(bytes);
     let mut identities = Vec::new();
     while !reader.rest().is_empty() {
-        let scheme = reader.string()?.ok_or(Damaged)?;
-        let id = reader.string()?.ok_or(Damaged)?;
+        let scheme = reader.string()?.ok_or(Truncated)?;
+        let id = reader.string()?.ok_or(Truncated)?;
         identities.push(Id::new(&scheme, &id));
     }
     Ok(identities)

@@ -385,6 +385,11 @@ impl Model {
         for (at, op) in ops.iter().enumerate() {
             match self.op(&meant(op), call) {
                 Ok(done) => done.encode(&mut out),
+                // Seen on 3.9.5 with an ACL entry whose id is null: the whole request does not decode.
+                Err(Code::MarshallingError) => {
+                    *self = before;
+                    return Answer::Code(Code::MarshallingError.as_i32());
+                }
                 Err(code) => {
                     *self = before;
                     let mut out = Vec::new();
