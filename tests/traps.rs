@@ -506,6 +506,7 @@ fn tr24_digests_are_masked_exists_needs_read_and_events_are_filtered() {
     assert_eq!(shown(&others), ("digest".to_owned(), "u:x".to_owned()));
     assert_eq!(err(&mut world, c, Op::GetAcl, &path("/hidden")), NO_AUTH);
     assert_eq!(err(&mut world, c, Op::Exists, &read("/hidden", true)), NO_AUTH);
+    assert_eq!(world.sides[0].shard.watches().count(), 0, "who may not look does not watch either");
     world.ask(c, Op::AddWatch, &path_and("/", 1)).ok();
     world.ask(c, Op::GetChildren, &read("/", true)).ok();
     world.ask(owner, Op::SetData, &set("/hidden", b"secret", -1)).ok();
@@ -664,6 +665,26 @@ fn tr31_a_sync_is_ordered_and_what_follows_sees_all_that_was_acknowledged() {
     world.ask(a, Op::SetData, &set("/a", b"theirs", -1)).ok();
     world.sides[1].held = false;
     assert_eq!(world.ask(b, Op::GetData, &read("/a", false)).data().unwrap(), b"theirs");
+}
+
+#[test]
+fn tr31_a_sync_behind_a_write_is_not_answered_with_it() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    world.make(c, "/a", 0);
+    world.log_held = true;
+    let set_xid = world.post(c, Op::SetData, &set("/a", b"mine", -1));
+    world.settle();
+    // The shard has read the sync, the sequencer has not, and the write's answer comes.
+    let sync = world.post(c, Op::Sync, &path("/a"));
+    world.read_some(c.0, usize::MAX);
+    world.persist();
+    while world.sequencer_turn() {}
+    world.catch_up(0);
+    world.flush(0);
+    assert_eq!(told(&world.hear(c)), [format!("reply {set_xid} 0")]);
+    world.release_log();
+    assert_eq!(told(&world.hear(c)), [format!("reply {sync} 0")]);
 }
 
 #[test]
