@@ -4,7 +4,9 @@ mod machines;
 
 use machines::client::*;
 use machines::{Conn, World};
+use ringkeeper::ids::{WallMillis, Zxid};
 use ringkeeper::sequencer::Note;
+use ringkeeper::tree::{AclId, Path, Znode};
 use ringkeeper::wire::{put_multi_header, OpCode as Op};
 
 const NO_NODE: i32 = -101;
@@ -196,6 +198,45 @@ fn a_multi_read_answers_each_for_itself_b15() {
 }
 
 // ---- the tree ----
+
+fn znode(path: &str, cversion: i32, num_children: i32, acl: AclId) -> Znode {
+    Znode {
+        path: Path::new(path),
+        data: None,
+        czxid: Zxid(1),
+        mzxid: Zxid(1),
+        pzxid: Zxid(1),
+        ctime: WallMillis(1),
+        mtime: WallMillis(1),
+        version: 0,
+        cversion,
+        aversion: 0,
+        num_children,
+        acl,
+        owner: 0,
+    }
+}
+
+#[test]
+fn sequence_numbers_go_on_below_zero_d06() {
+    let nodes = vec![znode("/", 1, 2, AclId::OPEN), znode("/q", i32::MAX - 1, 0, AclId::OPEN)];
+    let mut world = World::with_nodes(nodes, Vec::new());
+    let c = world.login(0);
+    let names: Vec<String> = (0..4).map(|_| world.make(c, "/q/n-", 2).text()).collect();
+    let want = ["2147483646", "2147483647", "-2147483648", "-2147483647"];
+    assert_eq!(names, want.map(|number| format!("/q/n-{number}")), "as Java's %010d of an int");
+}
+
+#[test]
+fn a_stored_empty_list_is_open_i15() {
+    let empty = AclId::FIRST_FREE;
+    let nodes = vec![znode("/", 1, 2, AclId::OPEN), znode("/imported", 0, 0, empty)];
+    let mut world = World::with_nodes(nodes, vec![(empty, [].into())]);
+    let c = world.login(0);
+    world.ask(c, Op::GetData, &read("/imported", false)).ok();
+    world.ask(c, Op::SetData, &set("/imported", b"", -1)).ok();
+    world.make(c, "/imported/kid", 0);
+}
 
 #[test]
 fn set_acl_moves_aversion_and_nothing_else_and_tells_nobody_d10_f05_b10() {

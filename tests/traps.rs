@@ -1,10 +1,11 @@
 //! The compatibility traps TR01 to TR43, each by its name, on a whole server in one thread. A trap is a place where a
-//! server that looks right breaks a real client. TR40 and TR41 are the configuration's: `src/config/tests.rs` has them.
+//! server that looks right breaks a real client.
 
 mod machines;
 
 use machines::client::*;
 use machines::{Conn, World};
+use ringkeeper::config::{Config, Sources, TextFile};
 use ringkeeper::ids::SessionId;
 use ringkeeper::shard::Why;
 use ringkeeper::wire::{put_buffer, put_i32, put_i64, ConnectRequest, OpCode as Op, Reader};
@@ -830,6 +831,30 @@ fn tr39_flag_4_of_a_plain_create_makes_a_persistent_node_and_ttl_flags_are_refus
             assert!(!world.is_closed(c), "E08: the connection stays");
         }
     }
+}
+
+fn configure(text: &str) -> Result<(Config, Vec<String>), String> {
+    let file = TextFile { path: "zoo.cfg".into(), bytes: text.as_bytes().to_vec() };
+    let sources = Sources { file: Some(file), ..Sources::default() };
+    let (config, warnings) = sources.check().map_err(|invalid| invalid.to_string())?;
+    Ok((config, warnings.iter().map(ToString::to_string).collect()))
+}
+
+#[test]
+fn tr40_an_unknown_key_is_a_system_property_and_no_start_error() {
+    let (config, warnings) =
+        configure("fooBar=1\nextendedTypesEnabled=true\nzookeeper.enforceQuota=true").unwrap();
+    assert!(config.rules.extended_types, "a property under its short name");
+    assert!(warnings[0].contains("taken for the system property zookeeper.fooBar"), "{warnings:?}");
+}
+
+#[test]
+fn tr41_defaults_of_a_file_that_says_nothing_are_zookeepers() {
+    let (config, _) = configure("dataDir=/d\nautopurge.snapRetainCount=1").unwrap();
+    assert_eq!(config.sessions.tick.0, 3_000);
+    assert_eq!((config.sessions.timeout_min.0, config.sessions.timeout_max.0), (6_000, 60_000));
+    assert_eq!(config.log.snapshots_kept, 3, "fewer than three are silently three");
+    configure("dataDir=/d").expect("initLimit and syncLimit are needed by an ensemble alone");
 }
 
 #[test]
