@@ -166,7 +166,7 @@ fn a_multi_with_what_it_can_not_hold_is_refused_whole_c10_c11() {
         (Op::Multi, multi(&[made.clone(), (Op::Sync, path("/"))])),
         (Op::Multi, multi(&[made.clone(), (Op::SetAcl, set_acl("/", OPEN, -1))])),
         (Op::MultiRead, multi(&[(Op::GetData, read("/", false)), made.clone()])),
-        (Op::Multi, multi(&[made.clone()])[..20].to_vec()),
+        (Op::Multi, multi(std::slice::from_ref(&made))[..20].to_vec()),
     ] {
         let reply = world.ask(c, op, &body);
         assert_eq!((reply.err, reply.body.len()), (-5, 0));
@@ -590,6 +590,35 @@ fn permissions_are_one_by_one_and_not_inherited_i01() {
     world.ask(owner, Op::Create, &create_acl("/closed/open", Some(b"x"), OPEN, 0)).ok();
     world.ask(c, Op::GetData, &read("/closed/open", false)).ok();
     world.ask(c, Op::SetData, &set("/closed/open", b"", -1)).ok();
+}
+
+#[test]
+fn many_znodes_share_a_list_that_goes_with_the_last_of_them_i17() {
+    let mut world = World::new(2);
+    let c = world.login(0);
+    let lists = |world: &World| {
+        let shards = world.sides.iter().map(|side| side.shard.table().acls.iter().count());
+        shards.chain([world.sequencer.state().table.acls.iter().count()]).collect::<Vec<_>>()
+    };
+    let before = lists(&world);
+    let one: &[(i32, &str, &str)] = &[(31, "ip", "127.0.0.1")];
+    let two: &[(i32, &str, &str)] = &[(15, "ip", "127.0.0.1"), (31, "world", "anyone")];
+    for n in 0..50 {
+        let acl = if n % 2 == 0 { one } else { two };
+        world.ask(c, Op::Create, &create_acl(&format!("/{n}"), None, acl, n % 4)).ok();
+    }
+    let names = world.ask(c, Op::GetChildren, &read("/", false)).names();
+    assert_eq!(lists(&world), before.iter().map(|n| n + 2).collect::<Vec<_>>());
+    for name in names.iter().filter(|name| *name != "zookeeper") {
+        let at = format!("/{name}");
+        if name.len() % 2 == 0 {
+            world.ask(c, Op::SetAcl, &set_acl(&at, OPEN, -1)).ok();
+        } else {
+            world.ask(c, Op::Delete, &path_and(&at, -1)).ok();
+        }
+    }
+    world.settle();
+    assert_eq!(lists(&world), before, "on every shard too");
 }
 
 #[test]
