@@ -435,7 +435,8 @@ impl World {
         any
     }
 
-    fn write(&mut self, n: usize) {
+    /// The driver is told that a socket has room, or has something to write to it.
+    pub fn write(&mut self, n: usize) {
         let client = &mut self.clients[n];
         let shard = &mut self.sides[client.shard].shard;
         let bytes = shard.output(client.id);
