@@ -222,6 +222,47 @@ fn a_mixed_crowd_of_one_shot_persistent_and_recursive_watches() {
 }
 
 #[test]
+fn a_znode_that_is_written_without_a_pause_fills_no_memory_with_its_watchers() {
+    let mut world = World::with(1, |_, shard| shard.outstanding_per_connection_max = 100_000);
+    let actor = world.login(0);
+    world.make(actor, "/a", 0);
+    let all = crowd(&mut world, 0, 100);
+    all_ask(&mut world, &all, Op::AddWatch, &path_and("/a", 0));
+    for c in &all[50..] {
+        let id = world.clients[c.0].id;
+        world.sides[0].shard.lost(id);
+    }
+    let (rounds, writes) = (4, 1_000);
+    let all_writes = rounds * writes;
+    let more = crowd(&mut world, 0, 50);
+    all_ask(&mut world, &more, Op::AddWatch, &path_and("/a", 0));
+    let mut most = 0;
+    for _ in 0..rounds {
+        for _ in 0..writes {
+            world.post(actor, Op::SetData, &set("/a", b"", -1));
+        }
+        world.side_turn(0);
+        while world.sequencer_turn() {}
+        world.side_turn(0);
+        most = most.max(world.sides[0].shard.events_waiting());
+    }
+    assert!(most > 20_000, "{most} waited: the test tests something");
+    assert!(most <= 256 * 100, "{most} events waited");
+    world.settle();
+    assert_eq!(world.sides[0].shard.events_waiting(), 0);
+    for c in all[..50].iter().chain(&more) {
+        let said = world.hear(*c);
+        let zxids = said.iter().map(|one| match one {
+            Said::Event { zxid, .. } => *zxid,
+            Said::Reply(reply) => panic!("{reply:?}"),
+        });
+        let zxids: Vec<i64> = zxids.collect();
+        assert_eq!(zxids.len(), all_writes);
+        assert!(zxids.is_sorted());
+    }
+}
+
+#[test]
 fn watchers_whose_sockets_are_full_hold_up_nobody() {
     let (mut world, actor, all) = waiting_crowd(1_000);
     for c in &all[..500] {
