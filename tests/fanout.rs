@@ -222,6 +222,47 @@ fn a_mixed_crowd_of_one_shot_persistent_and_recursive_watches() {
 }
 
 #[test]
+fn a_znode_that_is_written_without_a_pause_fills_no_memory_with_its_watchers() {
+    let mut world = World::with(1, |_, shard| shard.outstanding_per_connection_max = 100_000);
+    let actor = world.login(0);
+    world.make(actor, "/a", 0);
+    let all = crowd(&mut world, 0, 100);
+    all_ask(&mut world, &all, Op::AddWatch, &path_and("/a", 0));
+    for c in &all[50..] {
+        let id = world.clients[c.0].id;
+        world.sides[0].shard.lost(id);
+    }
+    let (rounds, writes) = (4, 1_000);
+    let all_writes = rounds * writes;
+    let more = crowd(&mut world, 0, 50);
+    all_ask(&mut world, &more, Op::AddWatch, &path_and("/a", 0));
+    let mut most = 0;
+    for _ in 0..rounds {
+        for _ in 0..writes {
+            world.post(actor, Op::SetData, &set("/a", b"", -1));
+        }
+        world.side_turn(0);
+        while world.sequencer_turn() {}
+        world.side_turn(0);
+        most = most.max(world.sides[0].shard.events_waiting());
+    }
+    assert!(most > 20_000, "{most} waited: the test tests something");
+    assert!(most <= 256 * 100, "{most} events waited");
+    world.settle();
+    assert_eq!(world.sides[0].shard.events_waiting(), 0);
+    for c in all[..50].iter().chain(&more) {
+        let said = world.hear(*c);
+        let zxids = said.iter().map(|one| match one {
+            Said::Event { zxid, .. } => *zxid,
+            Said::Reply(reply) => panic!("{reply:?}"),
+        });
+        let zxids: Vec<i64> = zxids.collect();
+        assert_eq!(zxids.len(), all_writes);
+        assert!(zxids.is_sorted());
+    }
+}
+
+#[test]
 fn watchers_whose_sockets_are_full_hold_up_nobody() {
     let (mut world, actor, all) = waiting_crowd(1_000);
     for c in &all[..500] {
@@ -290,6 +331,11 @@ struct Known {
     watching: BTreeMap<usize, i32>,
 }
 
+/// How many random orders: `SEEDS=20000` for a long run.
+fn budget() -> u64 {
+    std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+}
+
 const NODES: usize = 4;
 
 fn node(n: usize) -> String {
@@ -350,10 +396,19 @@ impl Known {
 /// Writers, readers and watchers on three shards, with the server's threads in 300 random orders.
 #[test]
 fn sessions_on_different_shards_see_each_others_writes_and_events_in_order() {
-    let mut events = 0;
-    for seed in 1..=300u64 {
+    let mut events = 0u64;
+    for seed in 1..=budget() {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut world = World::new(3);
+        // In two of three orders connections and shards are at their limits all the time.
+        let mut world = World::with(3, |_, shard| {
+            if seed % 3 > 0 {
+                shard.outstanding_per_connection_max = 3;
+                shard.outstanding_max = 5;
+            }
+            if seed % 3 > 1 {
+                shard.unsent_pause_bytes = 200;
+            }
+        });
         let clients: Vec<Conn> = (0..6).map(|n| world.login(n % 3)).collect();
         for n in 0..NODES {
             world.make(clients[0], &node(n), 0);
@@ -370,16 +425,24 @@ fn sessions_on_different_shards_see_each_others_writes_and_events_in_order() {
                 if let Some((xid, Op::GetData, n)) = known[who].asked.back() {
                     floor.insert((who, *xid), acknowledged[*n]);
                 }
+            } else if seed % 3 > 1 && dice.below(6) == 0 {
+                let window = &mut world.clients[c.0].window;
+                *window = if *window == usize::MAX { dice.below(100) } else { usize::MAX };
+                world.write(c.0);
             } else {
                 any_step(&mut world, &mut dice);
             }
             if step == 1_400 {
+                for c in &clients {
+                    world.clients[c.0].window = usize::MAX;
+                    world.write(c.0);
+                }
                 world.log_held = false;
                 world.persist();
                 world.settle();
             }
             for said in world.hear(c) {
-                events += usize::from(matches!(said, Said::Event { .. }));
+                events += u64::from(matches!(said, Said::Event { .. }));
                 if let Said::Reply(reply) = &said {
                     let (xid, op, n) = *known[who].asked.front().expect("asked for");
                     if op == Op::SetData {
@@ -410,7 +473,7 @@ fn sessions_on_different_shards_see_each_others_writes_and_events_in_order() {
         let zxids: Vec<_> = world.sides.iter().map(|side| side.shard.last_zxid()).collect();
         assert!(zxids.iter().all(|zxid| *zxid == world.sequencer.state().last_zxid()));
     }
-    assert!(events > 5_000, "{events} events: the test tests something");
+    assert!(events > 5 * budget(), "{events} events: the test tests something");
 }
 
 /// A session moves from shard to shard while it writes, in random orders: a write that was put on an old connection
@@ -418,7 +481,7 @@ fn sessions_on_different_shards_see_each_others_writes_and_events_in_order() {
 #[test]
 fn a_session_that_moves_from_shard_to_shard_leaves_no_write_behind() {
     let (mut landed, mut dropped) = (0, 0);
-    for seed in 1..=300u64 {
+    for seed in 1..=budget() {
         let mut dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95));
         let mut world = World::new(3);
         let mut c = world.login(0);
@@ -474,12 +537,12 @@ fn a_session_that_moves_from_shard_to_shard_leaves_no_write_behind() {
         );
         assert_eq!(world.sequencer.state().sessions.len(), 1);
     }
-    assert!(landed > 100 && dropped > 100, "{landed} landed, {dropped} dropped: the orders differ");
+    assert!(landed > 0 && dropped > 0, "{landed} landed, {dropped} dropped: the orders differ");
 }
 
 #[test]
 fn pipelined_set_get_set_answers_the_first_value_in_any_order() {
-    for seed in 1..=300u64 {
+    for seed in 1..=budget() {
         let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let mut world = World::new(2);
         let (c, other) = (world.login(0), world.login(1));

@@ -151,6 +151,28 @@ fn watches_of_a_connection_are_limited_by_bytes() {
 }
 
 #[test]
+fn a_watch_that_fired_is_not_counted_any_more_however_many_watched() {
+    for watchers in [1, 10, 40, 300] {
+        let mut world = World::with(1, |_, shard| shard.watch_limits.count_max = 1);
+        let actor = world.login(0);
+        world.make(actor, "/a", 0);
+        let all: Vec<Conn> = (0..watchers).map(|_| world.login(0)).collect();
+        for _ in 0..2 {
+            for c in &all {
+                world.ask(*c, Op::GetData, &read("/a", true)).ok();
+                assert_eq!(world.ask(*c, Op::Exists, &read("/b", true)).err, THROTTLED);
+            }
+            world.ask(actor, Op::SetData, &set("/a", b"", -1)).ok();
+            for c in &all {
+                assert_eq!(world.events(*c).len(), 1);
+                assert_eq!(world.ask(*c, Op::GetChildren, &read("/", true)).err, 0, "{watchers} watchers");
+                world.ask(*c, Op::RemoveWatches, &path_and("/", 1)).ok();
+            }
+        }
+    }
+}
+
+#[test]
 fn entries_of_an_access_control_list_are_limited() {
     let mut world = World::with(1, |_, shard| shard.acl_entries_max = 10);
     let c = world.login(0);

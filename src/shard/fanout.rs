@@ -15,6 +15,11 @@ use std::collections::VecDeque;
 const AT_ONCE_MAX: usize = 64;
 /// How many of a crowd are told in a slice.
 const SLICE: usize = 256;
+/// So many may wait to be told, over all crowds; beyond it the oldest are told before anything more is taken over.
+/// Persistent watchers of a znode that is written without a pause would fill the memory otherwise.
+const WAITING_MAX: usize = 1 << 18;
+/// The same for crowds: whoever speaks is looked for in each of them.
+const CROWDS_MAX: usize = 256;
 
 /// One event and those who have not heard it yet.
 struct Crowd {
@@ -30,6 +35,8 @@ struct Crowd {
 #[derive(Default)]
 pub(super) struct Fanout {
     crowds: VecDeque<Crowd>,
+    /// How many have yet to be told: the sum of what is left of the crowds.
+    waiting: usize,
 }
 
 impl Shard {
@@ -49,7 +56,11 @@ impl Shard {
         let mut crowd = Crowd { event, zxid, path: path.clone(), acl, left: Recipients::default() };
         if recipients.len() > AT_ONCE_MAX {
             crowd.left = recipients;
+            self.fanout.waiting += crowd.left.len();
             self.fanout.crowds.push_back(crowd);
+            while self.fanout.waiting > WAITING_MAX || self.fanout.crowds.len() > CROWDS_MAX {
+                self.tell_slice();
+            }
             return;
         }
         for conn in recipients.take_some(AT_ONCE_MAX) {
@@ -63,16 +74,21 @@ impl Shard {
         }
     }
 
-    /// Tells a slice of the oldest crowd; says whether there is more to do.
+    /// Tells a slice of the oldest crowds; says whether there is more to do.
     pub fn tell_slice(&mut self) -> bool {
-        let Some(crowd) = self.fanout.crowds.front_mut() else { return false };
-        let some = crowd.left.take_some(SLICE);
-        let crowd = self.fanout.crowds.pop_front().expect("it was looked at just now");
-        for conn in some {
-            self.tell_one(conn, &crowd);
-        }
-        if !crowd.left.is_empty() {
-            self.fanout.crowds.push_front(crowd);
+        let mut budget = SLICE;
+        while budget > 0 {
+            let Some(mut crowd) = self.fanout.crowds.pop_front() else { return false };
+            let some = crowd.left.take_some(budget);
+            self.fanout.waiting -= some.len();
+            // A crowd may be empty already: those who spoke meanwhile were told.
+            budget -= some.len().max(1);
+            for conn in some {
+                self.tell_one(conn, &crowd);
+            }
+            if !crowd.left.is_empty() {
+                self.fanout.crowds.push_front(crowd);
+            }
         }
         !self.fanout.crowds.is_empty()
     }
@@ -92,6 +108,12 @@ impl Shard {
         !self.fanout.crowds.is_empty()
     }
 
+    /// How many events wait to be told to somebody.
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.fanout.waiting
+    }
+
     /// Gives a connection the events that are queued for it, oldest first.
     #[inline]
     pub(super) fn settle(&mut self, c: &mut Connection) {
@@ -105,6 +127,7 @@ impl Shard {
         let mut crowds = std::mem::take(&mut self.fanout.crowds);
         for crowd in &mut crowds {
             if crowd.left.take(c.id) {
+                self.fanout.waiting -= 1;
                 self.put_event(c, crowd);
                 self.watches.told(crowd.path.as_str(), c.id);
             }

@@ -9,14 +9,14 @@
 pub mod client;
 
 use client::Said;
-use ringkeeper::apply::{Options as TxnOptions, State};
+use ringkeeper::apply::{Options as TxnOptions, SnapshotHead, State};
 use ringkeeper::handoff::{Publication, Upward};
 use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, SessionId, ShardId, Term, WallMillis};
 use ringkeeper::sequencer::{
     self, Effect, Input, Logged, Now, RecoveredEntry, RecoveredLog, Sequencer, TICK_MS,
 };
 use ringkeeper::shard::{self, Shard, Word, Wrote};
-use ringkeeper::tree::{PathHasher, Table};
+use ringkeeper::tree::{AclId, AclList, Node, PathHasher, Table, Znode};
 use ringkeeper::watch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -130,18 +130,44 @@ impl World {
         let mut options = default_options(shards);
         change(&mut options.0, &mut options.1);
         let now = Now { mono: Millis(1_000), wall: WallMillis(1_700_000_000_000) };
-        World::start(options, now, RecoveredLog::default(), Vec::new())
+        let state = State::new(PathHasher::new(KEY));
+        World::start(options, now, state, RecoveredLog::default(), Vec::new())
+    }
+
+    /// A server that begins with these znodes beside, or in place of, those of a new one: as from an import.
+    pub fn with_nodes(nodes: Vec<Znode>, acls: Vec<(AclId, AclList)>) -> World {
+        let hasher = PathHasher::new(KEY);
+        let mut state =
+            State::from_snapshot(hasher.clone(), SnapshotHead { acls, ..SnapshotHead::default() });
+        let mut table = Table::new(hasher.clone());
+        let mut all: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
+        for node in State::new(hasher).table.nodes().iter() {
+            all.insert(node.path.as_bytes().to_vec(), node.clone());
+        }
+        for node in nodes {
+            all.insert(node.path.as_bytes().to_vec(), Node::new(node));
+        }
+        for node in all.into_values() {
+            state.load_node(&node);
+            table.insert(node);
+        }
+        let lists: Vec<_> = state.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect();
+        lists.into_iter().for_each(|(id, list)| table.acls.insert(id, list));
+        state.loaded(table);
+        let now = Now { mono: Millis(1_000), wall: WallMillis(1_700_000_000_000) };
+        World::start(default_options(1), now, state, RecoveredLog::default(), Vec::new())
     }
 
     fn start(
         options: (sequencer::Options, shard::Options),
         now: Now,
+        state: State,
         recovered: RecoveredLog,
         log: Vec<Logged>,
     ) -> World {
         let shards = options.0.shards;
         let hasher = PathHasher::new(KEY);
-        let sequencer = Sequencer::new(options.0.clone(), State::new(hasher.clone()), recovered, now);
+        let sequencer = Sequencer::new(options.0.clone(), state, recovered, now);
         let side = |at: usize| {
             let at = ShardId(u16::try_from(at).unwrap());
             Side {
@@ -215,7 +241,8 @@ impl World {
         let mut options = self.options.clone();
         options.0.incarnation += 1;
         options.1.incarnation += 1;
-        World::start(options, self.now, recovered, self.log)
+        let state = State::new(PathHasher::new(KEY));
+        World::start(options, self.now, state, recovered, self.log)
     }
 
     // ---- the server's threads ----
@@ -408,7 +435,8 @@ impl World {
         any
     }
 
-    fn write(&mut self, n: usize) {
+    /// The driver is told that a socket has room, or has something to write to it.
+    pub fn write(&mut self, n: usize) {
         let client = &mut self.clients[n];
         let shard = &mut self.sides[client.shard].shard;
         let bytes = shard.output(client.id);

@@ -1,0 +1,111 @@
+//! Sessions in the log, and their end.
+
+use super::machines::client::*;
+use super::*;
+use ringkeeper::sequencer::Note;
+use ringkeeper::wire::OpCode as Op;
+
+#[test]
+fn a_session_is_answered_when_it_is_in_the_log_and_an_attach_takes_no_zxid_g07_g17() {
+    let mut world = World::new(1);
+    let before = world.sequencer.state().last_zxid();
+    let c = world.login(0);
+    assert_eq!(world.sequencer.state().last_zxid().0, before.0.max(1 << 32) + 1, "a transaction of its own");
+    let last = world.sequencer.state().last_zxid();
+    world.attach(0, c);
+    assert_eq!(world.sequencer.state().last_zxid(), last);
+    world.log_held = true;
+    let late = world.connect(0);
+    assert_eq!(world.greet(late, &hello(0, &[0; 16], 10_000)), None);
+    assert!(!world.is_closed(late));
+    world.release_log();
+    assert!(world.greeted(late).is_some());
+}
+
+#[test]
+fn session_ids_name_their_server_and_the_time_and_are_not_given_twice_g08() {
+    let mut world = World::new(1);
+    let first = world.login(0);
+    let id = world.session(first).0;
+    assert_eq!(id >> 56, 1, "{id:x}");
+    let wall = world.now.wall.0;
+    assert_eq!((id << 8) as u64 >> 24, (wall as u64) & 0xff_ffff_ffff, "{id:x}");
+    let second = world.login(0);
+    assert_eq!(world.session(second).0, id + 1);
+    // Even when the clock did not move on, or went back.
+    world.now.wall.0 -= 1_000_000;
+    let mut world = world.restart();
+    let third = world.login(0);
+    assert!(world.session(third).0 > id + 1);
+}
+
+#[test]
+fn a_sessions_ephemerals_go_in_one_transaction_at_its_end_g09_e02() {
+    let mut world = World::new(2);
+    let (c, watcher) = (world.login(0), world.login(1));
+    world.make(c, "/p", 0);
+    for n in 0..5 {
+        world.make(c, &format!("/p/{n}"), 1);
+    }
+    world.make(c, "/p/s-", 3);
+    world.ask(watcher, Op::AddWatch, &path_and("/p", 1)).ok();
+    let closed = world.ask(c, Op::CloseSession, b"").zxid;
+    let said = world.hear(watcher);
+    assert_eq!(said.len(), 6);
+    for one in said {
+        assert!(matches!(one, Said::Event { zxid, kind: DELETED, .. } if zxid == closed), "{one:?}");
+    }
+    let stat = world.stat(watcher, "/p");
+    assert_eq!((stat.num_children, stat.pzxid), (0, closed));
+}
+
+#[test]
+fn a_request_of_a_session_that_expired_on_its_way_is_told_so_and_closed_g12() {
+    let mut world = World::new(2);
+    let c = world.login_for(0, 4_000);
+    world.make(c, "/a", 0);
+    // The client's shard has read its write, the sequencer has not; all other time passes.
+    let xid = world.post(c, Op::SetData, &set("/a", b"late", -1));
+    let n = c.0;
+    world.read_some(n, usize::MAX);
+    let session = world.session(c);
+    world.sides[0].held = true;
+    // Its shard reports nothing, so nobody expires it: another connection of the session ends it instead.
+    world.pass(10_000);
+    assert!(
+        !world.notes.contains(&Note::SessionExpired { session }),
+        "a shard that is silent expires nobody"
+    );
+    let other = world.attach(1, c);
+    world.ask(other, Op::CloseSession, b"").ok();
+    world.sides[0].held = false;
+    world.settle();
+    assert!(world.is_closed(c));
+    let said = told(&world.hear(c));
+    assert!(said.is_empty() || said == [format!("reply {xid} -112")], "{said:?}");
+}
+
+#[test]
+fn an_expired_session_that_is_still_connected_is_closed_g12() {
+    let mut world = World::new(1);
+    let c = world.login_for(0, 4_000);
+    let session = world.session(c);
+    world.pass(8_000);
+    assert!(world.notes.contains(&Note::SessionExpired { session }));
+    assert!(world.is_closed(c));
+}
+
+#[test]
+fn time_in_which_the_whole_server_slept_expires_nobody_g18() {
+    let mut world = World::new(2);
+    let c = world.login_for(0, 4_000);
+    world.make(c, "/e", 1);
+    world.pass(1_000);
+    world.jump(600_000);
+    world.pass(2_000);
+    assert_eq!(world.ask(c, Op::Ping, b"").err, 0, "it finds its session as it left it");
+    world.pass(3_900);
+    assert!(!world.is_closed(c));
+    world.pass(4_000);
+    assert!(world.is_closed(c), "a client that is really silent ends all the same");
+}
