@@ -137,7 +137,7 @@ fn open_dir(config: &Config) -> Result<DataDir, Fatal> {
         .map_err(|error| Fatal::new(error.exit_code(), error))
 }
 
-fn draw_seed() -> Result<[u8; 32], Fatal> {
+pub(super) fn draw_seed() -> Result<[u8; 32], Fatal> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| {
         Fatal::new(preflight::EX_OSERR, format_args!("the system gives no random bytes: {error}"))
@@ -145,7 +145,7 @@ fn draw_seed() -> Result<[u8; 32], Fatal> {
     Ok(seed)
 }
 
-fn hash_key(seed: &[u8; 32]) -> [u64; 4] {
+pub(super) fn hash_key(seed: &[u8; 32]) -> [u64; 4] {
     let mut key = [0; 4];
     for (word, bytes) in key.iter_mut().zip(seed.chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().expect("a chunk of eight has eight bytes")) ^ 0x5bd1_e995;
