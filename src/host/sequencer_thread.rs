@@ -48,6 +48,8 @@ pub(super) struct LoopState {
     space_at: Millis,
     /// The low mark was passed when the room was last looked at.
     space_low: bool,
+    /// The log's segments when they were last counted.
+    segments: usize,
     /// The log had no room for the record that comes next.
     no_space: bool,
     /// Since when the slowest shard has taken nothing.
@@ -148,6 +150,15 @@ impl SequencerThread {
             self.look_at_space();
         }
         true
+    }
+
+    /// A segment was begun: a fast writer fills a small disk's reserve long before the next second.
+    fn look_after_roll(&mut self) {
+        let segments = self.log.segments();
+        if segments > self.state.segments {
+            self.look_at_space();
+        }
+        self.state.segments = segments;
     }
 
     fn look_at_space(&mut self) {
@@ -253,6 +264,7 @@ impl SequencerThread {
             }
         }
         self.submit_waiting()?;
+        self.look_after_roll();
         Ok(any)
     }
 
