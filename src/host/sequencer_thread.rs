@@ -233,7 +233,7 @@ impl SequencerThread {
                     break;
                 }
                 Err(SubmitError::TooLarge) => {
-                    unreachable!("config holds frames below half of what a log record takes")
+                    unreachable!("a segment is made long enough for the largest batch")
                 }
                 Err(SubmitError::Fault(fault)) => return Err(Fatal::disk(fault)),
             }

@@ -170,7 +170,7 @@ mod tests {
         let password: &[u8] = b"secret";
         for body in [
             TxnBody::Request { op: 2, identities: b"", request: &request },
-            TxnBody::Request { op: 14, identities: b"", request: &request },
+            TxnBody::Request { op: 14, identities: b"", request: &request[..3] },
             TxnBody::Request { op: 1234, identities: b"", request: b"" },
             TxnBody::Attach { timeout_ms: 9, password },
             TxnBody::CloseSession,
