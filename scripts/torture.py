@@ -35,6 +35,7 @@ PERSISTENT, EPHEMERAL, PERSISTENT_SEQUENTIAL = 0, 1, 2
 STAT = struct.Struct(">qqqqiiiqiiq")
 SESSION_TIMEOUT_MS = 30000
 ANSWER_S = 20  # how long one answer may take before the server counts as hung
+REFUSED_S = 10  # how long handshakes may be refused after the server has said that it serves
 START_S = 60  # how long a start with recovery may take
 ROOT, SHARED = "/torture", "/torture/shared"
 
@@ -74,6 +75,18 @@ class Connection:
         self.bytes = b""
 
     def attach(self):
+        """A server that does not serve yet closes the connection, as ZooKeeper does: clients try again."""
+        deadline = time.monotonic() + REFUSED_S
+        while True:
+            try:
+                return self.attach_once()
+            except Gone as gone:
+                if time.monotonic() > deadline:
+                    why = "the last zxid seen was %#x" % self.last_zxid
+                    raise Fault("session: %#x refused at the handshake (%s)" % (self.id, why)) from gone
+                time.sleep(0.02)
+
+    def attach_once(self):
         self.close_socket()
         self.bytes = b""
         self.socket = socket.create_connection(("127.0.0.1", self.port), ANSWER_S)
@@ -82,10 +95,9 @@ class Connection:
         hello = struct.pack(">iqiq", 0, self.last_zxid, SESSION_TIMEOUT_MS, self.id) + buffer(self.password) + b"\0"
         try:
             self.socket.sendall(buffer(hello))
-            answer = self.frame()
-        except Gone as gone:
-            why = "the last zxid seen was %#x" % self.last_zxid
-            raise Fault("session: %#x refused at the handshake (%s)" % (self.id, why)) from gone
+        except OSError as broken:
+            raise Gone from broken
+        answer = self.frame()
         _, timeout, session = struct.unpack_from(">iiq", answer)
         if timeout <= 0 or session == 0:
             raise Fault("session: %#x is expired after the restart" % self.id)

@@ -10,7 +10,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let exit = match config::parse_args() {
         Command::Serve(args) => host::serve(&args),
-        _ => 78,
+        Command::Check(args) => host::tools::check(&args),
+        Command::Inspect { kind, file } => host::tools::inspect(kind, &file),
+        Command::Verify { dir, log_dir } => host::tools::verify(&dir, log_dir.as_deref()),
     };
     std::process::exit(exit);
 }

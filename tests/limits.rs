@@ -212,6 +212,17 @@ fn identities_of_a_connection_are_limited() {
     assert!(world.is_closed(c));
 }
 
+#[test]
+fn the_bytes_of_identities_are_limited_for_each_write_carries_them() {
+    let mut world = World::with(1, |_, _| {});
+    let c = world.login(0);
+    let half = format!("{}:p", "u".repeat(9_000));
+    world.ask(c, Op::Auth, &auth("digest", half.as_bytes())).ok();
+    world.ask(c, Op::Auth, &auth("digest", half.as_bytes())).ok();
+    assert_eq!(world.ask(c, Op::Auth, &auth("digest", format!("v{half}").as_bytes())).err, -115);
+    assert!(world.is_closed(c));
+}
+
 /// A client that asks for much and reads nothing.
 fn clog(world: &mut World, c: Conn, times: usize) {
     world.clients[c.0].window = 0;

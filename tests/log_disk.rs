@@ -376,7 +376,7 @@ fn inspect_and_verify_say_what_is_there_and_touch_nothing() {
     assert!(text.contains("entries 1 to 100 of term 1, committed 99, last zxid 0x64"), "{text}");
     let first = home.path().join("log/0000000000000001.seg");
     let mut out = Vec::new();
-    inspect_segment(&first, &mut out).unwrap();
+    inspect_segment(&first, &mut out, &mut |_, _| Ok(())).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("entry 1 term 1 tag 0 zxid 0x1..0x1 37 bytes | term 1 vote 1 commit 0"), "{text}");
     assert!(text.contains("the first of its log"), "{text}");
@@ -390,7 +390,7 @@ fn inspect_and_verify_say_what_is_there_and_touch_nothing() {
         "{report}"
     );
     let mut out = Vec::new();
-    inspect_segment(&first, &mut out).unwrap();
+    inspect_segment(&first, &mut out, &mut |_, _| Ok(())).unwrap();
     assert!(String::from_utf8(out).unwrap().contains("DAMAGED"));
     assert!(verify_log(home.path(), None, Some(LogIndex(95))).unwrap().is_whole(), "a snapshot covers it");
     assert_eq!(fs::read(&first).unwrap(), bytes);

@@ -117,6 +117,18 @@ impl Txn<'_> {
     pub fn takes_zxid(&self) -> bool {
         !matches!(self.body, TxnBody::Attach { .. })
     }
+
+    /// The bytes that it takes in a batch, or a few more.
+    #[must_use]
+    pub fn bytes_in_batch(&self) -> usize {
+        const HEAD: usize = 64;
+        HEAD + match &self.body {
+            TxnBody::Request { identities, request, .. } => identities.len() + request.len(),
+            TxnBody::Attach { password, .. } => password.len(),
+            TxnBody::Reap { path } => path.len(),
+            TxnBody::CreateSession { .. } | TxnBody::CloseSession => 0,
+        }
+    }
 }
 
 impl BatchHeader {

@@ -28,6 +28,8 @@ pub enum Command {
     Verify {
         /// The data directory.
         dir: PathBuf,
+        /// The log directory, if it is another one.
+        log_dir: Option<PathBuf>,
     },
 }
 
@@ -142,6 +144,9 @@ enum Word {
     Verify {
         /// The data directory
         dir: PathBuf,
+        /// Where the log lives, if not in the data directory [dataLogDir]
+        #[arg(long, value_name = "DIR")]
+        log_dir: Option<PathBuf>,
     },
 }
 
@@ -169,7 +174,7 @@ where
         Some(Word::Serve(args)) => Command::Serve(args),
         Some(Word::Check(args)) => Command::Check(args),
         Some(Word::Inspect { kind, file }) => Command::Inspect { kind, file },
-        Some(Word::Verify { dir }) => Command::Verify { dir },
+        Some(Word::Verify { dir, log_dir }) => Command::Verify { dir, log_dir },
     })
 }
 
@@ -193,7 +198,9 @@ mod tests {
         assert_eq!(parse("ringkeeper check zoo.cfg"), Command::Check(file));
         let inspect = Command::Inspect { kind: InspectKind::Log, file: "f".into() };
         assert_eq!(parse("ringkeeper inspect log f"), inspect);
-        assert_eq!(parse("ringkeeper verify d"), Command::Verify { dir: "d".into() });
+        assert_eq!(parse("ringkeeper verify d"), Command::Verify { dir: "d".into(), log_dir: None });
+        let apart = Command::Verify { dir: "d".into(), log_dir: Some("l".into()) };
+        assert_eq!(parse("ringkeeper verify d --log-dir l"), apart);
     }
 
     #[test]

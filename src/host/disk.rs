@@ -19,7 +19,8 @@ mod writer;
 pub use backend::{Backend, Completion, ThreadBackend};
 pub use buffer::AlignedBuf;
 pub use dir::{
-    list_snapshots, purge_snapshots, read_identity, DataDir, DirError, DirOptions, Identity, SnapshotFile,
+    list_snapshots, purge_snapshots, read_identity, try_shared_lock, DataDir, DirError, DirOptions, Identity,
+    LockState, SnapshotFile,
 };
 pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
 pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};

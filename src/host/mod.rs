@@ -21,9 +21,10 @@ mod shard_core;
 mod shard_epoll;
 mod signals;
 mod snapshot_thread;
+pub mod tools;
 
 pub use logging::start_logging;
-pub use recover::{load_state, Recovery};
+pub use recover::{continue_from, load_base, load_snapshot, load_state, Base, Recovery};
 pub use serve::serve;
 
 use disk::{DiskFault, LogError};

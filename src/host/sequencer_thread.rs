@@ -33,7 +33,6 @@ pub(super) struct SequencerThread {
     pub sync_warning: Millis,
     /// Set while somebody wants a snapshot now.
     pub snapshot_wanted: Arc<AtomicBool>,
-    /// Snapshots that are kept; the log goes back to the oldest.
     pub state: LoopState,
 }
 
@@ -47,6 +46,12 @@ pub(super) struct LoopState {
     records: u64,
     ticked_at: Millis,
     space_at: Millis,
+    /// The low mark was passed when the room was last looked at.
+    space_low: bool,
+    /// The log's segments when they were last counted.
+    segments: usize,
+    /// The log had no room for the record that comes next.
+    no_space: bool,
     /// Since when the slowest shard has taken nothing.
     backlog_since: Option<(Millis, usize)>,
     served: bool,
@@ -56,6 +61,8 @@ pub(super) struct LoopState {
 impl SequencerThread {
     /// Runs until the server goes down, or the world fails.
     pub(super) fn run(mut self) -> Result<(), Fatal> {
+        // On a full disk nothing that grows is taken, from the first write on.
+        self.look_at_space();
         loop {
             let mut did_work = self.take_proposals();
             did_work |= self.tick();
@@ -80,9 +87,9 @@ impl SequencerThread {
         Ok(())
     }
 
-    /// Nothing is under way that a client was promised an answer to.
+    /// Nothing is under way that a client was promised an answer to. What a full disk keeps waiting never will be.
     fn is_quiet(&self) -> bool {
-        self.state.to_append.is_empty() && self.state.in_flight.is_empty()
+        (self.state.to_append.is_empty() || self.state.no_space) && self.state.in_flight.is_empty()
     }
 
     fn sleep(&mut self) -> Result<(), Fatal> {
@@ -140,11 +147,30 @@ impl SequencerThread {
             self.sequencer.begin_snapshot();
         }
         if now.mono.since(self.state.space_at).0 >= SPACE_MS {
-            self.state.space_at = now.mono;
-            let low = self.log.check_space() != SpaceState::Ok;
-            self.sequencer.handle(now, Input::Space { low });
+            self.look_at_space();
         }
         true
+    }
+
+    /// A segment was begun: a fast writer fills a small disk's reserve long before the next second.
+    fn look_after_roll(&mut self) {
+        let segments = self.log.segments();
+        if segments > self.state.segments {
+            self.look_at_space();
+        }
+        self.state.segments = segments;
+    }
+
+    fn look_at_space(&mut self) {
+        let now = self.clock.now();
+        let low = self.log.check_space() != SpaceState::Ok;
+        if low && !self.state.space_low && self.state.served {
+            // What a snapshot makes needless may be the very thing that fills the disk.
+            self.sequencer.begin_snapshot();
+        }
+        self.state.space_low = low;
+        self.state.space_at = now.mono;
+        self.sequencer.handle(now, Input::Space { low });
     }
 
     fn reap_log(&mut self) -> Result<(), Fatal> {
@@ -191,12 +217,14 @@ impl SequencerThread {
             };
             match self.log.submit(&append) {
                 Ok(sequence) => {
+                    self.state.no_space = false;
                     self.state.records += 1;
                     self.state.in_flight.push_back((sequence, self.state.records, self.clock.mono()));
                     self.state.to_append.pop_front();
                 }
                 Err(SubmitError::Full) => break,
                 Err(SubmitError::NoSpace) => {
+                    self.state.no_space = true;
                     // Clients wait; the server tries again each turn and comes back by itself.
                     let now = self.clock.mono();
                     if let Say::Print { .. } = self.state.throttle.ask("no space", now) {
@@ -205,7 +233,7 @@ impl SequencerThread {
                     break;
                 }
                 Err(SubmitError::TooLarge) => {
-                    unreachable!("config holds frames below half of what a log record takes")
+                    unreachable!("a segment is made long enough for the largest batch")
                 }
                 Err(SubmitError::Fault(fault)) => return Err(Fatal::disk(fault)),
             }
@@ -236,6 +264,7 @@ impl SequencerThread {
             }
         }
         self.submit_waiting()?;
+        self.look_after_roll();
         Ok(any)
     }
 

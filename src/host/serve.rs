@@ -16,6 +16,7 @@ use super::{logging, Fatal};
 use crate::auth::Schemes;
 use crate::config::{self, Config};
 use crate::ids::{Millis, ShardId};
+use crate::log::{BLOCK, PAYLOAD_BYTES_MAX};
 use crate::sequencer::{self, Sequencer};
 use crate::shard::{self, Shard};
 use crate::tree::PathHasher;
@@ -65,6 +66,7 @@ fn run(config: Config) -> Result<(), Fatal> {
     tracing::debug!("pre-flight:\n{report}");
     install_sigbus_handler();
 
+    say_bounds(&config);
     let mut dir = open_dir(&config)?;
     let seed = draw_seed()?;
     let hasher = PathHasher::new(hash_key(&seed));
@@ -137,7 +139,7 @@ fn open_dir(config: &Config) -> Result<DataDir, Fatal> {
         .map_err(|error| Fatal::new(error.exit_code(), error))
 }
 
-fn draw_seed() -> Result<[u8; 32], Fatal> {
+pub(super) fn draw_seed() -> Result<[u8; 32], Fatal> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| {
         Fatal::new(preflight::EX_OSERR, format_args!("the system gives no random bytes: {error}"))
@@ -145,7 +147,7 @@ fn draw_seed() -> Result<[u8; 32], Fatal> {
     Ok(seed)
 }
 
-fn hash_key(seed: &[u8; 32]) -> [u64; 4] {
+pub(super) fn hash_key(seed: &[u8; 32]) -> [u64; 4] {
     let mut key = [0; 4];
     for (word, bytes) in key.iter_mut().zip(seed.chunks_exact(8)) {
         *word = u64::from_le_bytes(bytes.try_into().expect("a chunk of eight has eight bytes")) ^ 0x5bd1_e995;
@@ -166,7 +168,7 @@ fn driver_name(driver: Driver) -> &'static str {
 
 fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
     LogOptions {
-        segment_bytes: config.log.segment_bytes,
+        segment_bytes: segment_bytes(config),
         io: match preflight.driver {
             Driver::Uring => LogIo::Auto,
             Driver::Epoll => LogIo::Thread,
@@ -174,6 +176,40 @@ fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
         space_low_bytes: config.log.disk_reserve_bytes,
         apply_version: APPLY_VERSION,
         ..LogOptions::default()
+    }
+}
+
+/// The longest frame whose write one log record takes, whatever identities its connection has.
+const FRAME_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - WRITE_OVERHEAD_MAX;
+/// What a write takes in a batch beside its frame.
+const WRITE_OVERHEAD_MAX: usize = shard::IDENTITY_BYTES_MAX + 4096;
+
+fn frame_bytes_max(config: &Config) -> usize {
+    (config.limits.frame_bytes_max as usize).min(FRAME_BYTES_MAX)
+}
+
+/// A segment takes the largest batch, whatever was configured: the sequencer could not go on behind one that it has
+/// no place for.
+fn segment_bytes(config: &Config) -> u64 {
+    let batch = sequencer::BATCH_BYTES.max(frame_bytes_max(config) + WRITE_OVERHEAD_MAX);
+    // The segment's header and the record's, and what rounds it up.
+    let least = (batch + 4 * BLOCK).next_multiple_of(BLOCK) as u64;
+    config.log.segment_bytes.max(least)
+}
+
+/// Where a limit of ours is tighter than the configuration.
+fn say_bounds(config: &Config) {
+    if config.limits.frame_bytes_max as usize > FRAME_BYTES_MAX {
+        tracing::warn!(
+            "jute.maxbuffer: frames are taken up to {FRAME_BYTES_MAX} bytes, what one log record holds"
+        );
+    }
+    let segment_bytes = segment_bytes(config);
+    if segment_bytes > config.log.segment_bytes {
+        tracing::warn!(
+            "ringkeeper.segmentSizeKb: segments are {} KiB long, so that one write of jute.maxbuffer fits",
+            segment_bytes / 1024
+        );
     }
 }
 
@@ -210,7 +246,7 @@ pub(super) fn shard_options(config: &Config, id: ShardId, shards: u16, incarnati
         server: config.server_id,
         incarnation,
         shard: id,
-        frame_bytes_max: limits.frame_bytes_max as usize,
+        frame_bytes_max: frame_bytes_max(config),
         session_timeout_min_ms: timeout(config.sessions.timeout_min),
         session_timeout_max_ms: timeout(config.sessions.timeout_max),
         handshake_timeout_ms: config.sessions.handshake_timeout.0,

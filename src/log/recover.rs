@@ -156,6 +156,13 @@ pub enum DamageReason {
         /// The first entry of the log.
         first: LogIndex,
     },
+    /// The log ends before the entry that a snapshot holds, though that was durable.
+    EndsBefore {
+        /// The last entry that the snapshot holds.
+        held: LogIndex,
+        /// The last entry of the log.
+        last: LogIndex,
+    },
     /// Another cluster's or server's segment.
     Foreign,
     /// Written by a release with another format.
@@ -183,6 +190,13 @@ impl fmt::Display for Damage {
             DamageReason::NoLog => f.write_str("no segment is left of a log that was begun"),
             DamageReason::BeginsAfter { needed, first } => {
                 write!(f, "entry {} is needed, but the log begins at {}", needed.0, first.0)
+            }
+            DamageReason::EndsBefore { held, last } => {
+                write!(
+                    f,
+                    "the log ends at entry {}, but a snapshot holds entry {}: its tail is lost",
+                    last.0, held.0
+                )
             }
             DamageReason::Foreign => f.write_str("the segment belongs to another cluster or server"),
             DamageReason::Format(v) => {

@@ -16,9 +16,9 @@ pub(super) struct SyncWaiter {
     pub xid: Xid,
 }
 
-/// A batch is closed when it holds this many bytes; one request more may stand in it, and a request is at most a
-/// frame, so a batch stays below the log's payload limit (config holds frames below half of it).
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch is closed before it would hold more than this, unless a single transaction does: the host sees to it that
+/// the log takes records of this size and of the largest frame with its connection's identities.
+pub const BATCH_BYTES: usize = 1 << 20;
 /// Beyond this many closed batches no more proposals are taken.
 const BATCHES_WAITING_MAX: usize = 4;
 
@@ -58,11 +58,11 @@ impl Gather {
     }
 
     pub(super) fn push(&mut self, txn: &Txn<'_>) {
-        self.open.push(txn);
-        if self.open.len() >= BATCH_BYTES {
+        if !self.open.is_empty() && self.open.len() + txn.bytes_in_batch() > BATCH_BYTES {
             let full = std::mem::replace(&mut self.open, BatchWriter::new(4096));
             self.closed.push_back(full);
         }
+        self.open.push(txn);
     }
 
     pub(super) fn next_batch(&mut self) -> Option<BatchWriter> {

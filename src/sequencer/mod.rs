@@ -9,6 +9,7 @@ mod expire;
 mod publish;
 mod storage;
 
+pub use batch::BATCH_BYTES;
 pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
 
 use crate::apply::{BatchHeader, Options as TxnOptions, SnapshotHead, State};

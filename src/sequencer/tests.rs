@@ -239,3 +239,25 @@ fn a_container_goes_after_its_last_child_tr22() {
         "the session ended, the child and it are gone"
     );
 }
+
+#[test]
+fn a_batch_holds_more_than_its_bytes_only_for_a_single_transaction() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    let arena = vec![0; BATCH_BYTES * 2];
+    let write = |len: usize| Proposal {
+        session,
+        conn: ConnId(5),
+        xid: Xid(1),
+        wish: Wish::Write { op: OpCode::Create.as_i32(), identities: 0..0, request: 0..len as u32 },
+    };
+    let lens = [BATCH_BYTES - 1, 10, BATCH_BYTES * 2, 300_000, 300_000, 300_000, 300_000, 10];
+    let before = world.log.len();
+    let proposals = lens.iter().map(|len| write(*len)).collect();
+    world.sequencer.handle(world.now, Input::Up(Upward { shard: ShardId(0), arena, proposals, heard: None }));
+    world.settle();
+    let sizes: Vec<usize> = world.log[before..].iter().map(|l| l.payload.len()).filter(|l| *l > 0).collect();
+    assert_eq!(sizes.len(), 5, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= BATCH_BYTES || *size < BATCH_BYTES * 2 + 200), "{sizes:?}");
+    assert!(sizes.iter().filter(|size| **size > BATCH_BYTES).count() <= 2, "{sizes:?}");
+}

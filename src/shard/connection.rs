@@ -7,6 +7,10 @@ use crate::wire::{put_string, Id, OpCode};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+/// The most bytes of identities that a connection may gather: each of its writes carries them into the log. Hundreds
+/// of ordinary ones fit.
+pub const IDENTITY_BYTES_MAX: usize = 16 << 10;
+
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -105,6 +109,15 @@ impl Connection {
             put_string(&mut self.identities_encoded, &id.id);
             self.identities.push(id);
         }
+    }
+
+    /// Whether these may be added too: every write carries all of them into the log.
+    pub(super) fn has_room_for(&self, more: &[Id], count_max: usize) -> bool {
+        let new = more.iter().filter(|id| !self.identities.contains(id));
+        let (count, bytes) = new.fold((0, 0), |(n, b), id| (n + 1, b + id.scheme.len() + id.id.len() + 8));
+        count == 0
+            || self.identities.len() + count <= count_max
+                && self.identities_encoded.len() + bytes <= IDENTITY_BYTES_MAX
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -16,7 +16,7 @@ mod request;
 mod stats;
 mod watches;
 
-pub use connection::ConnectionRow;
+pub use connection::{ConnectionRow, IDENTITY_BYTES_MAX};
 pub use stats::{Latency, Stats};
 
 use crate::auth::Schemes;

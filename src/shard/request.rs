@@ -138,11 +138,8 @@ impl Shard {
             None if scheme != "ip" => Err(Refused),
             auth => self.options.schemes.authenticate(scheme, auth.unwrap_or_default()),
         };
-        let room = self.options.identities_max.saturating_sub(c.identities.len());
         match proved {
-            Ok(identities)
-                if identities.len() <= room || identities.iter().all(|id| c.identities.contains(id)) =>
-            {
+            Ok(identities) if c.has_room_for(&identities, self.options.identities_max) => {
                 for id in identities {
                     c.add_identity(id);
                 }

@@ -394,6 +394,33 @@ fn lock(path: &Path) -> Result<File, DirError> {
     Ok(file)
 }
 
+/// Whether a server runs on a data directory.
+#[derive(Debug)]
+pub enum LockState {
+    /// No. None starts while the file is held, if there is one.
+    Free(Option<File>),
+    /// Yes: its process id, if it has noted one.
+    Held(String),
+}
+
+/// Looks at the lock without changing anything.
+pub fn try_shared_lock(path: &Path) -> io::Result<LockState> {
+    let file = match File::open(path.join(LOCK)) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free(None)),
+        Err(e) => return Err(e),
+    };
+    // SAFETY: the descriptor is open; no pointers.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0 {
+        return Ok(LockState::Free(Some(file)));
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Ok(LockState::Held(holder(&file))),
+        _ => Err(error),
+    }
+}
+
 /// Missing directories, closed to others: session passwords and ACL digests lie in them.
 fn create_dirs(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o750).create(path)

@@ -84,14 +84,24 @@ pub fn verify_log(
     Ok(LogReport { identity, dir, found })
 }
 
-/// Prints a segment, record by record, and how it ends.
-pub fn inspect_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
+/// Says what an entry's payload means, on lines of its own.
+pub type Describe<'a> = &'a mut dyn FnMut(&[u8], &mut dyn Write) -> io::Result<()>;
+
+/// Prints a segment, record by record, and how it ends. Each entry's payload is given to `describe`. Says whether
+/// the file is a segment, or will be one, and its chain is whole.
+pub fn inspect_segment(path: &Path, out: &mut dyn Write, describe: Describe<'_>) -> io::Result<bool> {
     let bytes = RealDisk::for_reading().read_direct(path)?;
     let bytes = bytes.as_ref();
     let header = match SegmentHeader::decode(bytes) {
         Ok(header) => header,
-        Err(NotAHeader::Zero) => return writeln!(out, "prepared, not used yet ({} bytes)", bytes.len()),
-        Err(why) => return writeln!(out, "no valid segment header: {why:?} ({} bytes)", bytes.len()),
+        Err(NotAHeader::Zero) => {
+            writeln!(out, "prepared, not used yet ({} bytes)", bytes.len())?;
+            return Ok(true);
+        }
+        Err(why) => {
+            writeln!(out, "no valid segment header: {why:?} ({} bytes)", bytes.len())?;
+            return Ok(false);
+        }
     };
     let hard_state = header.hard_state;
     writeln!(
@@ -139,11 +149,17 @@ pub fn inspect_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
         }
         let h = record.hard_state;
         writeln!(out, " | term {} vote {} commit {}", h.term.0, h.vote, h.commit.0)?;
+        if record.kind == Kind::Entry && record.payload_len > 0 {
+            // The walk has found the whole record inside these bytes.
+            let rest = usize::try_from(at.offset).ok().and_then(|from| bytes.get(from..)).unwrap_or(&[]);
+            describe(record.payload(rest), out)?;
+        }
     }
     let left = (bytes.len() as u64).saturating_sub(walk.end);
     match (&walk.damage, &walk.cut) {
-        (Some(damage), _) => writeln!(out, "DAMAGED: {damage}"),
-        (None, Some(cut)) => writeln!(out, "{cut}"),
-        (None, None) => writeln!(out, "ends at {}, {} blocks free", walk.end, left / BLOCK as u64),
+        (Some(damage), _) => writeln!(out, "DAMAGED: {damage}")?,
+        (None, Some(cut)) => writeln!(out, "{cut}")?,
+        (None, None) => writeln!(out, "ends at {}, {} blocks free", walk.end, left / BLOCK as u64)?,
     }
+    Ok(walk.damage.is_none())
 }

@@ -187,6 +187,7 @@ impl Log {
         let block = BLOCK as u64;
         let segment_bytes = options.segment_bytes.next_multiple_of(block).max(SEGMENT_BYTES_MIN);
         let recovered = place.recover(Some(from))?;
+        check_reaches(&recovered, from)?;
         let LogPlace { disk, dir, cluster, server, .. } = place;
         let fault = |path: &Path, at| {
             let path = path.to_owned();
@@ -282,6 +283,21 @@ impl Log {
         });
         Ok((log, recovered))
     }
+}
+
+/// A snapshot holds what was durable in the log: a log that ends before it has lost its tail, and with it maybe entries
+/// behind the snapshot. Nothing has been cut yet.
+fn check_reaches(recovered: &Recovered, from: LogIndex) -> Result<(), Damage> {
+    let (last, _) = recovered.last();
+    if last >= from {
+        return Ok(());
+    }
+    Err(Damage {
+        segment: recovered.tail.map_or(SegmentNumber(0), |tail| tail.segment),
+        offset: recovered.tail.map_or(0, |tail| tail.offset),
+        sequence: recovered.tail.map_or(Sequence(0), |tail| tail.next_sequence),
+        reason: DamageReason::EndsBefore { held: from, last },
+    })
 }
 
 /// A first segment on a disk that has no room for a whole one.

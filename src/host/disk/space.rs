@@ -51,6 +51,11 @@ impl Space {
         }
     }
 
+    /// Whether the room was enough when it was last looked at.
+    pub(super) fn is_enough(&self) -> bool {
+        self.state == SpaceState::Ok
+    }
+
     /// On a full disk the ballast takes the place of the segment that could not be made.
     pub(super) fn take_ballast(
         &mut self,

@@ -265,12 +265,16 @@ impl Log {
         Ok(())
     }
 
-    /// Ends cleanly: everything durable, the last record covered, the segment cut to its used length.
+    /// Ends cleanly: everything durable, the last record covered, the segment cut to its used length. Where room is
+    /// scarce it is not cut: the next start needs a segment, and others would take what is given back.
     pub fn close(mut self) -> Result<(), DiskFault> {
         self.drain()?;
         if self.durable_data > self.covered {
             self.write_empty()?;
             self.drain()?;
+        }
+        if !self.space.is_enough() {
+            return Ok(());
         }
         let path = &self.active.file.path;
         self.disk.truncate(path, self.active.offset).map_err(|e| DiskFault::io(path, self.active.offset, &e))

@@ -168,7 +168,10 @@ fn direct_io(report: &mut Report, dir: &Path) -> bool {
             true
         }
         // Nothing can be found out on a full disk; the first write will.
-        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => true,
+        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+            report.note("log writes", "not tried out, the disk is full: the server will be read-only");
+            true
+        }
         Err(error) => {
             report.note(
                 "log writes",

@@ -1,0 +1,181 @@
+//! `check`, `inspect` and `verify` as an operator runs them, on a data directory that a real server has left.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringkeeper");
+
+/// A server, killed when dropped.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(data: &Path) -> Server {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(BINARY)
+            .args(["serve", "--listen", "127.0.0.1", "--set", "ringkeeper.segmentSizeKb=2048"])
+            .args(["--client-port", &port.to_string(), "--data-dir"])
+            .arg(data)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Server { child, port }
+    }
+
+    /// A new session on a server that serves: until then it closes the connection.
+    fn connect(&self) -> TcpStream {
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut hello = vec![0; 4 + 45];
+        hello[3] = 45;
+        hello[4 + 12..4 + 16].copy_from_slice(&30_000i32.to_be_bytes());
+        hello[4 + 24..4 + 28].copy_from_slice(&16i32.to_be_bytes());
+        loop {
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                if stream.write_all(&hello).is_ok() && frame(&mut stream).is_some() {
+                    return stream;
+                }
+            }
+            assert!(Instant::now() < until, "the server does not serve");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(len) as usize];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+fn create(stream: &mut TcpStream, path: &str) {
+    let mut body = Vec::new();
+    let put = |body: &mut Vec<u8>, bytes: &[u8]| {
+        body.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+        body.extend_from_slice(bytes);
+    };
+    body.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+    put(&mut body, path.as_bytes());
+    put(&mut body, b"some data");
+    body.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 31]);
+    put(&mut body, b"world");
+    put(&mut body, b"anyone");
+    body.extend_from_slice(&[0; 4]);
+    let mut out = Vec::new();
+    put(&mut out, &body);
+    stream.write_all(&out).unwrap();
+    let reply = frame(stream).expect("an answer");
+    assert_eq!(reply[12..16], [0; 4], "create {path}");
+}
+
+fn run(args: &[&str], path: &Path) -> (i32, String) {
+    let Output { status, stdout, stderr } = Command::new(BINARY).args(args).arg(path).output().unwrap();
+    let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    (status.code().unwrap_or(-1), said)
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|e| e == extension));
+    found.sort();
+    found
+}
+
+#[test]
+fn what_a_server_left_is_shown_and_judged() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let server = Server::start(&data);
+    let mut client = server.connect();
+    for n in 0..300 {
+        create(&mut client, &format!("/node-{n}"));
+    }
+    let (exit, said) = run(&["verify"], &data);
+    assert!(exit == 71 && said.contains("is running on it"), "{exit}: {said}");
+    drop(client);
+    drop(server);
+
+    let (exit, said) = run(&["verify"], &data);
+    assert!(exit == 0 && said.contains("result         fine"), "{exit}: {said}");
+    assert!(said.contains("304 znodes"), "{said}");
+    let (exit, said) = run(&["check", "--client-port", "0", "--data-dir"], &data);
+    assert!(exit == 0 && said.contains("a server would start"), "{exit}: {said}");
+
+    let segments = files(&data.join("log"), "seg");
+    let (exit, said) = run(&["inspect", "log"], &segments[0]);
+    assert!(exit == 0 && said.contains("Create \"/node-299\" flags 0 9 bytes"), "{exit}: {said}");
+    let (exit, said) = run(&["inspect", "snapshot"], &segments[0]);
+    assert!(exit == 74 && said.contains("not a ringkeeper snapshot"), "{exit}: {said}");
+
+    // A record in the middle, which later ones vouch for.
+    let mut bytes = fs::read(&segments[0]).unwrap();
+    bytes[4096 * 20 + 60] ^= 1;
+    fs::write(&segments[0], bytes).unwrap();
+    for (args, path) in [(&["verify"][..], &data), (&["inspect", "log"][..], &segments[0])] {
+        let (exit, said) = run(args, path);
+        assert!(exit == 74 && said.contains("DAMAGED"), "{exit}: {said}");
+        assert!(said.contains("log segment 0000000000000001, offset 81920"), "{said}");
+    }
+    let (exit, said) = run(&["serve", "--client-port", "0", "--data-dir"], &data);
+    assert!(exit == 74 && said.contains("offset 81920"), "{exit}: {said}");
+
+    fs::write(data.join("ringkeeper.id"), "ringkeeper").unwrap();
+    let (exit, said) = run(&["verify"], &data);
+    assert!(exit == 74 && said.contains("ringkeeper.id"), "{exit}: {said}");
+}
+
+#[test]
+fn what_is_not_ours_is_refused_with_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    for (args, path, want) in [
+        (&["verify"][..], home.path().to_owned(), (78, "no data of ours")),
+        (&["verify"], home.path().join("missing"), (71, "missing")),
+        (&["inspect", "log"], home.path().join("missing"), (71, "missing")),
+        (&["inspect", "snapshot"], home.path().to_owned(), (78, "not a file")),
+    ] {
+        let (exit, said) = run(args, &path);
+        assert!(exit == want.0 && said.contains(want.1), "{args:?}: {exit}: {said}");
+    }
+    fs::create_dir(home.path().join("version-2")).unwrap();
+    let (exit, said) = run(&["verify"], home.path());
+    assert!(exit == 78 && said.contains("ZooKeeper"), "{exit}: {said}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let server = Server::start(&data);
+    let mut client = server.connect();
+    for n in 0..1000 {
+        create(&mut client, &format!("/node-{n}"));
+    }
+    drop(client);
+    drop(server);
+    let mut child = Command::new(BINARY)
+        .args(["inspect", "log"])
+        .arg(&files(&data.join("log"), "seg")[0])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
