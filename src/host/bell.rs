@@ -1,4 +1,4 @@
-//! Waking a thread that has said that it sleeps, and only then: by an eventfd, or by the `Waker` of a glommio task.
+//! Waking a thread that has said that it sleeps, and only then.
 //!
 //! The sleeper says so, looks once more, and sleeps; the waker puts its message down first and looks at the flag
 //! after. With a full fence on both sides one of the two always sees the other: `tests/loom.rs` tries all orders.
@@ -8,8 +8,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{fence, AtomicBool, Ordering};
-use std::sync::OnceLock;
-use std::task::Waker;
 
 /// The flag of one sleeper.
 #[derive(Debug, Default)]
@@ -37,13 +35,11 @@ impl Sleep {
     }
 }
 
-/// A sleeper that waits on an eventfd, or one that is a task and gave its waker.
+/// A sleeper that waits on an eventfd.
 #[derive(Debug)]
 pub struct Bell {
     pub sleep: Sleep,
     fd: OwnedFd,
-    /// Looked at only when the sleeper sleeps.
-    waker: OnceLock<Waker>,
 }
 
 impl Bell {
@@ -56,13 +52,7 @@ impl Bell {
         }
         // SAFETY: the descriptor was made just now and nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Bell { sleep: Sleep::default(), fd, waker: OnceLock::new() })
-    }
-
-    /// The sleeper is a task: from now on this wakes it, instead of the descriptor. Call it before the first
-    /// `fall_asleep`; a second waker changes nothing.
-    pub fn wake_with(&self, waker: Waker) {
-        let _ = self.waker.set(waker);
+        Ok(Bell { sleep: Sleep::default(), fd })
     }
 
     /// Wakes the sleeper if it sleeps. The message must be in its queue already.
@@ -72,12 +62,8 @@ impl Bell {
         }
     }
 
-    /// Wakes the task, or makes the descriptor readable.
+    /// Makes the descriptor readable.
     pub fn ring_anyway(&self) {
-        if let Some(waker) = self.waker.get() {
-            waker.wake_by_ref();
-            return;
-        }
         let one = 1u64.to_ne_bytes();
         // SAFETY: the buffer is 8 bytes long and lives through the call; the descriptor is owned by self. It fails
         // only when the count is full, and then the descriptor is readable already.

@@ -275,14 +275,14 @@ fn start_shards(
                 started(Some(&error));
                 Fatal::os("starting a shard", &error)
             };
+            let shard = EpollShard::new(core, listener).map_err(failed)?;
             match driver {
                 Driver::Uring => {
                     let executor = shard_glommio::executor().map_err(failed)?;
                     started(None);
-                    shard_glommio::run(&executor, core, listener)
+                    shard_glommio::run(&executor, shard)
                 }
                 Driver::Epoll => {
-                    let shard = EpollShard::new(core, listener).map_err(failed)?;
                     started(None);
                     shard.run()
                 }
