@@ -19,6 +19,7 @@ mod sequencer_thread;
 mod serve;
 mod shard_core;
 mod shard_epoll;
+mod shard_glommio;
 mod signals;
 mod snapshot_thread;
 pub mod tools;

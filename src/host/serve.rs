@@ -10,6 +10,7 @@ use super::recover::{load_state, Recovery};
 use super::sequencer_thread::{LoopState, SequencerThread};
 use super::shard_core::{Core, WordRequest};
 use super::shard_epoll::EpollShard;
+use super::shard_glommio;
 use super::signals::Signals;
 use super::snapshot_thread::{SnapshotOptions, SnapshotThread};
 use super::{logging, Fatal};
@@ -297,16 +298,29 @@ fn start_shards(
         let options = shard_options(config, id, preflight.shards, incarnation);
         let (links, limits, hasher, words) = (links.clone(), limits.clone(), hasher.clone(), words.clone());
         let pin = preflight.pin.as_ref().map(|pin: &PinPlan| pin.shards[usize::from(n)]);
-        let tell = ready.clone();
+        let (driver, tell) = (preflight.driver, ready.clone());
         threads.push(spawn(&format!("shard-{n}"), pin, move || {
             let shard = Shard::new(options, hasher, clock.mono());
             let core = Core::new(id, shard, links, clock, limits, words);
-            let driver = EpollShard::new(core, listener);
-            let started = driver.as_ref().map(|_| ()).map_err(ToString::to_string);
-            let _ = tell.send((id, started));
+            // Who waits hears the reason and ends the process with it, and so does this thread.
+            let started = |error: Option<&io::Error>| {
+                let _ = tell.send((id, error.map_or(Ok(()), |error| Err(error.to_string()))));
+            };
+            let failed = |error: io::Error| {
+                started(Some(&error));
+                Fatal::os("starting a shard", &error)
+            };
+            let shard = EpollShard::new(core, listener).map_err(failed)?;
             match driver {
-                Ok(driver) => driver.run(),
-                Err(error) => Err(Fatal::os("starting a shard", &error)),
+                Driver::Uring => {
+                    let executor = shard_glommio::executor().map_err(failed)?;
+                    started(None);
+                    shard_glommio::run(&executor, shard)
+                }
+                Driver::Epoll => {
+                    started(None);
+                    shard.run()
+                }
             }
         })?);
     }

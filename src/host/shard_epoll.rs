@@ -1,4 +1,5 @@
-//! The second shard driver: a plain thread around epoll, for hosts and containers that refuse io_uring.
+//! A shard's sockets in an epoll set, and the second shard driver: a plain thread around them, for hosts and containers
+//! that refuse io_uring.
 //!
 //! One turn: what the rings brought, what the sockets brought, then one write for each connection that has something
 //! to say. Level-triggered: a connection that may not be read is taken out of the set.
@@ -12,7 +13,7 @@ use crate::shard::Wrote;
 use socket2::{SockAddr, Socket};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Bytes read from a socket at once; one buffer a shard.
 const READ_BYTES: usize = 64 << 10;
@@ -37,13 +38,21 @@ struct Sock {
 }
 
 pub(super) struct EpollShard {
-    core: Core,
+    pub core: Core,
     epoll: OwnedFd,
     listener: Option<Socket>,
     /// By slot, the low bits of a ConnId.
     socks: Vec<Option<Sock>>,
     buffer: Box<[u8; READ_BYTES]>,
+    events: Box<[libc::epoll_event; EVENTS]>,
     accept_again: Option<Millis>,
+}
+
+/// Readable while anything is ready.
+impl AsFd for EpollShard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
 }
 
 fn slot(conn: ConnId) -> usize {
@@ -66,6 +75,7 @@ impl EpollShard {
             listener: Some(listener),
             socks: Vec::new(),
             buffer: Box::new([0; READ_BYTES]),
+            events: Box::new([libc::epoll_event { events: 0, u64: 0 }; EVENTS]),
             accept_again: None,
         };
         shard.control(
@@ -82,53 +92,65 @@ impl EpollShard {
 
     /// Runs until the server goes down.
     pub(super) fn run(mut self) -> Result<(), Fatal> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
         loop {
-            let now = self.core.clock.mono();
-            let mut more = self.core.turn(now);
-            more |= self.flush(now);
-            self.close_finished();
+            let more = self.turn();
             if self.core.is_stopping {
-                self.stop(now);
                 return Ok(());
             }
-            self.accept_again(now);
-            let ready = self.wait(&mut events, more)?;
-            let now = self.core.clock.mono();
-            self.core.shard.observe(now);
-            for event in &events[..ready] {
-                let (name, flags) = (event.u64, event.events);
-                match name {
-                    LISTENER => self.accept(now),
-                    BELL => self.core.link().bell.drain(),
-                    conn => self.on_ready(now, ConnId(conn), flags),
-                }
-            }
+            let timeout = if more { 0 } else { self.fall_asleep() };
+            self.look(timeout)?;
         }
     }
 
-    fn wait(&mut self, events: &mut [libc::epoll_event; EVENTS], more: bool) -> Result<usize, Fatal> {
-        let bell = &self.core.link().bell;
-        let mut timeout = 0;
-        if !more {
-            bell.sleep.fall_asleep();
-            if self.core.may_sleep() {
-                let busy = self.core.shard.outstanding() > 0;
-                timeout = i32::try_from(if busy { TICK_BUSY_MS } else { TICK_IDLE_MS }).unwrap_or(10);
-            }
+    /// Everything but the sockets' input. Returns whether there is more at once; it stops the shard when it is told to.
+    pub(super) fn turn(&mut self) -> bool {
+        let now = self.core.clock.mono();
+        let mut more = self.core.turn(now);
+        more |= self.flush(now);
+        self.close_finished();
+        if self.core.is_stopping {
+            self.stop(now);
+            return false;
         }
+        self.accept_again(now);
+        more
+    }
+
+    /// How long the thread may sleep; it says so.
+    fn fall_asleep(&self) -> i32 {
+        self.core.link().bell.sleep.fall_asleep();
+        if !self.core.may_sleep() {
+            return 0;
+        }
+        let busy = self.core.shard.outstanding() > 0;
+        i32::try_from(if busy { TICK_BUSY_MS } else { TICK_IDLE_MS }).unwrap_or(10)
+    }
+
+    /// Waits for the sockets up to `timeout` ms and takes what they brought. Returns how many brought something.
+    pub(super) fn look(&mut self, timeout: i32) -> Result<usize, Fatal> {
         let capacity = i32::try_from(EVENTS).unwrap_or(1);
         // SAFETY: the array has EVENTS elements and lives through the call; the epoll descriptor is owned by self.
-        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), capacity, timeout) };
+        let n =
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), capacity, timeout) };
         self.core.link().bell.sleep.wake_up();
-        if n < 0 {
+        let Ok(n) = usize::try_from(n) else {
             let error = io::Error::last_os_error();
             if error.kind() == io::ErrorKind::Interrupted {
                 return Ok(0);
             }
             return Err(Fatal::os("waiting for sockets", &error));
+        };
+        let now = self.core.clock.mono();
+        self.core.shard.observe(now);
+        for at in 0..n {
+            let libc::epoll_event { events: flags, u64: name } = self.events[at];
+            match name {
+                LISTENER => self.accept(now),
+                BELL => self.core.link().bell.drain(),
+                conn => self.on_ready(now, ConnId(conn), flags),
+            }
         }
-        Ok(usize::try_from(n).unwrap_or(0))
+        Ok(n)
     }
 
     fn accept(&mut self, now: Millis) {

@@ -1,0 +1,275 @@
+//! One writer, many readers and watchers on other connections, with each driver and several shards: nobody is told
+//! anything older than what was acknowledged before the question, and no wake-up is lost.
+//!
+//! The tick of a shard would hide a lost wake-up after 250 ms: so waits of 200 ms must be rare, not only finite.
+//! SHARDS_STRESS_SECONDS: how long each of the four runs lasts (default 2).
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CREATE: i32 = 1;
+const GET_DATA: i32 = 4;
+const SET_DATA: i32 = 5;
+const NOTIFICATION: i32 = -1;
+const NODE: &str = "/node";
+const READERS: usize = 8;
+const WATCHERS: usize = 8;
+/// An answer that does not come within this is a hang.
+const HANG: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_millis(200);
+
+struct Server(Child);
+
+impl Server {
+    /// Starts one; None where the system refuses io_uring.
+    fn start(dir: &Path, io: &str, shards: usize) -> Option<(Server, SocketAddr)> {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringkeeper"))
+            .args(["serve", "--io", io, "--shards", &shards.to_string(), "--listen", "127.0.0.1"])
+            .args(["--client-port", &address.port().to_string()])
+            .arg("--data-dir")
+            .arg(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Client::connect(address).is_none() {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(io == "uring" && status.code() == Some(71), "the server ended: {status}");
+                return None;
+            }
+            assert!(Instant::now() < deadline, "the server does not serve");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Some((Server(child), address))
+    }
+
+    /// Ends it as an operator does.
+    fn stop(mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                assert_eq!(status.code(), Some(0), "a clean stop");
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server does not stop");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Client {
+    socket: TcpStream,
+    xid: i32,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Option<Client> {
+        let socket = TcpStream::connect(address).ok()?;
+        socket.set_nodelay(true).ok()?;
+        socket.set_read_timeout(Some(HANG)).ok()?;
+        let mut client = Client { socket, xid: 0 };
+        // Protocol, last zxid, timeout, session, password, read-only.
+        let mut hello = vec![0; 12];
+        hello.extend(30_000_i32.to_be_bytes());
+        hello.extend([0; 8]);
+        hello.extend(16_i32.to_be_bytes());
+        hello.extend([0; 17]);
+        client.send(&hello).ok()?;
+        client.frame().ok()?;
+        Some(client)
+    }
+
+    fn send(&mut self, body: &[u8]) -> std::io::Result<()> {
+        let mut frame = i32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+        frame.extend(body);
+        self.socket.write_all(&frame)
+    }
+
+    fn frame(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut length = [0; 4];
+        self.socket.read_exact(&mut length)?;
+        let mut body = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
+        self.socket.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    fn ask(&mut self, op: i32, body: impl FnOnce(&mut Vec<u8>)) {
+        self.xid += 1;
+        let mut request = self.xid.to_be_bytes().to_vec();
+        request.extend(op.to_be_bytes());
+        string(&mut request, NODE.as_bytes());
+        body(&mut request);
+        self.send(&request).unwrap();
+    }
+
+    /// The next frame's xid and error, and its body.
+    fn hear(&mut self) -> (i32, i32, Vec<u8>) {
+        let frame = self.frame().expect("an answer: a hang is a lost wake-up");
+        (int(&frame, 0), int(&frame, 12), frame[16..].to_vec())
+    }
+
+    fn write(&mut self, op: i32, value: u64) {
+        self.ask(op, |request| {
+            string(request, &value.to_be_bytes());
+            if op == CREATE {
+                request.extend(1_i32.to_be_bytes());
+                request.extend(31_i32.to_be_bytes());
+                string(request, b"world");
+                string(request, b"anyone");
+                request.extend(0_i32.to_be_bytes());
+            } else {
+                request.extend((-1_i32).to_be_bytes());
+            }
+        });
+        let (xid, error, _) = self.hear();
+        assert_eq!((xid, error), (self.xid, 0));
+    }
+
+    fn read(&mut self, watch: bool) -> u64 {
+        self.ask(GET_DATA, |request| request.push(u8::from(watch)));
+        let (xid, error, body) = self.hear();
+        assert_eq!((xid, error), (self.xid, 0));
+        u64::from_be_bytes(body[4..12].try_into().unwrap())
+    }
+}
+
+fn string(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend(i32::try_from(bytes.len()).unwrap().to_be_bytes());
+    to.extend(bytes);
+}
+
+fn int(frame: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(frame[at..at + 4].try_into().unwrap())
+}
+
+/// What all threads of a run share.
+#[derive(Default)]
+struct Run {
+    /// The last value that the writer was told is written.
+    acknowledged: AtomicU64,
+    over: AtomicBool,
+    waits: AtomicU64,
+    slow: AtomicU64,
+}
+
+impl Run {
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let result = work();
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.slow.fetch_add(u64::from(began.elapsed() >= SLOW), Ordering::Relaxed);
+        result
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads as fast as it can.
+fn read(mut client: Client, run: &Run) {
+    while !run.is_over() {
+        let known = run.acknowledged.load(Ordering::SeqCst);
+        let seen = run.timed(|| client.read(false));
+        assert!(seen >= known, "read {seen} after {known} was acknowledged");
+    }
+}
+
+/// Sets a watch, waits for its event without asking anything: only a wake-up brings it.
+fn watch(mut client: Client, run: &Run) {
+    let mut last = 0;
+    while !run.is_over() {
+        let known = run.acknowledged.load(Ordering::SeqCst);
+        let seen = client.read(true);
+        assert!(seen >= known && seen >= last, "read {seen} after {known} and {last}");
+        last = seen;
+        let (xid, ..) = run.timed(|| client.hear());
+        assert_eq!(xid, NOTIFICATION);
+    }
+}
+
+fn stress(io: &str, shards: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((server, address)) = Server::start(dir.path(), io, shards) else {
+        println!("SKIPPED: no io_uring here");
+        return;
+    };
+    let seconds =
+        std::env::var("SHARDS_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let connect = || Client::connect(address).expect("it serves");
+    let mut writer = connect();
+    writer.write(CREATE, 1);
+    let run = Run { acknowledged: AtomicU64::new(1), ..Run::default() };
+    let written = thread::scope(|scope| {
+        for _ in 0..READERS {
+            let client = connect();
+            scope.spawn(|| read(client, &run));
+        }
+        let watchers: Vec<_> = (0..WATCHERS)
+            .map(|_| {
+                let client = connect();
+                scope.spawn(|| watch(client, &run))
+            })
+            .collect();
+        let until = Instant::now() + Duration::from_secs_f64(seconds);
+        let mut value = 1;
+        while Instant::now() < until {
+            value += 1;
+            run.timed(|| writer.write(SET_DATA, value));
+            run.acknowledged.store(value, Ordering::SeqCst);
+            // Pauses of all lengths up to 3 ms: a shard is caught falling asleep, asleep and awake.
+            if value % 4 == 0 {
+                thread::sleep(Duration::from_micros(value * 977 % 3_000));
+            }
+        }
+        run.over.store(true, Ordering::Relaxed);
+        // Who waits for an event gets one.
+        while watchers.iter().any(|watcher| !watcher.is_finished()) {
+            value += 1;
+            writer.write(SET_DATA, value);
+            thread::sleep(Duration::from_millis(1));
+        }
+        value
+    });
+    let (waits, slow) = (run.waits.load(Ordering::Relaxed), run.slow.load(Ordering::Relaxed));
+    println!("{io}, {shards} shards: {written} writes, {waits} waits, {slow} of them slow");
+    assert!(slow <= 5 + waits / 100, "{slow} of {waits} waits took {SLOW:?} or longer");
+    server.stop();
+}
+
+#[test]
+fn no_wake_up_is_lost_with_one_glommio_shard() {
+    stress("uring", 1);
+}
+
+#[test]
+fn no_wake_up_is_lost_with_three_glommio_shards() {
+    stress("uring", 3);
+}
+
+#[test]
+fn no_wake_up_is_lost_with_one_epoll_shard() {
+    stress("epoll", 1);
+}
+
+#[test]
+fn no_wake_up_is_lost_with_three_epoll_shards() {
+    stress("epoll", 3);
+}
