@@ -1,39 +1,12 @@
 //! Waking a thread that has said that it sleeps, and only then.
 //!
-//! The sleeper says so, looks once more, and sleeps; the waker puts its message down first and looks at the flag
-//! after. With a full fence on both sides one of the two always sees the other: `tests/loom.rs` tries all orders.
+//! `sleep` says why no wake-up is lost.
 
 #![allow(unsafe_code)] // eventfd(2), read(2) and write(2) on it.
 
+use super::sleep::Sleep;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{fence, AtomicBool, Ordering};
-
-/// The flag of one sleeper.
-#[derive(Debug, Default)]
-pub struct Sleep {
-    asleep: AtomicBool,
-}
-
-impl Sleep {
-    /// The sleeper: call it, look at every queue once more, then sleep or call `wake_up`.
-    pub fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The sleeper is up again.
-    pub fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-
-    /// The waker, after its message is in the queue: whether the sleeper must be woken, by this caller alone.
-    #[must_use]
-    pub fn must_wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)
-    }
-}
 
 /// A sleeper that waits on an eventfd.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use super::bell::Bell;
 use super::meters::Meters;
 use super::sequencer_desk::{SequencerAsk, SequencerDesk};
+use super::sleep::Published;
 use crate::handoff::{Publication, Upward};
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
@@ -27,7 +28,7 @@ pub struct Links {
     pub sequencer: Bell,
     /// The number of the last publication that is in every ring. A shard takes no publication beyond it, and all up
     /// to it before it answers what it has read.
-    published: CachePadded<AtomicU64>,
+    published: CachePadded<Published>,
     /// The server is going down: nothing new is taken.
     stopping: AtomicBool,
     /// Where operators' questions to the sequencer lie.
@@ -132,7 +133,7 @@ impl Links {
         Ok(Links {
             shards: (0..shards).map(link).collect::<io::Result<Vec<_>>>()?,
             sequencer: Bell::new()?,
-            published: CachePadded::new(AtomicU64::new(0)),
+            published: CachePadded::new(Published::default()),
             stopping: AtomicBool::new(false),
             desk: SequencerDesk::default(),
             meters: Meters::default(),
@@ -144,8 +145,7 @@ impl Links {
         for shard in &self.shards {
             shard.down.push(publication.clone());
         }
-        // Release: who sees the number finds the publication in its ring.
-        self.published.store(publication.number, Ordering::Release);
+        self.published.raise(publication.number);
         for shard in &self.shards {
             shard.bell.ring();
         }
@@ -155,7 +155,7 @@ impl Links {
     #[inline]
     #[must_use]
     pub fn published(&self) -> u64 {
-        self.published.load(Ordering::Acquire)
+        self.published.load()
     }
 
     /// Asks the sequencer. Without room nothing happens: the question is dropped, and its channel with it.
