@@ -6,6 +6,7 @@
   full       a filler takes the last byte: deletes and closes go on; `ringkeeper check` does not refuse
   restart    by SIGTERM and by SIGKILL on the full disk: up, read-only from the first write on, nothing lost
   resume     the filler goes: writes are taken again, without a restart
+  device     every write of the block device fails from now on (its image has lost its place in a full tmpfs): 74
   fail       the file system is aborted under the server: exit code 74, with file and offset; read-only: exit code 71
 
 Every acknowledged create is looked for after each start. Last line: N passed, N failed.
@@ -48,6 +49,7 @@ class Disk:
     """The file system."""
 
     def __init__(self, home, mib):
+        self.home = home
         self.image, self.path = os.path.join(home, "image"), os.path.join(home, "fs")
         self.filler = os.path.join(self.path, "filler")
         with open(self.image, "wb") as image:
@@ -83,8 +85,8 @@ class Disk:
 
 
 class Story:
-    def __init__(self, disk, server, more):
-        self.disk, self.server, self.more = disk, server, more
+    def __init__(self, disk, server):
+        self.disk, self.server = disk, server
         self.connection, self.there, self.count = None, set(), 0
 
     def connect(self):
@@ -138,7 +140,55 @@ class Story:
                 raise Fault("%s: still read-only after %d s, %d MiB are free" % (what, MAYBE_S, self.disk.free_mib()))
             time.sleep(0.1)
 
+    def ends_with_74(self, why):
+        try:
+            # What a device has taken is as good as before; from the first write on that it refuses, none is answered.
+            for _ in range(50):
+                expect("a write on a failing disk", self.create(), OK, NOT_READ_ONLY)
+            raise Fault("50 writes on a failed disk were answered")
+        except Gone:
+            pass
+        status = self.server.process.wait(timeout=15)
+        with open(self.server.log) as log:
+            said = log.read()[-3000:]
+        expect("the exit code after a failed write", status, 74)
+        if not re.search(r"\.seg, offset \d+: (%s)" % why, said):
+            raise Fault("the message names no file, offset and reason:\n" + said[-1500:])
+
     # ---- the chapters ----
+
+    def device(self):
+        """On a file system of its own, for it does not survive."""
+        home = tempfile.mkdtemp(prefix="device-")
+        if not quiet("mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", home):
+            return "left out: no tmpfs can be mounted"
+        disk = Disk(home, 64)
+        server = Server([part.replace(self.disk.path, disk.path) for part in self.server.command], self.disk.home, free_port())
+        server.command[server.command.index(str(self.server.port))] = str(server.port)
+        server.log = os.path.join(self.disk.home, "device.log")
+        try:
+            if not disk.make():
+                raise Fault("no second file system can be made")
+            story = Story(disk, server)
+            story.start()
+            for _ in range(20):
+                expect("a create", story.create(), OK)
+            # What the image loses, the filler takes.
+            subprocess.run(["fallocate", "--punch-hole", "--offset", "0", "--length", str(64 << 20), disk.image], check=True)
+            with open(os.path.join(home, "filler"), "wb", buffering=0) as filler:
+                for piece in (1 << 16, 4096):
+                    try:
+                        while filler.write(b"f" * piece):
+                            pass
+                    except OSError:
+                        pass
+            story.ends_with_74("Input/output error|No space left on device")
+            return "74 after the first write that the device refused"
+        finally:
+            server.stop()
+            disk.unmount()
+            quiet("umount", "-l", home)
+            os.rmdir(home)
 
     def fill(self):
         owner = Connection(self.server.port)
@@ -206,16 +256,7 @@ class Story:
     def fail(self):
         if not quiet("mount", "-o", "remount,abort", self.disk.path):
             return "left out: this kernel aborts no journal on demand"
-        try:
-            expect("a write on a failed file system", self.create(), "no answer")
-        except Gone:
-            pass
-        status = self.server.process.wait(timeout=15)
-        with open(self.server.log) as log:
-            said = log.read()[-3000:]
-        expect("the exit code after a failed write", status, 74)
-        if not re.search(r"\.seg, offset \d+", said):
-            raise Fault("the message names no file and offset:\n" + said[-1500:])
+        self.ends_with_74("Read-only file system|Input/output error")
         # The journal is replayed by a mount that may write.
         if not (self.disk.unmount() and self.disk.mount() and self.disk.unmount() and self.disk.mount("ro")):
             raise Fault("the image can not be mounted again")
@@ -246,11 +287,11 @@ def main():
     for key in ("ringkeeper.segmentSizeKb=1024", "ringkeeper.diskReserveMb=12", "snapCount=500"):
         command += ["--set", key]
     server = Server(command + args.more.split(), home, free_port())
-    story = Story(disk, server, args.more)
+    story = Story(disk, server)
     passed = failed = 0
     try:
         story.start()
-        for chapter in (story.fill, story.make_room, story.full, story.restart, story.resume, story.fail):
+        for chapter in (story.fill, story.make_room, story.full, story.restart, story.resume, story.device, story.fail):
             print("%-10s %s" % (chapter.__name__, chapter()), flush=True)
             passed += 1
     except (Fault, Gone, subprocess.TimeoutExpired) as fault:
@@ -263,7 +304,7 @@ def main():
     finally:
         server.stop()
         disk.unmount()
-        for name in ("image", "server.log"):
+        for name in ("image", "server.log", "device.log"):
             if os.path.exists(os.path.join(home, name)):
                 os.remove(os.path.join(home, name))
         if not os.path.ismount(disk.path):

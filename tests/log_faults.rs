@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringkeeper::host::disk::{DataDir, DirOptions, Log, LogIo, LogOptions, SpaceState, SubmitError};
@@ -12,6 +13,13 @@ use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::{Append, HardState};
 
 const DRIVERS: [LogIo; 3] = [LogIo::Auto, LogIo::Thread, LogIo::Buffered];
+
+/// One test at a time: a child of the other, between fork and exec, would still hold a lock that this one gave back.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A small file system, unmounted when dropped.
 struct Mounted {
@@ -88,6 +96,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn a_full_disk_is_low_then_full_and_comes_back_when_room_is_made() {
+    let _alone = alone();
     for io in DRIVERS {
         let Some(mounted) = Mounted::new(24) else { return };
         let (dir, mut log) = open(&mounted.path(), io);
@@ -134,6 +143,7 @@ fn a_full_disk_is_low_then_full_and_comes_back_when_room_is_made() {
 
 #[test]
 fn a_file_system_that_fails_ends_all_writing_and_loses_nothing() {
+    let _alone = alone();
     for io in DRIVERS {
         let Some(mounted) = Mounted::new(24) else { return };
         let (dir, mut log) = open(&mounted.path(), io);

@@ -16,8 +16,10 @@ use crate::config::Config;
 const MARKER: &str = "ringkeeper.id";
 /// Locked by the server that uses the directory.
 const LOCK: &str = "ringkeeper.lock";
-/// What is left in a fresh volume, what charts and the image put beside the data, and our own first names.
-const HARMLESS: [&str; 6] = ["lost+found", "myid", "initialize", LOCK, "log", "snapshot"];
+/// What is left in a fresh volume, what charts and the image put beside the data, and what a first start that was cut
+/// short leaves.
+const HARMLESS: [&str; 8] =
+    ["lost+found", "myid", "initialize", LOCK, "ringkeeper.id.tmp", "probe.tmp", "log", "snapshot"];
 /// A directory with more entries is judged by these.
 const ENTRIES_LOOKED_AT: usize = 10_000;
 
@@ -226,6 +228,7 @@ mod tests {
             (&["photo.jpg"][..], Some("not empty (it holds \"photo.jpg\"): give an empty dataDir")),
             (&["version-2/log.1"], Some("holds the data of a ZooKeeper")),
             (&["lost+found/x", ".hidden", "myid", LOCK], None),
+            (&["probe.tmp", "ringkeeper.id.tmp", "log/x", "snapshot/x"], None),
             (&[MARKER, "anything"], None),
             (&[], None),
         ] {
