@@ -118,6 +118,7 @@ fn a_watcher_gets_its_event_before_any_other_byte_and_sees_nothing_sooner() {
         // Who watched again heard of one of the later writes.
         assert_eq!(events, if n % 3 == 0 { 2 } else { 1 }, "client {n}: {said:?}");
     }
+    assert_eq!(world.sides[0].shard.events_waiting(), 0, "who spoke is not waited for");
 }
 
 #[test]

@@ -156,3 +156,23 @@ fn a_stored_empty_list_is_open_i15() {
     world.ask(c, Op::SetData, &set("/imported", b"", -1)).ok();
     world.make(c, "/imported/kid", 0);
 }
+
+#[test]
+fn a_snapshot_begins_after_so_many_transactions_or_so_many_bytes_n06() {
+    for (txns, bytes) in [(50, u64::MAX), (u64::MAX, 50 * 100)] {
+        let mut world = World::with(1, |sequencer, _| {
+            sequencer.snapshot_txns = txns;
+            sequencer.snapshot_bytes = bytes;
+        });
+        let c = world.login(0);
+        for n in 0..200 {
+            world.make(c, &format!("/{n}"), 0);
+        }
+        world.settle();
+        assert!((3..=6).contains(&world.snapshots.len()), "{:?}", world.snapshots);
+        for pair in world.snapshots.windows(2) {
+            assert!(pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1, "each holds more than the one before");
+        }
+        assert!(world.snapshots[0].1 >= 20, "every znode is in it");
+    }
+}

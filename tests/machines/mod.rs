@@ -66,6 +66,8 @@ pub struct World {
     pub sides: Vec<Side>,
     pub clients: Vec<Client>,
     pub notes: Vec<sequencer::Note>,
+    /// Snapshots begun: up to which entry, and how many znodes each was given.
+    pub snapshots: Vec<(LogIndex, usize)>,
     /// Records stay in the air until this is false.
     pub log_held: bool,
     pub log: Vec<Logged>,
@@ -192,6 +194,7 @@ impl World {
             sides: (0..shards).map(side).collect(),
             clients: Vec::new(),
             notes: Vec::new(),
+            snapshots: Vec::new(),
             log_held: false,
             log,
             records: 0,
@@ -294,7 +297,11 @@ impl World {
                     self.sequencer.handle(now, Input::Read { index, payload });
                 }
                 Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
-                Effect::SnapshotBegin { .. } | Effect::SnapshotNodes(_) => {}
+                Effect::SnapshotBegin { index, .. } => self.snapshots.push((index, 0)),
+                Effect::SnapshotNodes(nodes) => {
+                    let (_, count) = self.snapshots.last_mut().expect("a snapshot begins first");
+                    *count += nodes.iter().map(Vec::len).sum::<usize>();
+                }
             }
         }
         if !self.log_held && self.records > before {

@@ -91,13 +91,15 @@ fn tr08_an_event_comes_before_the_own_reply_and_before_a_newer_read() {
 #[test]
 fn tr09_a_delete_is_told_once_to_a_connection_that_watches_data_and_children() {
     let mut world = World::new(1);
-    let (actor, c) = (world.login(0), world.login(0));
+    let (actor, c, children) = (world.login(0), world.login(0), world.login(0));
     world.make(actor, "/a", 0);
+    world.ask(children, Op::GetChildren, &read("/a", true)).ok();
     world.ask(c, Op::GetData, &read("/a", true)).ok();
     world.ask(c, Op::GetChildren, &read("/a", true)).ok();
     world.ask(c, Op::GetChildren, &read("/", true)).ok();
     world.ask(actor, Op::Delete, &path_and("/a", -1)).ok();
     assert_eq!(world.events(c), [(DELETED, "/a".to_owned()), (CHILDREN, "/".to_owned())]);
+    assert_eq!(world.events(children), [(DELETED, "/a".to_owned())], "and who watches children alone");
 }
 
 #[test]
