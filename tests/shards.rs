@@ -77,6 +77,9 @@ impl Drop for Server {
 struct Client {
     socket: TcpStream,
     xid: i32,
+    /// The znode's mzxid after the last write, and as the last read showed it.
+    written_mzxid: i64,
+    read_mzxid: i64,
 }
 
 impl Client {
@@ -84,7 +87,7 @@ impl Client {
         let socket = TcpStream::connect(address).ok()?;
         socket.set_nodelay(true).ok()?;
         socket.set_read_timeout(Some(HANG)).ok()?;
-        let mut client = Client { socket, xid: 0 };
+        let mut client = Client { socket, xid: 0, written_mzxid: 0, read_mzxid: 0 };
         // Protocol, last zxid, timeout, session, password, read-only.
         let mut hello = vec![0; 12];
         hello.extend(30_000_i32.to_be_bytes());
@@ -138,14 +141,18 @@ impl Client {
                 request.extend((-1_i32).to_be_bytes());
             }
         });
-        let (xid, error, _) = self.hear();
+        let (xid, error, body) = self.hear();
         assert_eq!((xid, error), (self.xid, 0));
+        if op == SET_DATA {
+            self.written_mzxid = long(&body, 8);
+        }
     }
 
     fn read(&mut self, watch: bool) -> u64 {
         self.ask(GET_DATA, |request| request.push(u8::from(watch)));
         let (xid, error, body) = self.hear();
         assert_eq!((xid, error), (self.xid, 0));
+        self.read_mzxid = long(&body, 4 + 8 + 8);
         u64::from_be_bytes(body[4..12].try_into().unwrap())
     }
 }
@@ -157,6 +164,10 @@ fn string(to: &mut Vec<u8>, bytes: &[u8]) {
 
 fn int(frame: &[u8], at: usize) -> i32 {
     i32::from_be_bytes(frame[at..at + 4].try_into().unwrap())
+}
+
+fn long(frame: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(frame[at..at + 8].try_into().unwrap())
 }
 
 /// What all threads of a run share.
@@ -252,6 +263,96 @@ fn stress(io: &str, shards: usize) {
     println!("{io}, {shards} shards: {written} writes, {waits} waits, {slow} of them slow");
     assert!(slow <= 5 + waits / 100, "{slow} of {waits} waits took {SLOW:?} or longer");
     server.stop();
+}
+
+/// Which shard holds how many connections, as `mntr` says.
+fn connections_by_shard(address: SocketAddr) -> Vec<u64> {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(HANG)).unwrap();
+    stream.write_all(b"mntr").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.lines()
+        .filter(|line| line.starts_with("zk_ringkeeper_shard_"))
+        .map(|line| line.rsplit('\t').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// A connection and the shard that holds it: the one whose count stays higher.
+fn connect_and_locate(address: SocketAddr, shards: usize) -> (Client, usize) {
+    let settle = || {
+        // The word's own connection moves one count for a moment: the least of several looks is without it.
+        let looks: Vec<Vec<u64>> = (0..4 * shards).map(|_| connections_by_shard(address)).collect();
+        (0..shards).map(|n| looks.iter().map(|look| look[n]).min().unwrap()).collect::<Vec<_>>()
+    };
+    loop {
+        let before = settle();
+        let client = Client::connect(address).expect("it serves");
+        let after = settle();
+        let came: Vec<usize> = (0..shards).filter(|n| after[*n] == before[*n] + 1).collect();
+        if let [shard] = came[..] {
+            return (client, shard);
+        }
+    }
+}
+
+/// A writer on one shard, a reader on another, no sync: what was acknowledged before the reader asks is in its answer.
+/// HAND_OFFS: how many (default 4,000; the full proof takes 1,000,000).
+fn hand_offs(io: &str) {
+    const PAIRS: usize = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let Some((server, address)) = Server::start(dir.path(), io, 2) else {
+        println!("SKIPPED: no io_uring here");
+        return;
+    };
+    let wanted: u64 = std::env::var("HAND_OFFS").ok().and_then(|text| text.parse().ok()).unwrap_or(4_000);
+    let mut by_shard: [Vec<Client>; 2] = [Vec::new(), Vec::new()];
+    while by_shard.iter().any(|clients| clients.len() < PAIRS) {
+        let (client, shard) = connect_and_locate(address, 2);
+        by_shard[shard].push(client);
+    }
+    let [ones, others] = by_shard;
+    by_shard_pairs(ones, others, PAIRS, wanted);
+    server.stop();
+}
+
+fn by_shard_pairs(ones: Vec<Client>, others: Vec<Client>, pairs: usize, wanted: u64) {
+    let next = AtomicU64::new(0);
+    let mut creator = true;
+    thread::scope(|scope| {
+        for (at, (mut one, mut other)) in ones.into_iter().zip(others).take(pairs).enumerate() {
+            // Half of the pairs write on the first shard and read on the second, half the other way round.
+            if at % 2 == 1 {
+                std::mem::swap(&mut one, &mut other);
+            }
+            if std::mem::take(&mut creator) {
+                one.write(CREATE, 0);
+            }
+            let next = &next;
+            scope.spawn(move || loop {
+                let value = next.fetch_add(1, Ordering::SeqCst);
+                if value >= wanted {
+                    return;
+                }
+                one.write(SET_DATA, value);
+                // Others write too: what is read is this value, or one that was committed later.
+                other.read(false);
+                let (written, read) = (one.written_mzxid, other.read_mzxid);
+                assert!(read >= written, "read {read:x} after {written:x} was acknowledged");
+            });
+        }
+    });
+    println!("{wanted} hand-offs between shards, none stale");
+}
+
+#[test]
+fn a_reader_on_another_shard_is_never_stale_with_glommio() {
+    hand_offs("uring");
+}
+
+#[test]
+fn a_reader_on_another_shard_is_never_stale_with_epoll() {
+    hand_offs("epoll");
 }
 
 #[test]

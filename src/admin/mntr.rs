@@ -85,6 +85,9 @@ pub(super) fn mntr(view: &View) -> String {
     }
     // Ours alone.
     put(&mut out, "ringkeeper_shards", totals.shards);
+    for (shard, connections) in view.connections_by_shard.iter().enumerate() {
+        put(&mut out, &format!("ringkeeper_shard_{shard}_connections"), connections);
+    }
     put(&mut out, "ringkeeper_reads", stats.reads);
     put(&mut out, "ringkeeper_writes", stats.writes);
     put(&mut out, "ringkeeper_watch_events", stats.events);

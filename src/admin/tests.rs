@@ -71,6 +71,7 @@ fn view() -> View {
         serving: true,
         wall: WallMillis(WALL),
         uptime: Millis(169_551),
+        connections_by_shard: vec![1, 3],
         totals: Totals {
             shards: 2,
             stats: Stats {

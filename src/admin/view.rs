@@ -19,6 +19,8 @@ pub struct View {
     pub wall: WallMillis,
     pub uptime: Millis,
     pub totals: Totals,
+    /// Connections that each shard holds: how evenly the kernel spreads them.
+    pub connections_by_shard: Vec<u64>,
     pub connections: Vec<ConnectionRow>,
     /// The data table of watches: who watches which path.
     pub watches: BTreeMap<Path, BTreeSet<SessionId>>,

@@ -16,7 +16,7 @@ use crate::shard::Word;
 use crossbeam::channel::{bounded, unbounded, Receiver, RecvTimeoutError, Sender, TrySendError};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +176,12 @@ impl Desk {
             wall: now.wall,
             uptime: now.mono.since(self.started),
             totals: Totals::default(),
+            connections_by_shard: parts
+                .links
+                .shards
+                .iter()
+                .map(|shard| shard.connections.load(Ordering::Relaxed))
+                .collect(),
             connections: Vec::new(),
             watches: BTreeMap::new(),
             sessions: Sessions::default(),

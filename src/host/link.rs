@@ -43,7 +43,7 @@ pub struct ShardLink {
     down: Down,
     asks: ArrayQueue<Ask>,
     pub bell: Bell,
-    /// Connections of this shard that are not answered to yet: how full the shard is.
+    /// Connections that this shard holds.
     pub connections: AtomicU64,
 }
 
