@@ -26,8 +26,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// How long tasks run before the executor looks at its rings. Its own 100 ms would hold up everybody's timers.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// How long tasks run before the executor looks at its rings: as good as for ever, because this one looks at sockets and
+/// bell itself. And it must be: glommio 0.9 parks with a task that may run when this timer fires between being set and
+/// the first look at the queue. On a busy machine 1 ms does; everything that could wake the shard has fired by then, and
+/// it slept until a signal came.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 
 /// An executor for the calling thread, which is bound to its CPU already. The system may refuse the rings.
 pub(super) fn executor() -> io::Result<LocalExecutor> {
@@ -125,8 +128,12 @@ impl GlommioShard {
         let ms = if is_busy { TICK_BUSY_MS } else { TICK_IDLE_MS };
         self.tick_is_busy = is_busy;
         self.tick_at = now.plus(Millis(ms));
-        self.tick.reset(Duration::from_millis(ms));
-        // Polled only so that it knows its waker.
-        let _ = Pin::new(&mut self.tick).poll(cx);
+        // Polled only so that it knows its waker; which it does not learn when it has fired before it is polled.
+        loop {
+            self.tick.reset(Duration::from_millis(ms));
+            if Pin::new(&mut self.tick).poll(cx).is_pending() {
+                return;
+            }
+        }
     }
 }
