@@ -209,6 +209,7 @@ fn a_mixed_crowd_of_one_shot_persistent_and_recursive_watches() {
         write(&mut world, actor, Op::SetData, &set("/a", b"", -1));
     }
     write(&mut world, actor, Op::Create, &create("/a/kid", b"", 0));
+    write(&mut world, actor, Op::Create, &create("/a/kid/kid", b"", 0));
     world.settle();
     for c in one_shot {
         assert_eq!(told(&world.hear(*c)), ["event 3 /a"]);
@@ -217,7 +218,10 @@ fn a_mixed_crowd_of_one_shot_persistent_and_recursive_watches() {
         assert_eq!(told(&world.hear(*c)), ["event 3 /a", "event 3 /a", "event 3 /a", "event 4 /a"]);
     }
     for c in both {
-        assert_eq!(told(&world.hear(*c)), ["event 3 /a", "event 3 /a", "event 3 /a", "event 1 /a/kid"]);
+        assert_eq!(
+            told(&world.hear(*c)),
+            ["event 3 /a", "event 3 /a", "event 3 /a", "event 1 /a/kid", "event 1 /a/kid/kid"]
+        );
     }
     assert_eq!(world.sides[0].shard.watches().count(), 300 * 2 + 300);
 }

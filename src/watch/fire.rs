@@ -71,13 +71,11 @@ impl Recipients {
     }
 
     fn push(&mut self, conn: ConnId) {
-        if self.contains(conn) {
-            return;
-        }
         match &mut self.many {
             Some(many) => {
                 many.insert(conn, Bits::default());
             }
+            None if self.few.contains(&conn) => {}
             None if self.few.len() < FEW_MAX => self.few.push(conn),
             None => {
                 let mut many = Connections::with_hasher(fixed_state());
@@ -137,9 +135,13 @@ impl Watches {
             return recipients;
         }
         let path = entry.path.clone();
+        // A crowd that stays is copied as a table is, not hashed one by one: the setter waits for it.
+        match &entry.watchers {
+            Watchers::Many(map) if map.len() > FEW_MAX => recipients.many = Some(map.clone()),
+            few => few.each(|conn, _| recipients.push(conn)),
+        }
         let mut one_shots: SmallVec<[(ConnId, Bits); 8]> = SmallVec::new();
         entry.watchers.each(|conn, bits| {
-            recipients.push(conn);
             if bits.has(Bits::ONE_SHOT) {
                 one_shots.push((conn, bits));
             }
@@ -161,11 +163,18 @@ impl Watches {
             at = parent;
             let hash = self.hasher.hash(at.as_bytes());
             if let Some(entry) = self.data.find(hash, |entry| entry.path.as_bytes() == at.as_bytes()) {
-                entry.watchers.each(|conn, bits| {
-                    if bits.has(Bits::RECURSIVE) {
-                        recipients.push(conn);
+                match &entry.watchers {
+                    Watchers::Many(map) if map.len() > FEW_MAX && recipients.is_empty() => {
+                        let mut all = map.clone();
+                        all.retain(|_, bits| bits.has(Bits::RECURSIVE));
+                        recipients.many = Some(all);
                     }
-                });
+                    watchers => watchers.each(|conn, bits| {
+                        if bits.has(Bits::RECURSIVE) {
+                            recipients.push(conn);
+                        }
+                    }),
+                }
             }
         }
     }
