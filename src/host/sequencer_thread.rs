@@ -33,6 +33,8 @@ pub(super) struct SequencerThread {
     pub sync_warning: Millis,
     /// Set while somebody wants a snapshot now.
     pub snapshot_wanted: Arc<AtomicBool>,
+    /// Called once, when clients are served.
+    pub on_serving: Option<Box<dyn FnOnce() + Send>>,
     pub state: LoopState,
 }
 
@@ -298,6 +300,9 @@ impl SequencerThread {
             return;
         }
         self.state.served = true;
+        if let Some(on_serving) = self.on_serving.take() {
+            on_serving();
+        }
         let state = self.sequencer.state();
         let tree = Arc::new(Tree {
             table: state.table.clone(),

@@ -65,6 +65,10 @@ fn run(config: Config) -> Result<(), Fatal> {
     let (report, examined) = preflight::examine(&config);
     let mut preflight = examined.map_err(|refusal| Fatal::new(refusal.exit, refusal))?;
     tracing::debug!("pre-flight:\n{report}");
+    // What works, but worse than it could: which driver runs and why, no pinning, no O_DIRECT.
+    for finding in report.findings.iter().filter(|finding| finding.verdict == preflight::Verdict::Note) {
+        info!("{}: {}", finding.subject, finding.text);
+    }
     install_sigbus_handler();
 
     say_bounds(&config);
@@ -95,6 +99,18 @@ fn run(config: Config) -> Result<(), Fatal> {
         purge: config.log.purge_interval.is_some(),
     })
     .map_err(|error| Fatal::os("starting the snapshot thread", &error))?;
+    let (shards_started, sockets) = (preflight.shards, driver_name(preflight.driver));
+    let (address, places) = (preflight.client_address, config.places());
+    let on_serving: Box<dyn FnOnce() + Send> = Box::new(move || {
+        info!(
+            version = config::flags::VERSION,
+            shards = shards_started,
+            sockets,
+            log = driver,
+            started_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ringkeeper serves on {address}; {places}"
+        );
+    });
     let thread = SequencerThread {
         sequencer,
         log,
@@ -103,20 +119,11 @@ fn run(config: Config) -> Result<(), Fatal> {
         snapshots,
         sync_warning: config.log.sync_warning,
         snapshot_wanted: Arc::new(AtomicBool::new(false)),
+        on_serving: Some(on_serving),
         state: LoopState::default(),
     };
     let pin = preflight.pin.as_ref().map(|pin| pin.sequencer);
     let sequencer = spawn("sequencer", pin, move || thread.run())?;
-
-    info!(
-        version = config::flags::VERSION,
-        shards = preflight.shards,
-        sockets = %driver_name(preflight.driver),
-        log = driver,
-        started_in_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "ringkeeper: {}",
-        config.places()
-    );
 
     let signal = signals.wait();
     info!("{signal}: going down; sessions are kept");
