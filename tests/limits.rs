@@ -94,6 +94,35 @@ fn a_shard_is_read_no_further_than_its_own_limit_and_everybody_goes_on() {
 }
 
 #[test]
+fn bytes_of_unanswered_writes_are_limited_for_a_connection_and_for_a_shard() {
+    const BIG: usize = 1_000_000;
+    let mut world = World::new(1);
+    let clients: Vec<Conn> = (0..80).map(|_| world.login(0)).collect();
+    world.make(clients[0], "/a", 0);
+    world.log_held = true;
+    let write = |world: &mut World, c: Conn| {
+        world.post(c, Op::SetData, &set("/a", &vec![7; BIG], -1));
+        world.settle();
+    };
+    for _ in 0..5 {
+        write(&mut world, clients[0]);
+    }
+    // One frame's worth waits; the one that passes it is the last.
+    assert_eq!(world.sides[0].shard.outstanding(), 2);
+    for c in &clients[1..] {
+        write(&mut world, *c);
+    }
+    let taken = world.sides[0].shard.outstanding();
+    assert!((60..=70).contains(&taken), "{taken} writes of a megabyte lie in memory");
+    world.release_log();
+    assert_eq!(world.hear(clients[0]).len(), 5);
+    for c in &clients[1..] {
+        assert_eq!(world.hear(*c).len(), 1, "everybody is read again");
+    }
+    assert_eq!(world.sides[0].shard.outstanding(), 0);
+}
+
+#[test]
 fn sessions_are_limited_and_an_attach_is_not_refused() {
     let mut world = World::with(1, |_, shard| shard.sessions_max = 3);
     let all: Vec<Conn> = (0..3).map(|_| world.login(0)).collect();

@@ -98,7 +98,7 @@ impl Shard {
             return self.cut(c, Why::SessionMoved);
         }
         let front = self.pop_pending(c);
-        let Some(Pending::Write { xid, op, since }) = front else {
+        let Some(Pending::Write { xid, op, since, .. }) = front else {
             unreachable!(
                 "writes of a connection are answered in the order in which they were sent: {front:?}"
             )

@@ -160,6 +160,9 @@ pub struct Shard {
     last_called: Option<Millis>,
     stall: Option<(Millis, Millis)>,
     outstanding: usize,
+    outstanding_bytes: usize,
+    /// They passed their limit and have not fallen to its half since.
+    bytes_full: bool,
     ring_full: bool,
     /// Connections with something to write: those with replies before those with events alone.
     dirty: VecDeque<ConnId>,
@@ -200,6 +203,8 @@ impl Shard {
             last_called: None,
             stall: None,
             outstanding: 0,
+            outstanding_bytes: 0,
+            bytes_full: false,
             ring_full: false,
             dirty: VecDeque::new(),
             dirty_events: VecDeque::new(),
@@ -574,6 +579,7 @@ impl Shard {
             self.sessions.remove(&c.session);
         }
         self.outstanding -= c.pending.len();
+        self.release_bytes(c.pending_bytes);
         self.stats.connections -= 1;
         self.free_slots.push(u32::try_from(slot_of(c.id)).expect("a slot is 24 bits"));
         self.closed.push_back(c.id);
@@ -593,6 +599,7 @@ impl Shard {
         matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
             || own >= self.options.outstanding_per_connection_max
             || (own > 0 && self.outstanding >= self.options.outstanding_max)
+            || self.bytes_full
             || c.pending_bytes > self.options.frame_bytes_max
             || c.out.len() - c.sent > self.options.unsent_pause_bytes
     }

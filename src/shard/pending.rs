@@ -6,11 +6,15 @@ use crate::error::Code;
 use crate::ids::{Millis, Xid, Zxid};
 use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
 
+/// Bytes of requests that are not answered yet, of all of a shard's connections: at so many nobody is read, however
+/// few requests they are. Between here and the log they lie in memory once or twice.
+pub(super) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
+
 /// One of them.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// Sent up; answered by a publication.
-    Write { xid: Xid, op: OpCode, since: Millis },
+    /// Sent up, so many bytes; answered by a publication.
+    Write { xid: Xid, op: OpCode, since: Millis, bytes: usize },
     /// Sent up; may be answered before the writes in front of it, and then waits for them.
     Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
     /// Handled when everything in front of it is answered.
@@ -22,7 +26,7 @@ pub(super) enum Pending {
 impl Pending {
     fn bytes(&self) -> usize {
         match self {
-            Pending::Write { .. } => 0,
+            Pending::Write { bytes, .. } => *bytes,
             Pending::Sync { path, .. } => path.len(),
             Pending::Deferred { frame, .. } => frame.len(),
             Pending::Ready { bytes, .. } => bytes.len(),
@@ -33,15 +37,27 @@ impl Pending {
 impl Shard {
     pub(super) fn wait(&mut self, c: &mut Connection, pending: Pending) {
         c.pending_bytes += pending.bytes();
+        self.outstanding_bytes += pending.bytes();
         c.pending.push_back(pending);
         self.outstanding += 1;
+        self.bytes_full |= self.outstanding_bytes >= OUTSTANDING_BYTES_MAX;
     }
 
     pub(super) fn pop_pending(&mut self, c: &mut Connection) -> Option<Pending> {
         let pending = c.pending.pop_front()?;
         c.pending_bytes -= pending.bytes();
         self.outstanding -= 1;
+        self.release_bytes(pending.bytes());
         Some(pending)
+    }
+
+    /// Requests of so many bytes wait no more. At half of the limit everybody is read again.
+    pub(super) fn release_bytes(&mut self, bytes: usize) {
+        self.outstanding_bytes -= bytes;
+        if self.bytes_full && self.outstanding_bytes < OUTSTANDING_BYTES_MAX / 2 {
+            self.bytes_full = false;
+            self.resumed.extend(self.slots.iter().flatten().map(|c| c.id));
+        }
     }
 
     /// Says something in its turn: now, or behind what is not answered yet.

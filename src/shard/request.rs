@@ -69,7 +69,7 @@ impl Shard {
         let identities = self.carry(&c.identities_encoded);
         let request = self.carry(body);
         self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
-        self.wait(c, Pending::Write { xid, op, since: now });
+        self.wait(c, Pending::Write { xid, op, since: now, bytes: body.len() });
         self.stats.writes += 1;
         if op == OpCode::CloseSession {
             c.phase = Phase::Closing;
