@@ -11,6 +11,7 @@ mod multi;
 mod session;
 mod state;
 mod txn;
+mod usage;
 
 pub use digest::of as znode_digest;
 pub use state::{Outcome, SnapshotHead, State};
