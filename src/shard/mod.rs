@@ -128,6 +128,9 @@ pub enum Wrote {
 
 /// How many bits of a ConnId are its slot; the rest counts connections.
 const SLOT_BITS: u32 = 24;
+/// Bytes of unanswered requests of all of a shard's connections; beyond it nobody who waits for an answer is read.
+/// They are held several times on their way: in the ring, the batch, the log's buffers.
+const OUTSTANDING_BYTES_MAX: usize = 32 << 20;
 /// A shard that was not called for this long stood still.
 const STALL_MS: u64 = 500;
 /// Spare out-buffers kept for connections that have something to say.
@@ -160,6 +163,8 @@ pub struct Shard {
     last_called: Option<Millis>,
     stall: Option<(Millis, Millis)>,
     outstanding: usize,
+    /// Bytes of them.
+    outstanding_bytes: usize,
     ring_full: bool,
     /// Connections with something to write: those with replies before those with events alone.
     dirty: VecDeque<ConnId>,
@@ -200,6 +205,7 @@ impl Shard {
             last_called: None,
             stall: None,
             outstanding: 0,
+            outstanding_bytes: 0,
             ring_full: false,
             dirty: VecDeque::new(),
             dirty_events: VecDeque::new(),
@@ -574,6 +580,7 @@ impl Shard {
             self.sessions.remove(&c.session);
         }
         self.outstanding -= c.pending.len();
+        self.outstanding_bytes -= c.pending_bytes;
         self.stats.connections -= 1;
         self.free_slots.push(u32::try_from(slot_of(c.id)).expect("a slot is 24 bits"));
         self.closed.push_back(c.id);
@@ -593,6 +600,7 @@ impl Shard {
         matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
             || own >= self.options.outstanding_per_connection_max
             || (own > 0 && self.outstanding >= self.options.outstanding_max)
+            || (own > 0 && self.outstanding_bytes >= OUTSTANDING_BYTES_MAX)
             || c.pending_bytes > self.options.frame_bytes_max
             || c.out.len() - c.sent > self.options.unsent_pause_bytes
     }

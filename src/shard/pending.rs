@@ -10,7 +10,7 @@ use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
 #[derive(Debug)]
 pub(super) enum Pending {
     /// Sent up; answered by a publication.
-    Write { xid: Xid, op: OpCode, since: Millis },
+    Write { xid: Xid, op: OpCode, since: Millis, bytes: usize },
     /// Sent up; may be answered before the writes in front of it, and then waits for them.
     Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
     /// Handled when everything in front of it is answered.
@@ -22,7 +22,7 @@ pub(super) enum Pending {
 impl Pending {
     fn bytes(&self) -> usize {
         match self {
-            Pending::Write { .. } => 0,
+            Pending::Write { bytes, .. } => *bytes,
             Pending::Sync { path, .. } => path.len(),
             Pending::Deferred { frame, .. } => frame.len(),
             Pending::Ready { bytes, .. } => bytes.len(),
@@ -33,6 +33,7 @@ impl Pending {
 impl Shard {
     pub(super) fn wait(&mut self, c: &mut Connection, pending: Pending) {
         c.pending_bytes += pending.bytes();
+        self.outstanding_bytes += pending.bytes();
         c.pending.push_back(pending);
         self.outstanding += 1;
     }
@@ -40,6 +41,7 @@ impl Shard {
     pub(super) fn pop_pending(&mut self, c: &mut Connection) -> Option<Pending> {
         let pending = c.pending.pop_front()?;
         c.pending_bytes -= pending.bytes();
+        self.outstanding_bytes -= pending.bytes();
         self.outstanding -= 1;
         Some(pending)
     }
@@ -54,6 +56,9 @@ impl Shard {
 
     fn say_now(&mut self, c: &mut Connection, now: Millis, bytes: &[u8], close: bool) {
         self.settle(c);
+        if c.is_done() {
+            return;
+        }
         self.open_out(c);
         c.out.extend_from_slice(bytes);
         self.replied(c, now, now, Zxid(0));
@@ -95,6 +100,9 @@ impl Shard {
                 Pending::Deferred { frame, since } => self.handle_deferred(now, c, &frame, since),
                 Pending::Sync { xid, path, since, .. } => {
                     self.settle(c);
+                    if c.is_done() {
+                        return;
+                    }
                     self.open_out(c);
                     let start = begin_frame(&mut c.out);
                     reply_header(&mut c.out, xid, self.last_zxid, Code::Ok);
