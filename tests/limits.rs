@@ -378,3 +378,40 @@ fn a_full_disk_refuses_what_grows_and_lets_go_what_shrinks() {
     world.sequencer.handle(world.now, ringkeeper::sequencer::Input::Space { low: false });
     world.make(c, "/c", 0);
 }
+
+#[test]
+fn one_frame_that_asks_for_the_same_bytes_many_times_gets_no_more_than_a_slow_reader_may_leave() {
+    let mut world = World::with(1, |_, shard| shard.unsent_cut_bytes = 100_000);
+    let c = world.login(0);
+    world.make(c, "/a", 0);
+    world.ask(c, Op::SetData, &set("/a", &[7; 10_000], -1)).ok();
+    for n in 0..50 {
+        world.make(c, &format!("/a/{n:0>500}"), 0);
+    }
+    let reads = |op, n: usize| {
+        let items: Vec<_> = (0..n).map(|_| (op, read("/a", false))).collect();
+        multi(&items)
+    };
+    assert_eq!(world.ask(c, Op::MultiRead, &reads(Op::GetData, 9)).results().len(), 9);
+    for op in [Op::GetData, Op::GetChildren] {
+        let reply = world.ask(c, Op::MultiRead, &reads(op, 1_000));
+        assert_eq!((reply.err, reply.body.len()), (THROTTLED, 0), "{op:?}");
+    }
+    assert_eq!(world.ask(c, Op::GetData, &read("/a", false)).err, 0, "the connection stays");
+}
+
+#[test]
+fn a_connection_is_read_no_further_than_a_frame_of_unanswered_writes() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    world.make(c, "/a", 0);
+    world.log_held = true;
+    for _ in 0..20 {
+        world.post(c, Op::SetData, &set("/a", &[7; 300_000], -1));
+        world.settle();
+    }
+    assert_eq!(world.sides[0].shard.outstanding(), 4, "the fourth passes a megabyte");
+    world.release_log();
+    assert_eq!(world.hear(c).len(), 20, "all are answered, with nothing new from the client");
+    assert_eq!(world.sides[0].shard.outstanding(), 0);
+}

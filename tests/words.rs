@@ -238,3 +238,30 @@ fn a_crowd_that_asks_costly_words_holds_up_nobody_r07() {
     // Ten a second: the twelfth waited for eleven pauses.
     assert!(started.elapsed() >= Duration::from_millis(1_000), "{:?}", started.elapsed());
 }
+
+#[test]
+fn connections_that_come_and_go_in_one_turn_are_counted_out_again() {
+    for io in ["epoll", "auto"] {
+        let server = Server::start(&format!("ringkeeper.io={io}\n"));
+        for _ in 0..20 {
+            let crowd: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+            // Their ends are taken in turns that accept others.
+            drop(crowd);
+        }
+        // What limits count is what is there: this very connection.
+        let asked = Instant::now();
+        loop {
+            let text = server.ask("mntr");
+            let counted: u64 = text
+                .lines()
+                .filter(|line| line.starts_with("zk_ringkeeper_shard_") && line.contains("_connections\t"))
+                .filter_map(|line| line.rsplit('\t').next()?.parse::<u64>().ok())
+                .sum();
+            if counted == 1 {
+                break;
+            }
+            assert!(asked.elapsed() < PATIENCE, "{io}: {counted} connections are counted, one is there");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

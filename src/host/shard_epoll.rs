@@ -203,7 +203,11 @@ impl EpollShard {
         if self.socks.len() <= at {
             self.socks.resize_with(at + 1, || None);
         }
-        self.socks[at] = Some(Sock { conn, fd: socket.into(), peer, interest, is_blocked: false });
+        let sock = Sock { conn, fd: socket.into(), peer, interest, is_blocked: false };
+        // The one before it in this slot may have ended in this very turn, before `close_finished` came to it.
+        if let Some(ended) = self.socks[at].replace(sock) {
+            self.core.leave(ended.peer);
+        }
     }
 
     fn sock(&self, conn: ConnId) -> Option<&Sock> {

@@ -86,6 +86,10 @@ impl Shard {
     }
 
     fn answer(&mut self, now: Millis, c: &mut Connection, to: Addressee, zxid: Zxid, answer: &Answer) {
+        // It was ended meanwhile, and its last bytes wait for the socket: what it asked before is answered no more.
+        if c.is_done() {
+            return;
+        }
         match to.kind {
             AnswerKind::Handshake => self.on_handshake_answer(now, c, answer),
             AnswerKind::Sync => self.on_synced(now, c, to.xid),
@@ -105,6 +109,9 @@ impl Shard {
         };
         assert_eq!(xid, to.xid, "writes of a connection are answered in the order in which they were sent");
         self.settle(c);
+        if c.is_done() {
+            return;
+        }
         self.open_out(c);
         let start = begin_frame(&mut c.out);
         let code = if let Answer::Code(code) = answer { *code } else { Code::Ok };

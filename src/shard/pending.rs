@@ -70,6 +70,9 @@ impl Shard {
 
     fn say_now(&mut self, c: &mut Connection, now: Millis, bytes: &[u8], close: bool) {
         self.settle(c);
+        if c.is_done() {
+            return;
+        }
         self.open_out(c);
         c.out.extend_from_slice(bytes);
         self.replied(c, now, now, Zxid(0));
@@ -111,6 +114,9 @@ impl Shard {
                 Pending::Deferred { frame, since } => self.handle_deferred(now, c, &frame, since),
                 Pending::Sync { xid, path, since, .. } => {
                     self.settle(c);
+                    if c.is_done() {
+                        return;
+                    }
                     self.open_out(c);
                     let start = begin_frame(&mut c.out);
                     reply_header(&mut c.out, xid, self.last_zxid, Code::Ok);

@@ -12,6 +12,9 @@ use crate::wire::{
 };
 use std::borrow::Cow;
 
+/// Names of up to a megabyte each would fill a list beyond what a frame's length can say, and the memory before that.
+const LIST_BYTES_MAX: usize = 256 << 20;
+
 impl Shard {
     /// Answers a read. What it writes is the whole reply: on an error, the header alone (A10).
     pub(super) fn handle_read(
@@ -113,7 +116,7 @@ impl Shard {
         let request = PathAndWatch::decode(body).map_err(|_| Code::MarshallingError)?;
         let path = request.path.ok_or(Code::MarshallingError)?;
         let node = self.readable(c, &path, Perms::READ)?;
-        self.put_children(&mut c.out, node);
+        self.put_children(&mut c.out, node)?;
         if with_stat {
             node.stat().encode(&mut c.out);
         }
@@ -123,13 +126,18 @@ impl Shard {
         Ok(())
     }
 
-    fn put_children(&self, out: &mut Vec<u8>, node: &Node) {
+    fn put_children(&self, out: &mut Vec<u8>, node: &Node) -> Result<(), Code> {
+        let start = out.len();
         put_i32(out, node.num_children);
-        let Some(children) = self.table.children(node.path.as_str()) else { return };
+        let Some(children) = self.table.children(node.path.as_str()) else { return Ok(()) };
         debug_assert_eq!(children.len(), usize::try_from(node.num_children).unwrap_or(0));
         for child in children.iter() {
             put_buffer(out, Some(child.name()));
+            if out.len() - start > LIST_BYTES_MAX {
+                return Err(Code::ThrottledOp);
+            }
         }
+        Ok(())
     }
 
     /// TR24: READ or ADMIN; without ADMIN a digest's hash is hidden.
@@ -161,6 +169,9 @@ impl Shard {
         for path in paths {
             put_buffer(&mut c.out, Some(path.as_bytes()));
             count += 1;
+            if c.out.len() - at > LIST_BYTES_MAX {
+                return Err(Code::ThrottledOp);
+            }
         }
         c.out[at..at + 4].copy_from_slice(&count.to_be_bytes());
         Ok(())
@@ -176,9 +187,12 @@ impl Shard {
     }
 
     /// Each operation is answered for itself; their watch flags are ignored, as in ZooKeeper. All see one zxid.
+    /// One frame may ask for the same megabyte fifty thousand times: the whole reply is bounded as what waits for a
+    /// slow reader is.
     fn multi_read(&mut self, c: &mut Connection, body: &[u8]) -> Result<(), Code> {
         let mut items = MultiReader::new(OpCode::MultiRead, body);
         let mut count = 0;
+        let start = c.out.len();
         while let Some(item) = items.next_item().map_err(|_| Code::MarshallingError)? {
             count += 1;
             if count > self.options.multi_ops_max {
@@ -198,9 +212,12 @@ impl Shard {
                         put_buffer(&mut c.out, node.data.as_ref().map(Data::as_bytes));
                         node.stat().encode(&mut c.out);
                     } else {
-                        self.put_children(&mut c.out, node);
+                        self.put_children(&mut c.out, node)?;
                     }
                 }
+            }
+            if c.out.len() - start > self.options.unsent_cut_bytes {
+                return Err(Code::ThrottledOp);
             }
         }
         put_multi_end(&mut c.out);

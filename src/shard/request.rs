@@ -16,6 +16,9 @@ impl Shard {
     pub(super) fn handle_frame(&mut self, now: Millis, c: &mut Connection, frame: &[u8]) {
         // A connection with queued events gets them before its next frame is looked at.
         self.settle(c);
+        if c.is_done() {
+            return;
+        }
         let Ok((header, body)) = RequestHeader::decode(frame) else { return self.cut(c, Why::BadLength) };
         c.received += 1;
         self.stats.packets_received += 1;
@@ -69,7 +72,8 @@ impl Shard {
         let identities = self.carry(&c.identities_encoded);
         let request = self.carry(body);
         self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
-        self.wait(c, Pending::Write { xid, op, since: now, bytes: body.len() });
+        let bytes = c.identities_encoded.len() + body.len();
+        self.wait(c, Pending::Write { xid, op, since: now, bytes });
         self.stats.writes += 1;
         if op == OpCode::CloseSession {
             c.phase = Phase::Closing;

@@ -109,3 +109,24 @@ fn time_in_which_the_whole_server_slept_expires_nobody_g18() {
     world.pass(4_000);
     assert!(world.is_closed(c), "a client that is really silent ends all the same");
 }
+
+#[test]
+fn what_a_client_sent_while_its_session_ended_is_answered_once_and_harms_nobody_g12() {
+    let mut world = World::new(1);
+    let c = world.login_for(0, 4_000);
+    world.make(c, "/a", 0);
+    // Nothing that is in the log is told yet: a write, the end of the session, a write, a read behind it, a write.
+    world.log_held = true;
+    let first = world.post(c, Op::SetData, &set("/a", b"0", -1));
+    world.pass(8_000);
+    world.post(c, Op::SetData, &set("/a", b"1", -1));
+    world.post(c, Op::GetData, &path_and("/a", 0));
+    world.post(c, Op::SetData, &set("/a", b"2", -1));
+    world.settle();
+    world.release_log();
+    world.settle();
+    let said = told(&world.hear(c));
+    assert_eq!(said.first(), Some(&format!("reply {first} 0")), "{said:?}");
+    assert!(said[1..].iter().all(|reply| reply.ends_with("-112")), "{said:?}");
+    assert!(world.is_closed(c));
+}
