@@ -10,6 +10,7 @@ mod connection;
 mod fanout;
 mod handshake;
 mod install;
+mod long;
 mod pending;
 mod read;
 mod request;
@@ -175,6 +176,8 @@ pub struct Shard {
     notes: VecDeque<Note>,
     /// Connections whose socket is full.
     blocked: Vec<ConnId>,
+    /// Connections whose next request is a long read, each once: one is answered a turn.
+    long: VecDeque<ConnId>,
     spare: Vec<Vec<u8>>,
     pub stats: Stats,
 }
@@ -214,6 +217,7 @@ impl Shard {
             words: VecDeque::new(),
             notes: VecDeque::new(),
             blocked: Vec::new(),
+            long: VecDeque::new(),
             spare: Vec::new(),
             stats: Stats::default(),
         }
@@ -598,6 +602,7 @@ impl Shard {
     fn is_paused(&self, c: &Connection) -> bool {
         let own = c.pending.len();
         matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
+            || c.has_long
             || own >= self.options.outstanding_per_connection_max
             || (own > 0 && self.outstanding >= self.options.outstanding_max)
             || (own > 0 && self.outstanding_bytes >= OUTSTANDING_BYTES_MAX)
