@@ -415,3 +415,41 @@ fn a_connection_is_read_no_further_than_a_frame_of_unanswered_writes() {
     assert_eq!(world.hear(c).len(), 20, "all are answered, with nothing new from the client");
     assert_eq!(world.sides[0].shard.outstanding(), 0);
 }
+
+#[test]
+fn reads_that_look_at_thousands_of_znodes_are_answered_one_a_turn_and_in_their_place() {
+    let mut world = World::new(1);
+    let (c, other) = (world.login(0), world.login(0));
+    world.make(c, "/a", 0);
+    for n in 0..5 {
+        let items: Vec<_> =
+            (0..1_000).map(|k| (Op::Create, create(&format!("/a/{n}{k:03}"), b"", 0))).collect();
+        world.ask(c, Op::Multi, &multi(&items)).ok();
+    }
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        asked.push(world.post(c, Op::GetAllChildrenNumber, &path("/a")));
+        asked.push(world.post(c, Op::GetChildren, &read("/a", false)));
+        asked.push(world.post(c, Op::GetData, &read("/a", false)));
+        asked.push(world.post(c, Op::SetData, &set("/a", b"x", -1)));
+    }
+    let before = world.sides[0].shard.stats.reads;
+    while world.read_some(c.0, usize::MAX) {}
+    assert_eq!(world.sides[0].shard.stats.reads - before, 0);
+    world.turn(0);
+    assert_eq!(world.sides[0].shard.stats.reads - before, 1, "one long read a turn");
+    assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
+    world.settle();
+    let said: Vec<i32> = world
+        .hear(c)
+        .into_iter()
+        .map(|one| match one {
+            Said::Reply(reply) => {
+                assert_eq!(reply.err, 0, "{reply:?}");
+                reply.xid
+            }
+            event => panic!("nobody watches: {event:?}"),
+        })
+        .collect();
+    assert_eq!(said, asked);
+}

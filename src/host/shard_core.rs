@@ -115,6 +115,7 @@ impl Core {
         self.shard.observe(now);
         self.catch_up(now);
         let mut more = self.answer_asks(now);
+        more |= self.shard.answer_long(now);
         while let Some(conn) = self.shard.next_resumed() {
             self.shard.resume(now, conn);
             self.readable.push(conn);

@@ -51,6 +51,10 @@ pub(super) struct Connection {
     /// Invariant: they are answered in this order; no read overtakes a write.
     pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
+    /// A long read is among them: the last, for nothing behind it is looked at before it is answered.
+    pub has_long: bool,
+    /// It stands in the shard's queue of long reads.
+    pub is_queued_long: bool,
     pub identities: Vec<Id>,
     /// The same as proposals carry them.
     pub identities_encoded: Vec<u8>,
@@ -85,6 +89,8 @@ impl Connection {
             was_paused: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
+            has_long: false,
+            is_queued_long: false,
             identities: Vec::new(),
             identities_encoded: Vec::new(),
             last_heard: now,

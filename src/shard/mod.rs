@@ -10,6 +10,7 @@ mod connection;
 mod fanout;
 mod handshake;
 mod install;
+mod long;
 mod options;
 mod pending;
 mod read;
@@ -98,6 +99,8 @@ pub struct Shard {
     notes: VecDeque<Note>,
     /// Connections whose socket is full.
     blocked: Vec<ConnId>,
+    /// Connections whose next request is a long read, each once: one is answered a turn.
+    long: VecDeque<ConnId>,
     spare: Vec<Vec<u8>>,
     pub stats: Stats,
 }
@@ -138,6 +141,7 @@ impl Shard {
             words: VecDeque::new(),
             notes: VecDeque::new(),
             blocked: Vec::new(),
+            long: VecDeque::new(),
             spare: Vec::new(),
             stats: Stats::default(),
         }
@@ -522,6 +526,7 @@ impl Shard {
     fn is_paused(&self, c: &Connection) -> bool {
         let own = c.pending.len();
         matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
+            || c.has_long
             || own >= self.options.outstanding_per_connection_max
             || (own > 0 && self.outstanding >= self.options.outstanding_max)
             || self.bytes_full

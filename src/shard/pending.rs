@@ -17,8 +17,8 @@ pub(super) enum Pending {
     Write { xid: Xid, op: OpCode, since: Millis, bytes: usize },
     /// Sent up; may be answered before the writes in front of it, and then waits for them.
     Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
-    /// Handled when everything in front of it is answered.
-    Deferred { frame: Box<[u8]>, since: Millis },
+    /// Handled when everything in front of it is answered; a long one then waits for a turn of its own too.
+    Deferred { frame: Box<[u8]>, since: Millis, is_long: bool },
     /// Already a reply.
     Ready { bytes: Box<[u8]>, close: bool },
 }
@@ -107,11 +107,12 @@ impl Shard {
         while !c.is_done() {
             match c.pending.front() {
                 None | Some(Pending::Write { .. } | Pending::Sync { done: false, .. }) => break,
+                Some(Pending::Deferred { is_long: true, .. }) => return self.queue_long(c),
                 Some(_) => {}
             }
             match self.pop_pending(c).expect("it was looked at just now") {
                 Pending::Ready { bytes, close } => self.say_now(c, now, &bytes, close),
-                Pending::Deferred { frame, since } => self.handle_deferred(now, c, &frame, since),
+                Pending::Deferred { frame, since, .. } => self.handle_deferred(now, c, &frame, since),
                 Pending::Sync { xid, path, since, .. } => {
                     self.settle(c);
                     if c.is_done() {

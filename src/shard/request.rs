@@ -52,8 +52,17 @@ impl Shard {
             OpCode::Sync => self.handle_sync(now, c, header.xid, body),
             OpCode::Auth => self.handle_auth(now, c, header.xid, body),
             OpCode::Sasl => self.handle_sasl(now, c, header.xid, body),
-            _ if c.pending.is_empty() => self.handle_read(now, c, header.xid, op, body, now),
-            _ => self.wait(c, Pending::Deferred { frame: frame.into(), since: now }),
+            _ => {
+                let is_long = self.is_long(c, op, body);
+                if !is_long && c.pending.is_empty() {
+                    return self.handle_read(now, c, header.xid, op, body, now);
+                }
+                self.wait(c, Pending::Deferred { frame: frame.into(), since: now, is_long });
+                c.has_long = is_long;
+                if is_long && c.pending.len() == 1 {
+                    self.queue_long(c);
+                }
+            }
         }
     }
 

@@ -407,6 +407,7 @@ impl World {
         let now = self.now.mono;
         self.sides[at].shard.observe(now);
         let mut any = self.catch_up(at);
+        any |= self.sides[at].shard.answer_long(now);
         while let Some(id) = self.sides[at].shard.next_resumed() {
             any = true;
             self.sides[at].shard.resume(now, id);
