@@ -80,14 +80,14 @@ fn count_items(body: &[u8]) -> Result<usize, Code> {
     Ok(count)
 }
 
-/// In a multi, a flag that is no mode, a TTL flag without a ttl, and a null ACL are the decoder's errors.
+/// In a multi, a flag that is no mode, a TTL flag without a ttl, and a null ACL of a plain create are the decoder's errors.
 fn check_create_shape(op: OpCode, create: &Create<'_>) -> Result<(), Code> {
+    if op == OpCode::CreateTtl {
+        // Whatever its flags and its ACL are, they are judged one by one.
+        return Ok(());
+    }
     if create.acl.is_none() {
         return Err(Code::MarshallingError);
-    }
-    if op == OpCode::CreateTtl {
-        // Whatever its flags are, they are judged one by one.
-        return Ok(());
     }
     match Mode::from_flags(create.flags) {
         Some(mode) if !mode.ttl => Ok(()),

@@ -46,9 +46,10 @@ impl State {
         let mut nodes: Vec<Node> = paths
             .map(|path| self.node(path.as_str()).expect("a session's ephemerals are in the tree"))
             .collect();
-        let buckets = java_buckets(nodes.len());
+        let (kept, copied) = java_buckets(nodes.len());
         nodes.sort_by_cached_key(|node| {
-            (java_bucket(node.path.as_str(), buckets), node.czxid, node.path.clone())
+            let hash = java_hash(node.path.as_str());
+            (hash & (copied - 1), hash & (kept - 1), node.czxid, node.path.clone())
         });
         for node in nodes {
             let path = node.path.clone();
@@ -61,18 +62,21 @@ impl State {
     }
 }
 
-/// How many buckets Java gives a copied HashSet of `n` strings.
-fn java_buckets(n: usize) -> u32 {
-    let wanted = n as f32 / 0.75 + 1.0;
-    (wanted as u32).next_power_of_two()
+/// How many buckets Java gives a HashSet that grew to `n` strings, and its copy. ZooKeeper deletes a session's
+/// ephemerals in the order of a copy: by bucket, and within one in the order of the set that was copied. A client that
+/// watches two of them sees it; nothing promises it, so it costs nothing to keep it.
+fn java_buckets(n: usize) -> (u32, u32) {
+    let n = u32::try_from(n).unwrap_or(u32::MAX / 2);
+    let kept = (n.saturating_mul(4).div_ceil(3)).next_power_of_two().max(16);
+    let copied = ((n as f32 / 0.75 + 1.0) as u32).next_power_of_two();
+    (kept, copied)
 }
 
-/// The bucket of a string there. ZooKeeper deletes a session's ephemerals in this order, and a client that watches
-/// two of them sees it; nothing promises it, so it costs nothing to keep it.
-fn java_bucket(text: &str, buckets: u32) -> u32 {
+/// A string's hash as Java's HashMap spreads it.
+fn java_hash(text: &str) -> u32 {
     let hash =
         text.encode_utf16().fold(0u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)));
-    (hash ^ (hash >> 16)) & (buckets - 1)
+    hash ^ (hash >> 16)
 }
 
 #[cfg(test)]
@@ -81,11 +85,13 @@ mod tests {
 
     #[test]
     fn ephemerals_go_in_the_order_that_was_seen_on_zookeeper() {
-        // Chapter 6.3 of the wire notes: /e0 ... /e5 went as e4, e3, e5, e0, e2, e1 under one parent; here the
-        // hashes themselves, as Java computes them.
-        assert_eq!("/a".encode_utf16().fold(0u32, |h, u| h.wrapping_mul(31) + u32::from(u)), 1554);
-        assert_eq!(java_buckets(6), 16);
-        assert_eq!(java_buckets(12), 32);
-        assert_eq!(java_bucket("/a", 16), 1554 & 15);
+        assert_eq!(java_hash("/a"), 1554);
+        assert_eq!(java_buckets(3), (16, 8));
+        assert_eq!(java_buckets(12), (16, 32));
+        assert_eq!(java_buckets(13), (32, 32));
+        // Seen on 3.9.5: one bucket of the copy, two of the set.
+        let seen = ["/dt7/r/c0000000004", "/dt7/r/d/a0000000002", "/dt7/r/c/b0000000000"];
+        let place = |path| (java_hash(path) & 7, java_hash(path) & 15);
+        assert_eq!(seen.map(place), [(3, 3), (3, 3), (3, 11)]);
     }
 }

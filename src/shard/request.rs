@@ -103,11 +103,11 @@ impl Shard {
                     if count > self.options.multi_ops_max {
                         return Some(Code::BadArguments);
                     }
-                    if let MultiItem::Create(_, create) = item {
+                    if let MultiItem::Create(op, create) = item {
                         match create.acl {
-                            None => return Some(Code::MarshallingError),
+                            None if op != OpCode::CreateTtl => return Some(Code::MarshallingError),
                             Some(acl) if acl_too_long(acl.len()) => return Some(Code::InvalidAcl),
-                            Some(_) => {}
+                            Some(_) | None => {}
                         }
                     }
                 }

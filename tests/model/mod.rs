@@ -372,7 +372,7 @@ impl Model {
             let (path, refused) = match op {
                 Op::SetAcl { path, .. } => (path, true),
                 Op::Create { op, path, acl, flags, .. } => {
-                    (path, acl.is_none() || (*op != 21 && !(0..=4).contains(flags)))
+                    (path, *op != 21 && (acl.is_none() || !(0..=4).contains(flags)))
                 }
                 Op::Delete { path, .. } | Op::SetData { path, .. } | Op::Check { path, .. } => (path, false),
             };
