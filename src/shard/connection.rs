@@ -108,12 +108,19 @@ impl Connection {
         c
     }
 
-    /// Adds an identity that is not there yet. There is no way to take one away.
+    /// Adds an identity that is not there yet. There is no way to take one away. They stand in the order of
+    /// ZooKeeper's hash set: the scheme `auth` writes them into an ACL in that order, and getACL shows it.
     pub(super) fn add_identity(&mut self, id: Id) {
-        if !self.identities.contains(&id) {
+        if self.identities.contains(&id) {
+            return;
+        }
+        self.identities.push(id);
+        let buckets = java_buckets(self.identities.len());
+        self.identities.sort_by_key(|id| java_hash(id) & (buckets - 1));
+        self.identities_encoded.clear();
+        for id in &self.identities {
             put_string(&mut self.identities_encoded, &id.scheme);
             put_string(&mut self.identities_encoded, &id.id);
-            self.identities.push(id);
         }
     }
 
@@ -174,6 +181,24 @@ impl Connection {
     }
 }
 
+/// The buckets of a Java ConcurrentHashMap with `n` entries: it doubles when it is three quarters full.
+fn java_buckets(n: usize) -> u32 {
+    let mut buckets = 16;
+    while n >= buckets as usize * 3 / 4 {
+        buckets *= 2;
+    }
+    buckets
+}
+
+/// An Id's hash as that map spreads it.
+fn java_hash(id: &Id) -> u32 {
+    let text =
+        |text: &str| text.encode_utf16().fold(0u32, |h, unit| h.wrapping_mul(31).wrapping_add(unit.into()));
+    let hash =
+        17u32.wrapping_mul(37).wrapping_add(text(&id.scheme)).wrapping_mul(37).wrapping_add(text(&id.id));
+    hash ^ (hash >> 16)
+}
+
 /// A connection as an operator sees it.
 #[derive(Clone, Debug)]
 pub struct ConnectionRow {
@@ -194,4 +219,19 @@ pub struct ConnectionRow {
     pub latency: Latency,
     /// Its socket takes no more bytes.
     pub is_blocked: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_stand_in_the_order_that_was_seen_on_zookeeper() {
+        let mut c = Connection::new(ConnId(1), "127.0.0.1:1".parse().expect("an address"), Millis(0));
+        c.add_identity(Id::new("digest", "nocolon:Ra+cHr2ZoHvBjtNArFGNGlVie4g="));
+        c.add_identity(Id::new("digest", "alice:aYXlLOpEooaV1cRAvUL1fp9Qt7E="));
+        let users: Vec<_> =
+            c.identities.iter().filter(|id| &*id.scheme == "digest").map(|id| &id.id[..5]).collect();
+        assert_eq!(users, ["alice", "nocol"]);
+    }
 }
