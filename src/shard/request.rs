@@ -95,24 +95,7 @@ impl Shard {
         let acl_too_long = |n: usize| n > self.options.acl_entries_max;
         let judge_acl = |acl: Option<usize>| acl.is_some_and(acl_too_long).then_some(Code::InvalidAcl);
         match op {
-            OpCode::Multi => {
-                let mut items = MultiReader::new(op, body);
-                let mut count = 0;
-                while let Ok(Some(item)) = items.next_item() {
-                    count += 1;
-                    if count > self.options.multi_ops_max {
-                        return Some(Code::BadArguments);
-                    }
-                    if let MultiItem::Create(op, create) = item {
-                        match create.acl {
-                            None if op != OpCode::CreateTtl => return Some(Code::MarshallingError),
-                            Some(acl) if acl_too_long(acl.len()) => return Some(Code::InvalidAcl),
-                            Some(_) | None => {}
-                        }
-                    }
-                }
-                None
-            }
+            OpCode::Multi => self.over_multi_limit(body),
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
                 match Create::decode(op, body) {
                     Err(_) => Some(Code::MarshallingError),
@@ -128,6 +111,30 @@ impl Shard {
             OpCode::Reconfig => Reconfig::decode(body).err().map(|_| Code::MarshallingError),
             _ => None,
         }
+    }
+
+    /// A multi whose only fault is a null ACL takes no zxid; one that does not decode for another reason does, so it
+    /// is sent up.
+    fn over_multi_limit(&self, body: &[u8]) -> Option<Code> {
+        let mut items = MultiReader::new(OpCode::Multi, body);
+        let (mut count, mut has_null_acl) = (0, false);
+        while let Some(item) = items.next_item().ok()? {
+            count += 1;
+            if count > self.options.multi_ops_max {
+                return Some(Code::BadArguments);
+            }
+            let MultiItem::Create(op, create) = item else { continue };
+            let is_plain = op != OpCode::CreateTtl;
+            if is_plain && !(0..=4).contains(&create.flags) {
+                return None;
+            }
+            match create.acl {
+                None => has_null_acl |= is_plain,
+                Some(acl) if acl.len() > self.options.acl_entries_max => return Some(Code::InvalidAcl),
+                Some(_) => {}
+            }
+        }
+        has_null_acl.then_some(Code::MarshallingError)
     }
 
     /// The path is echoed as it came: null, malformed or of no znode (chapter 3.9).
