@@ -21,7 +21,7 @@ RUN cargo build --release --locked --bin ringkeeper \
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /src/target/release/ringkeeper /usr/local/bin/ringkeeper
-# 1000 is what the official ZooKeeper image uses: volumes that it wrote stay readable.
+# 1000, as in the official ZooKeeper image, so that mounted directories keep their owner.
 COPY --from=build --chown=1000:1000 /stage/ /
 USER 1000:1000
 # The same variables and places as the official image.

@@ -2,6 +2,7 @@
 //! `ringkeeper check`, in the syntax of zoo.cfg so that it can be pasted into one.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use super::{Config, Io, LogFormat, Pin};
 use crate::auth::DigestAlgorithm;
@@ -13,12 +14,17 @@ impl Config {
     #[must_use]
     pub fn places(&self) -> String {
         let file = self.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
-        let mut line = format!("configuration file {file}, data in {}", self.data_dir.display());
+        let mut line = format!("configuration file {file}, data in {}", absolute(&self.data_dir));
         if self.log_dir != self.data_dir {
-            let _ = write!(line, ", log in {}", self.log_dir.display());
+            let _ = write!(line, ", log in {}", absolute(&self.log_dir));
         }
         line
     }
+}
+
+/// The whole path: a line that says where things are must mean the same in another directory.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// Every key with its effective value, one a line. Secrets are masked.

@@ -85,8 +85,16 @@ pub struct KeyFlags {
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// Any other key of zoo.cfg; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<String>,
+}
+
+/// A `--set` without `=` sets nothing: it is a slip, not a key.
+fn key_and_value(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
 }
 
 impl KeyFlags {

@@ -146,7 +146,11 @@ fn read_client_address(r: &mut Reader, server: Option<(Given, Option<String>, u1
     }
     let (mut host, mut from_server) = (None, None);
     if let Some((given, address, server_port)) = server {
-        if port.is_some_and(|port| port != server_port) {
+        // Two ports in one place are a mistake; a clientPort from a stronger place, as a flag is, simply wins.
+        let together = r.given.get("clientPort").is_some_and(|other| {
+            std::mem::discriminant(&other.source) == std::mem::discriminant(&given.source)
+        });
+        if together && port.is_some_and(|port| port != server_port) {
             r.refuse(
                 "server",
                 &given,
@@ -384,6 +388,14 @@ fn read_auth(r: &mut Reader) -> Auth {
 
 /// What would be silently open without this release's missing schemes is refused.
 fn read_enforced_schemes(r: &mut Reader, digest_enabled: bool) -> Vec<String> {
+    if let Some(given) = r.take("requireClientAuthScheme").filter(|given| !given.value.is_empty()) {
+        r.refuse(
+            "requireClientAuthScheme",
+            &given,
+            "not in this release, which has no SASL: enforce.auth.schemes=digest asks every client for a digest identity"
+                .to_owned(),
+        );
+    }
     if r.boolean("sessionRequireClientSASLAuth") == Some(true) {
         let expected = "not in this release, which has no SASL: nobody could use the server";
         r.refuse_key("sessionRequireClientSASLAuth", expected.to_owned());

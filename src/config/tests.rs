@@ -370,6 +370,10 @@ fn one_server_is_this_one_in_every_dialect() {
         let (config, _) = good(variables(&[("ZOO_SERVERS", servers), ("ZOO_SERVER_ID", "5")]));
         assert_eq!((config.server_id.0, config.client_address.port()), (id, port), "{servers}");
     }
+    // A flag is stronger than the file, whichever of the two ways the file names its port.
+    let mut sources = file("dataDir=/d\nserver.1=a:2888:3888;2181");
+    sources.flags = flags::KeyFlags { client_port: Some("2999".to_owned()), ..flags::KeyFlags::default() };
+    assert_eq!(good(sources).0.client_address.port(), 2999);
     let said = bad(file("clientPort=1\nserver.1=a:2888:3888;2181"));
     assert!(said.contains("its client port is not clientPort, which is 1"), "{said}");
 }

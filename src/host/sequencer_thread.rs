@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A shard that takes no publication for this long is dead: the server ends and says so.
 const SHARD_SILENCE_MS: u64 = 10_000;
@@ -280,8 +280,10 @@ impl SequencerThread {
         };
         let Say::Print { dropped } = self.state.throttle.ask(kind, now) else { return };
         match note {
-            Note::BecameLeader { term } => info!(term = term.0, "this server leads"),
+            Note::BecameLeader { term } => debug!(term = term.0, "this server leads"),
             Note::SessionExpired { session } => info!(%session, dropped, "session expired"),
+            // A busy host does this now and then; from a second on somebody should look.
+            Note::Stalled { forgiven } if forgiven.0 < 1_000 => debug!(ms = forgiven.0, "stood still"),
             Note::Stalled { forgiven } => warn!(
                 "this server stood still for {} ms: no session loses time for it (is the host overloaded, or was the \
                  process stopped?)",

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: blocked in every thread, waited for by the main one.
+//! SIGTERM, SIGINT and SIGHUP: blocked in every thread, waited for by the main one.
 
 #![allow(unsafe_code)] // sigset(3), pthread_sigmask(3), sigwait(3).
 
@@ -20,6 +20,8 @@ impl Signals {
             set.assume_init_mut();
             libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
             libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            // A terminal that closes: ZooKeeper's JVM ends cleanly on it too.
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
             set.assume_init()
         };
         // SAFETY: the set is initialised; a null old set is allowed.
@@ -43,7 +45,11 @@ impl Signals {
             // SAFETY: the set is initialised and lives as long as self; the number lives through the call.
             let result = unsafe { libc::sigwait(&self.set, &mut signal) };
             if result == 0 {
-                return if signal == libc::SIGTERM { "SIGTERM" } else { "SIGINT" };
+                return match signal {
+                    libc::SIGTERM => "SIGTERM",
+                    libc::SIGHUP => "SIGHUP",
+                    _ => "SIGINT",
+                };
             }
         }
     }

@@ -36,8 +36,12 @@ pub fn check(args: &ServeArgs) -> i32 {
         write!(out, "{report}")?;
         match &examined {
             Ok(preflight) => {
-                writeln!(out, "{}", config.places())?;
-                writeln!(out, "a server would start with {} shards", preflight.shards)?;
+                writeln!(out, "# the configuration with all its defaults, as a zoo.cfg")?;
+                write!(out, "{config}")?;
+                writeln!(out, "# {}", config.places())?;
+                let shards = preflight.shards;
+                let word = if shards == 1 { "shard" } else { "shards" };
+                writeln!(out, "# a server would start with {shards} {word}")?;
                 Ok(0)
             }
             Err(refusal) => {

@@ -283,15 +283,16 @@ mod tests {
         let mut table = Table::new(PathHasher::new([1, 2, 3, 4]));
         table.insert(node("/", 0));
         table.insert(node("/a", 0));
-        for n in 0..2_000 {
+        let many = if cfg!(miri) { 200 } else { 2_000 };
+        for n in 0..many {
             table.insert(node(&format!("/a/{n}"), 7));
         }
-        assert_eq!(table.children("/a").map(ChildSet::len), Some(2_000));
-        assert_eq!(table.descendants("/a"), 2_000);
+        assert_eq!(table.children("/a").map(ChildSet::len), Some(many));
+        assert_eq!(table.descendants("/a"), many);
         assert_eq!(table.descendants("/"), 2_001);
-        assert_eq!(table.ephemerals(SessionId(7)).map(BTreeSet::len), Some(2_000));
+        assert_eq!(table.ephemerals(SessionId(7)).map(BTreeSet::len), Some(many));
         assert!(table.get("").is_some(), "the empty path is the root");
-        for n in 0..2_000 {
+        for n in 0..many {
             table.remove(&format!("/a/{n}"));
         }
         assert!(table.children("/a").is_none());

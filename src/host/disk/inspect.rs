@@ -99,7 +99,12 @@ pub fn inspect_segment(path: &Path, out: &mut dyn Write, describe: Describe<'_>)
             return Ok(true);
         }
         Err(why) => {
-            writeln!(out, "no valid segment header: {why:?} ({} bytes)", bytes.len())?;
+            writeln!(
+                out,
+                "{} is not a whole log segment of ringkeeper: its header is invalid ({why:?}, {} bytes)",
+                path.display(),
+                bytes.len()
+            )?;
             return Ok(false);
         }
     };

@@ -101,7 +101,8 @@ fn locked_memory(shards: u16, limit: u64, may_lock: bool) -> Result<String, Stri
         if limit == libc::RLIM_INFINITY { "no limit".to_owned() } else { format!("{} KiB", limit >> 10) };
     if limit < GLOMMIO_MEMLOCK_MIN {
         let least = GLOMMIO_MEMLOCK_MIN >> 10;
-        return Err(format!("RLIMIT_MEMLOCK is {has} and glommio needs {least} KiB at least; in all: {sum}"));
+        let wanted = least.max(needed.div_ceil(1024));
+        return Err(format!("RLIMIT_MEMLOCK is {has}: set it to {wanted} KiB or more (glommio asks for {least} KiB, the rings lock {sum})"));
     }
     if needed > limit && !may_lock {
         return Err(format!("RLIMIT_MEMLOCK is {has}, too little for {sum}"));
@@ -140,8 +141,8 @@ mod tests {
         );
         assert_eq!(
             locked_memory(1, 64 << 10, true).unwrap_err(),
-            "RLIMIT_MEMLOCK is 64 KiB and glommio needs 512 KiB at least; in all: 1 x 3 x (16 + 64 KiB) + 16 KiB = \
-             256 KiB of locked memory"
+            "RLIMIT_MEMLOCK is 64 KiB: set it to 512 KiB or more (glommio asks for 512 KiB, the rings lock 1 x 3 x \
+             (16 + 64 KiB) + 16 KiB = 256 KiB of locked memory)"
         );
         assert!(locked_memory(8, 1 << 20, false)
             .unwrap_err()

@@ -6,8 +6,8 @@
 use super::printing;
 use crate::apply::State;
 use crate::host::disk::{
-    list_snapshots, read_identity, segment_number, segment_path, try_shared_lock, Disk, Identity, LockState,
-    LogPlace, RealDisk, SnapshotFile,
+    list_snapshots, read_identity, segment_number, segment_path, try_shared_lock, DirError, Disk, Identity,
+    LockState, LogPlace, RealDisk, SnapshotFile,
 };
 use crate::host::preflight::{EX_CONFIG, EX_OSERR};
 use crate::host::recover::load_snapshot;
@@ -22,13 +22,27 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What `serve` would say is how to begin; who verifies wants to know what he has named.
+fn why_not(refusal: &DirError) -> String {
+    match refusal {
+        DirError::Refused(path, error) => format!("{}: {error}", path.display()),
+        DirError::ZooKeeper(path) => {
+            format!("{} is not a data directory of ringkeeper: it is one of ZooKeeper", path.display())
+        }
+        DirError::Foreign(path, _) | DirError::Empty(path) => {
+            format!("{} is not a data directory of ringkeeper", path.display())
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Checks a data directory. 0: a server starts from it and nothing is damaged; 74: damaged; 71: in use or unreadable;
 /// 78: not ours.
 #[must_use]
 pub fn verify(dir: &Path, log_dir: Option<&Path>) -> i32 {
     let identity = match read_identity(dir) {
         Ok(identity) => identity,
-        Err(refusal) => return refuse(refusal.exit_code(), &refusal.to_string()),
+        Err(refusal) => return refuse(refusal.exit_code(), &why_not(&refusal)),
     };
     let shown = dir.display();
     // A directory that changes while it is read can not be judged; a server that starts meanwhile is kept out.
