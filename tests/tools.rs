@@ -143,7 +143,7 @@ fn what_a_server_left_is_shown_and_judged() {
 fn what_is_not_ours_is_refused_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     for (args, path, want) in [
-        (&["verify"][..], home.path().to_owned(), (78, "no data of ours")),
+        (&["verify"][..], home.path().to_owned(), (78, "not a data directory of ringkeeper")),
         (&["verify"], home.path().join("missing"), (71, "missing")),
         (&["inspect", "log"], home.path().join("missing"), (71, "missing")),
         (&["inspect", "snapshot"], home.path().to_owned(), (78, "not a file")),
