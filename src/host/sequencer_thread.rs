@@ -285,8 +285,8 @@ impl SequencerThread {
             // A busy host does this now and then; from a second on somebody should look.
             Note::Stalled { forgiven } if forgiven.0 < 1_000 => debug!(ms = forgiven.0, "stood still"),
             Note::Stalled { forgiven } => warn!(
-                "this server stood still for {} ms: no session loses time for it (is the host overloaded, or was the \
-                 process stopped?)",
+                "this server stood still for {} ms: no session loses time for it (is the host overloaded or its disk \
+                 stuck, or was the process stopped?)",
                 forgiven.0
             ),
             Note::ReadOnly { low: true } => warn!(

@@ -21,7 +21,11 @@ impl Sequencer {
 
     /// Ends what nobody has heard of for its whole timeout, judged only up to the moment for which every shard has
     /// answered: a shard that stands still expires nobody.
-    pub(super) fn expire_sessions(&mut self) {
+    /// While the disk stands still nobody ends: a client whose write waits for it may not be read, and so not heard.
+    pub(super) fn expire_sessions(&mut self, now: Now) {
+        if self.log_stands(now.mono) {
+            return;
+        }
         let through = self.heard_through.iter().copied().min().unwrap_or_default();
         for session in self.expiry.expired(self.clock.at(through)) {
             self.push_own(session, TxnBody::CloseSession);

@@ -138,6 +138,8 @@ pub struct Sequencer {
     /// Up to when each shard has told what it heard.
     heard_through: Vec<Millis>,
     last_seen: Option<Millis>,
+    /// The last moment at which the log owed nothing, or had just made something durable.
+    log_moved_at: Millis,
     reaper: Reaper,
     since_snapshot: (u64, u64),
     snapshotting: bool,
@@ -175,6 +177,7 @@ impl Sequencer {
             publications: 0,
             clock: SessionClock::default(),
             last_seen: None,
+            log_moved_at: now.mono,
             since_snapshot: (0, 0),
             snapshotting: false,
             effects: VecDeque::new(),
@@ -187,7 +190,7 @@ impl Sequencer {
         match input {
             Input::Tick => self.on_tick(now),
             Input::Up(up) => self.on_up(up),
-            Input::Persisted { records } => self.on_persisted(records),
+            Input::Persisted { records } => self.on_persisted(now, records),
             Input::Read { index, payload } => self.on_read(index, payload),
             Input::SnapshotDone { written } => self.on_snapshot_done(written),
             Input::Space { low } => self.on_space(low),
@@ -277,15 +280,27 @@ impl Sequencer {
     fn on_tick(&mut self, now: Now) {
         self.consensus.tick();
         if self.serving {
-            self.expire_sessions();
+            self.expire_sessions(now);
             self.reap(now);
         }
     }
 
-    fn on_persisted(&mut self, records: u64) {
+    fn on_persisted(&mut self, now: Now, records: u64) {
         assert!(records <= self.records, "the log can not hold what was not handed to it");
+        // Clients whose writes waited for the disk were not read meanwhile: that time is not theirs.
+        if records > self.persisted {
+            if self.log_stands(now.mono) {
+                self.forgive(self.log_moved_at, now.mono);
+            }
+            self.log_moved_at = now.mono;
+        }
         self.persisted = self.persisted.max(records);
         self.consensus.persisted(self.persisted);
+    }
+
+    /// Whether the disk owes something and has done nothing for so long that it counts as a stall of this server.
+    fn log_stands(&self, now: Millis) -> bool {
+        self.records > self.persisted && now.since(self.log_moved_at).0 > STALL_MS
     }
 
     fn on_space(&mut self, low: bool) {
@@ -334,6 +349,9 @@ impl Sequencer {
     /// Carries Raft's wishes out of it.
     fn pump(&mut self) {
         while let Some(turn) = self.consensus.next_turn(self.records) {
+            if self.records == self.persisted {
+                self.log_moved_at = self.last_seen.unwrap_or_default();
+            }
             self.records += turn.append.len() as u64;
             self.effects.extend(turn.append.into_iter().map(Effect::Append));
             for entry in turn.committed {

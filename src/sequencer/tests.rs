@@ -197,6 +197,48 @@ fn time_in_which_the_server_stood_still_expires_nobody() {
 }
 
 #[test]
+fn time_in_which_the_disk_stood_still_expires_nobody() {
+    let mut world = World::new(options());
+    let session = world.new_session();
+    // A write is handed to the log, which says nothing for ten seconds; nobody is heard meanwhile.
+    let mut arena = Vec::new();
+    crate::wire::put_string(&mut arena, "/zookeeper");
+    crate::wire::put_buffer(&mut arena, Some(b"x"));
+    crate::wire::put_i32(&mut arena, -1);
+    let wish = Wish::Write { op: OpCode::SetData.as_i32(), identities: 0..0, request: 0..arena.len() as u32 };
+    let proposals = vec![Proposal { session, conn: ConnId(5), xid: Xid(1), wish }];
+    let up = Upward { shard: ShardId(0), arena, proposals, heard: None };
+    world.sequencer.handle(world.now, Input::Up(up));
+    let mut handed = 0;
+    for _ in 0..100 {
+        world.now.mono = world.now.mono.plus(Millis(TICK_MS));
+        let heard = Heard { sessions: Vec::new(), through: world.now.mono, stall: None };
+        let up = Upward { shard: ShardId(0), arena: Vec::new(), proposals: Vec::new(), heard: Some(heard) };
+        world.sequencer.handle(world.now, Input::Up(up));
+        world.sequencer.handle(world.now, Input::Tick);
+        world.sequencer.turn(world.now);
+        while let Some(effect) = world.sequencer.next_effect() {
+            match effect {
+                Effect::Append(logged) => {
+                    handed += 1;
+                    world.log.push(logged);
+                }
+                Effect::Note(note) => world.notes.push(note),
+                other => panic!("{other:?} before the write is durable"),
+            }
+        }
+    }
+    assert_eq!(handed, 1);
+    world.records += handed;
+    world.sequencer.handle(world.now, Input::Persisted { records: world.records });
+    world.settle();
+    world.pass(3_000);
+    assert_eq!(world.sequencer.state().sessions.len(), 1, "it has its time from before the stall");
+    world.pass(4_000);
+    assert_eq!(world.sequencer.state().sessions.len(), 0);
+}
+
+#[test]
 fn a_shard_that_does_not_report_expires_nobody() {
     let mut world = World::new(options());
     world.new_session();

@@ -203,7 +203,7 @@ mod tests {
 
     /// Miri takes a thousand times as long.
     const MANY: u64 = if cfg!(miri) { 2_000 } else { 20_000 };
-    const EQUAL: u64 = if cfg!(miri) { 900 } else { 3_000 };
+    const EQUAL: u64 = if cfg!(miri) { 800 } else { 3_000 };
 
     fn hash(n: &u64) -> u64 {
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n >> 7)
