@@ -113,28 +113,39 @@ impl Shard {
         }
     }
 
-    /// A multi whose only fault is a null ACL takes no zxid; one that does not decode for another reason does, so it
-    /// is sent up.
+    /// ZooKeeper 3.9 decodes a multi item by item and ends at the first that it cannot make. Where that is a null ACL the
+    /// multi takes no zxid, so it is refused here; any other fault takes one, so the multi is sent up (observed).
     fn over_multi_limit(&self, body: &[u8]) -> Option<Code> {
         let mut items = MultiReader::new(OpCode::Multi, body);
-        let (mut count, mut has_null_acl) = (0, false);
-        while let Some(item) = items.next_item().ok()? {
+        let mut count = 0;
+        let mut reads = None;
+        while let Some(item) = items.next_of_any_kind().ok()? {
             count += 1;
             if count > self.options.multi_ops_max {
                 return Some(Code::BadArguments);
             }
-            let MultiItem::Create(op, create) = item else { continue };
-            let is_plain = op != OpCode::CreateTtl;
-            if is_plain && !(0..=4).contains(&create.flags) {
+            let MultiItem::Create(op, create) = &item else {
+                if *reads.get_or_insert(item.is_read()) != item.is_read() {
+                    return None;
+                }
+                continue;
+            };
+            let is_plain = *op != OpCode::CreateTtl;
+            if is_plain && !(0..=6).contains(&create.flags) {
                 return None;
             }
-            match create.acl {
-                None => has_null_acl |= is_plain,
+            match &create.acl {
+                None if is_plain => return Some(Code::MarshallingError),
                 Some(acl) if acl.len() > self.options.acl_entries_max => return Some(Code::InvalidAcl),
-                Some(_) => {}
+                Some(_) | None => {}
+            }
+            // 5 and 6 want a ttl, which a plain create does not bring.
+            let is_mixed = *reads.get_or_insert(false);
+            if is_mixed || is_plain && create.flags > 4 {
+                return None;
             }
         }
-        has_null_acl.then_some(Code::MarshallingError)
+        None
     }
 
     /// The path is echoed as it came: null, malformed or of no znode (chapter 3.9).

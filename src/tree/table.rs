@@ -289,7 +289,7 @@ mod tests {
         }
         assert_eq!(table.children("/a").map(ChildSet::len), Some(many));
         assert_eq!(table.descendants("/a"), many);
-        assert_eq!(table.descendants("/"), 2_001);
+        assert_eq!(table.descendants("/"), many + 1);
         assert_eq!(table.ephemerals(SessionId(7)).map(BTreeSet::len), Some(many));
         assert!(table.get("").is_some(), "the empty path is the root");
         for n in 0..many {

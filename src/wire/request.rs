@@ -383,10 +383,18 @@ pub enum MultiItem<'a> {
     GetChildren(PathAndWatch<'a>),
 }
 
+impl MultiItem<'_> {
+    /// Whether it is of a multiRead rather than of a multi.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self, MultiItem::GetData(_) | MultiItem::GetChildren(_))
+    }
+}
+
 /// Walks a multi's operations. An operation that a multi can not hold is `Truncated`: the whole request is refused.
 pub struct MultiReader<'a> {
     reader: Reader<'a>,
-    /// The kind of the items so far: writes and reads do not mix.
+    /// The kind of all its items.
     reads: bool,
     done: bool,
 }
@@ -398,8 +406,16 @@ impl<'a> MultiReader<'a> {
         MultiReader { reader: Reader::new(body), reads: op == OpCode::MultiRead, done: false }
     }
 
-    /// The next operation; `None` after the end marker, which must be there.
+    /// The next operation; `None` after the end marker, which must be there. Writes and reads do not mix.
     pub fn next_item(&mut self) -> Result<Option<MultiItem<'a>>, Truncated> {
+        match self.next_of_any_kind()? {
+            Some(item) if item.is_read() != self.reads => Err(Truncated),
+            item => Ok(item),
+        }
+    }
+
+    /// The next operation that any multi may hold; `None` after the end marker.
+    pub fn next_of_any_kind(&mut self) -> Result<Option<MultiItem<'a>>, Truncated> {
         if self.done {
             return Ok(None);
         }
@@ -412,21 +428,19 @@ impl<'a> MultiReader<'a> {
             return Ok(None);
         }
         let op = OpCode::from_i32(kind).ok_or(Truncated)?;
-        let item = match (self.reads, op) {
-            (false, OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl) => {
+        let item = match op {
+            OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
                 let create = Create::read(op, reader)?;
                 if create.path.is_none() {
                     return Err(Truncated);
                 }
                 MultiItem::Create(op, create)
             }
-            (false, OpCode::Delete) => MultiItem::Delete(non_null(Delete::read(reader)?, |d| &d.path)?),
-            (false, OpCode::SetData) => MultiItem::SetData(non_null(SetData::read(reader)?, |s| &s.path)?),
-            (false, OpCode::Check) => MultiItem::Check(non_null(Delete::read(reader)?, |d| &d.path)?),
-            (true, OpCode::GetData) => {
-                MultiItem::GetData(non_null(PathAndWatch::read(reader)?, |p| &p.path)?)
-            }
-            (true, OpCode::GetChildren) => {
+            OpCode::Delete => MultiItem::Delete(non_null(Delete::read(reader)?, |d| &d.path)?),
+            OpCode::SetData => MultiItem::SetData(non_null(SetData::read(reader)?, |s| &s.path)?),
+            OpCode::Check => MultiItem::Check(non_null(Delete::read(reader)?, |d| &d.path)?),
+            OpCode::GetData => MultiItem::GetData(non_null(PathAndWatch::read(reader)?, |p| &p.path)?),
+            OpCode::GetChildren => {
                 MultiItem::GetChildren(non_null(PathAndWatch::read(reader)?, |p| &p.path)?)
             }
             _ => return Err(Truncated),

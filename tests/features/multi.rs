@@ -2,7 +2,7 @@
 
 use super::machines::client::*;
 use super::*;
-use ringkeeper::wire::{put_multi_header, OpCode as Op};
+use ringkeeper::wire::{put_buffer, put_i32, put_multi_header, put_string, OpCode as Op};
 
 #[test]
 fn a_multi_is_one_transaction_whose_parts_see_each_other_c01_c02() {
@@ -86,6 +86,47 @@ fn a_multi_with_what_it_can_not_hold_is_refused_whole_c10_c11() {
     assert_eq!(err(&mut world, c, Op::Multi, &unknown), -5);
     assert_eq!(err(&mut world, c, Op::Exists, &read("/a", false)), NO_NODE, "nothing of it was done");
     assert!(!world.is_closed(c));
+}
+
+fn create_null_acl(path: &str, flags: i32) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_string(&mut out, path);
+    put_buffer(&mut out, Some(b""));
+    put_i32(&mut out, -1);
+    put_i32(&mut out, flags);
+    out
+}
+
+/// Observed on ZooKeeper 3.9.5: a multi ends at the first operation that cannot be made, and where that is a null ACL it
+/// takes no zxid.
+#[test]
+fn a_multi_takes_a_zxid_unless_a_null_acl_is_its_first_fault() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    let good = (Op::Create, create("/a", b"", 0));
+    let null = (Op::Create, create_null_acl("/n", 0));
+    let null_with_ttl_flag = (Op::Create, create_null_acl("/n", 5));
+    let bad_flag = (Op::Create, create("/f", b"", 9));
+    let null_with_bad_flag = (Op::Create, create_null_acl("/f", 9));
+    let get = (Op::GetData, read("/", false));
+    for (items, takes) in [
+        (vec![null.clone()], 0),
+        (vec![null_with_ttl_flag.clone()], 0),
+        (vec![null_with_bad_flag.clone()], 1),
+        (vec![good.clone(), null.clone()], 0),
+        (vec![null.clone(), bad_flag.clone()], 0),
+        (vec![bad_flag.clone(), null.clone()], 1),
+        (vec![null.clone(), get.clone()], 0),
+        (vec![get.clone(), null.clone()], 0),
+        (vec![get.clone(), good.clone(), null.clone()], 1),
+        (vec![good.clone(), get.clone(), null.clone()], 1),
+        (vec![null.clone(), (Op::Sync, path("/"))], 0),
+        (vec![get.clone(), get.clone()], 1),
+    ] {
+        let before = world.ask(c, Op::SetData, &set("/", b"", -1)).zxid;
+        let reply = world.ask(c, Op::Multi, &multi(&items));
+        assert_eq!((reply.err, reply.zxid - before), (-5, takes), "{items:?}");
+    }
 }
 
 #[test]
