@@ -1,0 +1,244 @@
+//! What the command line says.
+
+use crate::engine::Pace;
+use crate::plan::{Choice, Mix, Plan, Size};
+use crate::run::Settings;
+use clap::{Args, Parser, Subcommand};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Load for any server that speaks ZooKeeper's protocol.
+///
+/// Open loop by default: operations are due at fixed times, and their latency counts from then, whether or not the
+/// server was ready for them. Exit codes: 0 done; 1 the server could not be reached, refused, or was gone at the end;
+/// 2 a wrong flag or scenario; 3 the result is INVALID, because the load generator was the limit; 4 the rate was not
+/// reached; 5 a result could not be written.
+#[derive(Parser, Debug)]
+#[command(name = "ringkeeper-load", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a workload for a time.
+    Run(Box<RunArgs>),
+    /// Serve constants: the floor to compare servers with.
+    Null(NullArgs),
+}
+
+/// Where the load goes and what is read there.
+#[derive(Args, Debug, Clone)]
+pub struct TargetArgs {
+    /// host:port of each server, separated by commas; connections are spread over them.
+    #[arg(long, short = 's', default_value = "127.0.0.1:2181", value_delimiter = ',')]
+    pub servers: Vec<String>,
+    /// Process ids of the servers on this machine: CPU, memory, switches and disk writes are read of them.
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// A name for this result, in tables and legends.
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// Seconds until all connections must be up.
+    #[arg(long, default_value_t = 20.0, value_parser = seconds)]
+    pub connect_timeout: f64,
+    /// Session timeout to ask for, in milliseconds.
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(100..=3_600_000))]
+    pub session_timeout: u32,
+}
+
+/// What is written where.
+#[derive(Args, Debug, Clone, Default)]
+pub struct OutputArgs {
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the intervals as an HdrHistogram log.
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Write one self-contained page with the plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// No lines of progress.
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+/// What is asked.
+#[derive(Args, Debug, Clone)]
+pub struct PlanArgs {
+    /// Weighted operations: get, set, create, create-delete, ephemeral, sequential, exists, children, multi, sync-get,
+    /// read-modify-write.
+    #[arg(long, short = 'm', default_value = "get=90,set=10")]
+    pub mix: Mix,
+    /// A YCSB-like mix instead: a (half get, half set), b (95/5), c (get), d (95 get of hot keys, 5 create),
+    /// e (95 children, 5 create), f (half get, half read-modify-write); zipfian keys but for d.
+    #[arg(long, conflicts_with = "mix")]
+    pub ycsb: Option<char>,
+    /// Znodes that are read and written.
+    #[arg(long, short = 'k', default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub keys: u64,
+    /// Keys below one parent.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub keys_per_parent: u64,
+    /// Which key is taken: uniform, zipfian[:THETA], hot[:SHARE OF KEYS:SHARE OF OPERATIONS].
+    #[arg(long, default_value = "uniform")]
+    pub choice: Choice,
+    /// Bytes in a value: 100, 10-1000, or 100=90,10000=10 with weights.
+    #[arg(long, short = 'v', default_value = "100")]
+    pub value: Size,
+    /// setData in a multi.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub multi_size: u16,
+    /// Everything is made below this znode.
+    #[arg(long, default_value = "/ringkeeper-load")]
+    pub root: String,
+    /// Two runs with one seed ask the same.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Operations a second, for all connections together; FROM-TO moves evenly from one to the other.
+    #[arg(long, short = 'r', default_value = "1000", value_parser = pace, conflicts_with = "closed")]
+    pub rate: Pace,
+    /// Closed loop: the next operation is sent when one is answered. Its latencies leave out what a stall would have
+    /// delayed.
+    #[arg(long)]
+    pub closed: bool,
+    /// Connections, each its own session.
+    #[arg(long, short = 'c', default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub connections: u64,
+    /// Operations under way on a connection at most.
+    #[arg(long, short = 'd', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub depth: u32,
+    /// Threads of load.
+    #[arg(long, short = 't', default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub threads: u16,
+    /// Seconds before the measured part.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub warmup: f64,
+    /// Seconds of the measured part.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub duration: f64,
+    /// Seconds of an interval in the series.
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub interval: f64,
+    /// Seconds that late answers are waited for.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub drain: f64,
+    /// The tree is there already: make nothing.
+    #[arg(long)]
+    pub no_setup: bool,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct NullArgs {
+    /// Where to listen; port 0 takes a free one. The address is printed.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Bytes in the value that a getData answers.
+    #[arg(long, short = 'v', default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub value: u32,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && (0.0..=1e6).contains(&seconds) => Ok(seconds),
+        _ => Err("seconds, 0 to 1000000".to_owned()),
+    }
+}
+
+fn pace(text: &str) -> Result<Pace, String> {
+    let rate = |text: &str| match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && (0.001..=1e8).contains(&rate) => Ok(rate),
+        _ => Err(format!("'{text}' is no rate: operations a second, 0.001 to 100000000, or FROM-TO")),
+    };
+    match text.split_once('-') {
+        Some((from, to)) => Ok(Pace::Open { from: rate(from)?, to: rate(to)? }),
+        None => rate(text).map(|rate| Pace::Open { from: rate, to: rate }),
+    }
+}
+
+/// The addresses of host:port names.
+pub fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
+    let mut all = Vec::new();
+    for server in servers {
+        let named = if server.contains(':') { server.clone() } else { format!("{server}:2181") };
+        let mut found = named.to_socket_addrs().map_err(|error| format!("{server}: {error}"))?;
+        all.push(found.next().ok_or_else(|| format!("{server}: the name has no address"))?);
+    }
+    Ok(all)
+}
+
+impl PlanArgs {
+    pub fn plan(&self) -> Result<Plan, String> {
+        let (mut mix, mut choice) = (self.mix.clone(), self.choice);
+        if let Some(letter) = self.ycsb {
+            let text = match letter.to_ascii_lowercase() {
+                'a' => "get=50,set=50",
+                'b' => "get=95,set=5",
+                'c' => "get=100",
+                'd' => "get=95,create=5",
+                'e' => "children=95,create=5",
+                'f' => "get=50,read-modify-write=50",
+                other => return Err(format!("--ycsb: there is no '{other}'; a to f")),
+            };
+            mix = text.parse()?;
+            choice = if letter.eq_ignore_ascii_case(&'d') {
+                Choice::Hot(0.01, 0.9)
+            } else {
+                Choice::Zipfian(0.99)
+            };
+        }
+        let root = self.root.trim_end_matches('/');
+        if !root.starts_with('/') || root.contains("//") || root.len() < 2 {
+            return Err(format!("--root: '{}' is no path below / (for example /ringkeeper-load)", self.root));
+        }
+        Ok(Plan {
+            root: root.to_owned(),
+            mix,
+            keys: self.keys,
+            keys_per_parent: self.keys_per_parent,
+            choice,
+            value: self.value.clone(),
+            multi_size: self.multi_size.into(),
+            seed: self.seed,
+        })
+    }
+}
+
+impl RunArgs {
+    pub fn settings(&self) -> Result<Settings, String> {
+        let time = Duration::from_secs_f64;
+        if self.duration <= 0.0 || self.interval <= 0.0 {
+            return Err("--duration and --interval must be above 0".to_owned());
+        }
+        Ok(Settings {
+            name: self.target.name.clone(),
+            servers: resolve(&self.target.servers)?,
+            server_pids: self.target.pid.clone(),
+            pace: if self.closed { Pace::Closed } else { self.rate },
+            connections: self.connections,
+            depth: self.depth as usize,
+            threads: self.threads.into(),
+            warmup: time(self.warmup),
+            duration: time(self.duration),
+            interval: time(self.interval),
+            drain: time(self.drain),
+            connect: time(self.target.connect_timeout),
+            session_timeout: Duration::from_millis(self.target.session_timeout.into()),
+            plan: self.plan.plan()?,
+            no_setup: self.no_setup,
+        })
+    }
+}

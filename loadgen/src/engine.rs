@@ -1,0 +1,616 @@
+//! One thread of load: its connections, the schedule of what is due, and the measures it sends home every interval.
+//!
+//! The schedule is fixed before the run: an operation's time is when it was due, whatever the server or this thread did
+//! in between. So a stall is charged to every operation that it delayed, not to the few that were under way.
+
+use crate::ask::{Asker, Broken};
+use crate::client::{Gone, Link, Phase, Session};
+use crate::plan::{Dice, Plan};
+use crate::record::{errors, Tally};
+use rustix::event::{epoll, Timespec};
+use rustix::fd::OwnedFd;
+use rustix::time::{clock_gettime, ClockId};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Barrier};
+use std::time::Instant;
+
+/// When operations are due.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Pace {
+    /// As soon as a connection has room: closed loop.
+    Closed,
+    /// At a rate, for all threads together, that moves evenly from the first to the second over the run.
+    Open { from: f64, to: f64 },
+}
+
+/// What one thread is told.
+#[derive(Clone)]
+pub struct Orders {
+    pub servers: Vec<SocketAddr>,
+    /// This thread and how many there are.
+    pub thread: usize,
+    pub threads: usize,
+    /// The numbers of its connections in the whole run.
+    pub connections: std::ops::Range<u64>,
+    /// Operations under way on a connection at most.
+    pub depth: usize,
+    pub pace: Pace,
+    pub session_timeout_ms: i32,
+    /// Nanoseconds: before the measured part, of it, of the intervals in it, and to wait for late answers after it.
+    pub warmup: u64,
+    pub duration: u64,
+    pub interval: u64,
+    pub drain: u64,
+    /// Nanoseconds for all connections to be there.
+    pub connect: u64,
+}
+
+/// What a thread tells.
+pub enum Word {
+    /// All its connections are up.
+    Ready,
+    /// The measures of an interval.
+    Interval { index: usize, tally: Tally },
+    /// It ended. `busy`: its share of a core in the measured part.
+    Done { busy: f64, unsent: u64, last_gone: Option<String>, is_cut_off: bool },
+    /// It could not begin.
+    Failed(String),
+}
+
+/// Starts the threads together.
+pub struct Start {
+    pub barrier: Barrier,
+    /// Set when one thread could not begin, or the user wants the end.
+    pub stop: AtomicBool,
+}
+
+struct Conn {
+    number: u64,
+    link: Option<Link>,
+    asker: Asker,
+    session: Session,
+    is_ready: bool,
+    is_dirty: bool,
+    is_writable_wanted: bool,
+    last_sent: u64,
+    retry_at: u64,
+    dials: usize,
+}
+
+struct Worker {
+    orders: Orders,
+    plan: Arc<Plan>,
+    dice: Dice,
+    clock: Instant,
+    epoll: OwnedFd,
+    conns: Vec<Conn>,
+    /// Connections with room, the one that waited longest first.
+    ready: VecDeque<usize>,
+    tally: Tally,
+    space: Vec<u8>,
+    down: usize,
+    last_gone: Option<String>,
+}
+
+/// Reconnects are tried this often.
+const RETRY: u64 = 100_000_000;
+/// Connections that a thread dials at once: more fill the listen backlog of a server that is slow to accept.
+const DIALS_MAX: usize = 128;
+
+/// Runs a thread of load to its end. Tallies come back through `used` to be filled again.
+pub fn run(orders: Orders, plan: Arc<Plan>, start: &Start, home: &Sender<Word>, used: &Receiver<Tally>) {
+    // Sleeps end when they are due, not 50 us later.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    let mut worker = match Worker::new(orders, plan) {
+        Ok(worker) => worker,
+        Err(error) => {
+            let _ = home.send(Word::Failed(format!("cannot begin: {error}")));
+            start.stop.store(true, Ordering::Relaxed);
+            start.barrier.wait();
+            return;
+        }
+    };
+    let connected = worker.connect_all(&start.stop);
+    match connected {
+        Ok(()) => drop(home.send(Word::Ready)),
+        Err(why) => {
+            start.stop.store(true, Ordering::Relaxed);
+            let _ = home.send(Word::Failed(why));
+        }
+    }
+    start.barrier.wait();
+    if start.stop.load(Ordering::Relaxed) {
+        return;
+    }
+    worker.begin();
+    let word = worker.load(&start.stop, home, used);
+    let _ = home.send(word);
+}
+
+impl Worker {
+    fn new(orders: Orders, plan: Arc<Plan>) -> io::Result<Worker> {
+        let window = (orders.warmup, orders.warmup + orders.duration);
+        let conns = orders
+            .connections
+            .clone()
+            .map(|number| Conn {
+                number,
+                link: None,
+                asker: Asker::new(number, window),
+                session: Session::default(),
+                is_ready: false,
+                is_dirty: false,
+                is_writable_wanted: false,
+                last_sent: 0,
+                retry_at: 0,
+                dials: 0,
+            })
+            .collect::<Vec<_>>();
+        Ok(Worker {
+            dice: Dice::new(&plan, orders.thread as u64),
+            clock: Instant::now(),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            ready: VecDeque::with_capacity(conns.len()),
+            down: conns.len(),
+            conns,
+            tally: Tally::default(),
+            space: vec![0; 256 << 10],
+            last_gone: None,
+            orders,
+            plan,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+
+    fn connect_all(&mut self, stop: &AtomicBool) -> Result<(), String> {
+        let mut next = 0;
+        while self.down > 0 {
+            let now = self.now();
+            if stop.load(Ordering::Relaxed) {
+                return Err("stopped".to_owned());
+            }
+            if now > self.orders.connect {
+                let why = self.last_gone.take().unwrap_or_else(|| "no answer".to_owned());
+                return Err(format!("{} of {} connections are not up: {why}", self.down, self.conns.len()));
+            }
+            let up = self.conns.len() - self.down;
+            while next < self.conns.len() && next - up < DIALS_MAX {
+                self.dial(next, now);
+                next += 1;
+            }
+            self.redial(now);
+            self.turn(50_000_000);
+            if let (Some(why), true) = (&self.last_gone, self.tally.sessions_lost > 0) {
+                return Err(why.clone());
+            }
+        }
+        self.tally.clear();
+        Ok(())
+    }
+
+    /// The run's clock starts.
+    fn begin(&mut self) {
+        self.clock = Instant::now();
+        for conn in &mut self.conns {
+            conn.last_sent = 0;
+        }
+    }
+
+    fn dial(&mut self, index: usize, now: u64) {
+        let conn = &mut self.conns[index];
+        let at = (conn.number as usize + conn.dials) % self.orders.servers.len();
+        conn.dials += 1;
+        conn.retry_at = 0;
+        let to = self.orders.servers[at];
+        let dialled = Link::dial(to, conn.session.clone(), self.orders.session_timeout_ms).and_then(|link| {
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
+            epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
+            Ok(link)
+        });
+        match dialled {
+            Ok(link) => {
+                conn.link = Some(link);
+                conn.is_writable_wanted = true;
+                conn.last_sent = now;
+            }
+            Err(error) => {
+                self.last_gone = Some(format!("{to}: {error}"));
+                conn.retry_at = now + RETRY;
+            }
+        }
+    }
+
+    /// Dials again what is down and has waited.
+    fn redial(&mut self, now: u64) {
+        if self.down == 0 {
+            return;
+        }
+        for index in 0..self.conns.len() {
+            let conn = &self.conns[index];
+            if conn.link.is_none() && conn.retry_at != 0 && conn.retry_at <= now {
+                self.dial(index, now);
+            }
+        }
+    }
+
+    /// Sends a ping where a session would else be forgotten.
+    fn keep_alive(&mut self, now: u64) {
+        for index in 0..self.conns.len() {
+            let conn = &mut self.conns[index];
+            let Some(link) = &mut conn.link else { continue };
+            let idle_max = link.session.timeout_ms as u64 * 1_000_000 / 3;
+            if link.phase() == Phase::Up && now.saturating_sub(conn.last_sent) > idle_max {
+                Asker::ping(link.out());
+                conn.last_sent = now;
+                self.flush(index, now);
+            }
+        }
+    }
+
+    /// Waits for sockets for `timeout` nanoseconds at most and does what they ask.
+    fn turn(&mut self, timeout: u64) {
+        let timeout =
+            Timespec { tv_sec: (timeout / 1_000_000_000) as i64, tv_nsec: (timeout % 1_000_000_000) as i64 };
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
+        let count = epoll::wait(&self.epoll, &mut events[..], Some(&timeout)).unwrap_or(0);
+        for event in &events[..count] {
+            let (flags, data) = (event.flags, event.data);
+            let index = data.u64() as usize;
+            if flags.contains(epoll::EventFlags::OUT) {
+                let now = self.now();
+                self.flush(index, now);
+            }
+            if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::ERR | epoll::EventFlags::HUP) {
+                self.read(index);
+            }
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        loop {
+            let conn = &mut self.conns[index];
+            let Some(link) = &mut conn.link else { return };
+            let was_up = link.phase() == Phase::Up;
+            let (asker, tally, clock) = (&mut conn.asker, &mut self.tally, self.clock);
+            let mut now = None;
+            let mut broken = None;
+            let mut last_zxid = link.session.last_zxid;
+            let received = link.receive(&mut self.space, |frame| {
+                // One reading of the clock for all that one read of the socket brought.
+                let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
+                if broken.is_none() {
+                    broken = asker.reply(frame, now, &mut last_zxid, tally).err();
+                }
+            });
+            link.session.last_zxid = last_zxid;
+            let has_come_up = !was_up && link.phase() == Phase::Up;
+            if has_come_up {
+                self.down -= 1;
+                if conn.dials > 1 && conn.session.id != 0 {
+                    self.tally.reconnects += 1;
+                }
+                conn.session = link.session.clone();
+            }
+            match (broken, received) {
+                (Some(Broken(code)), _) => {
+                    return self.lose(index, &format!("sent a {}", errors::name(code)), false, code)
+                }
+                (None, Err(gone)) => {
+                    let is_session_gone = matches!(gone, Gone::SessionExpired);
+                    return self.lose(index, &gone.to_string(), is_session_gone, errors::CONNECTION_LOST);
+                }
+                (None, Ok(more)) => {
+                    if has_come_up || conn.asker.under_way() < self.orders.depth {
+                        self.offer(index);
+                    }
+                    if !more {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection has room.
+    fn offer(&mut self, index: usize) {
+        let conn = &mut self.conns[index];
+        if !conn.is_ready {
+            conn.is_ready = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    fn lose(&mut self, index: usize, why: &str, is_session_gone: bool, code: i32) {
+        let now = self.now();
+        let conn = &mut self.conns[index];
+        let Some(link) = conn.link.take() else { return };
+        if link.phase() == Phase::Up {
+            self.down += 1;
+            self.tally.connections_lost += 1;
+            conn.session = link.session.clone();
+        }
+        if is_session_gone {
+            self.tally.sessions_lost += 1;
+            conn.session = Session::default();
+        }
+        conn.asker.lose(code, is_session_gone, &mut self.tally);
+        conn.retry_at = now + RETRY;
+        self.last_gone = Some(why.to_owned());
+        let _ = epoll::delete(&self.epoll, link.socket());
+    }
+
+    fn flush(&mut self, index: usize, now: u64) {
+        let conn = &mut self.conns[index];
+        conn.is_dirty = false;
+        let Some(link) = &mut conn.link else { return };
+        match link.flush() {
+            Ok(is_all) => {
+                conn.last_sent = now;
+                if is_all == conn.is_writable_wanted {
+                    conn.is_writable_wanted = !is_all;
+                    let mut flags = epoll::EventFlags::IN;
+                    flags.set(epoll::EventFlags::OUT, !is_all);
+                    let data = epoll::EventData::new_u64(index as u64);
+                    let _ = epoll::modify(&self.epoll, link.socket(), data, flags);
+                }
+            }
+            Err(gone) => self.lose(index, &gone.to_string(), false, errors::CONNECTION_LOST),
+        }
+    }
+
+    /// The measured run.
+    fn load(&mut self, stop: &AtomicBool, home: &Sender<Word>, used: &Receiver<Tally>) -> Word {
+        let end = self.orders.warmup + self.orders.duration;
+        let mut schedule = Schedule::new(&self.orders);
+        let mut next_house = 0;
+        let mut interval = 0;
+        let mut cpu = None;
+        let mut busy = 0.0;
+        let mut is_late_by_server = false;
+        let mut stopped_at = None;
+        loop {
+            let mut now = self.now();
+            if stopped_at.is_none() && stop.load(Ordering::Relaxed) {
+                stopped_at = Some(now);
+            }
+            let end = stopped_at.map_or(end, |at: u64| at.min(end));
+            if now >= self.orders.warmup && cpu.is_none() {
+                cpu = Some((thread_cpu(), now));
+            }
+            if now >= end {
+                if let Some((before, at)) = cpu.filter(|_| busy == 0.0) {
+                    busy = (thread_cpu() - before) as f64 / (now - at).max(1) as f64;
+                }
+            }
+            // Intervals end on time even when nothing is answered.
+            let due_interval = now.saturating_sub(self.orders.warmup) / self.orders.interval;
+            if now > self.orders.warmup && due_interval as usize > interval && now < end {
+                let fresh = used.try_recv().unwrap_or_default();
+                let tally = std::mem::replace(&mut self.tally, fresh);
+                let _ = home.send(Word::Interval { index: interval, tally });
+                interval = due_interval as usize;
+            }
+            if now >= next_house {
+                self.redial(now);
+                self.keep_alive(now);
+                next_house = now + RETRY / 2;
+            }
+            // What is due goes to the connections that have room.
+            match self.orders.pace {
+                Pace::Closed if now < end => self.fill(),
+                Pace::Closed => {}
+                Pace::Open { .. } => {
+                    while schedule.next < end && schedule.next <= now {
+                        let Some(index) = self.next_ready() else {
+                            is_late_by_server = true;
+                            break;
+                        };
+                        let intended = schedule.next;
+                        if !is_late_by_server && intended >= self.orders.warmup {
+                            self.tally.lag(now - intended);
+                        }
+                        self.issue(index, intended, now);
+                        schedule.advance();
+                        if intended >= self.orders.warmup {
+                            self.tally.due += 1;
+                        }
+                        now = self.now();
+                    }
+                    if schedule.next > now {
+                        is_late_by_server = false;
+                    }
+                }
+            }
+            let is_over = now >= end && (schedule.next >= end || self.orders.pace == Pace::Closed);
+            let under_way: usize =
+                if now >= end { self.conns.iter().map(|conn| conn.asker.under_way()).sum() } else { 1 };
+            if is_over && under_way == 0
+                || now >= end + self.orders.drain
+                || stopped_at.is_some_and(|at| now > at + RETRY)
+            {
+                break;
+            }
+            let wait = match self.orders.pace {
+                Pace::Open { .. } if schedule.next < end && !self.ready.is_empty() => {
+                    schedule.next.saturating_sub(now)
+                }
+                _ if now < end => end - now,
+                _ => RETRY,
+            };
+            self.turn(wait.min(RETRY / 2));
+        }
+        let now = self.now();
+        for conn in &mut self.conns {
+            conn.asker.give_up(now, &mut self.tally);
+        }
+        let unsent = match self.orders.pace {
+            Pace::Open { .. } if stopped_at.is_none() => self.count_unsent(&mut schedule, end, now),
+            _ => 0,
+        };
+        let tally = std::mem::take(&mut self.tally);
+        let _ = home.send(Word::Interval { index: interval, tally });
+        let is_cut_off = self.down == self.conns.len() && self.down > 0;
+        Word::Done { busy, unsent, last_gone: self.last_gone.take(), is_cut_off }
+    }
+
+    /// Operations that came due and found no connection with room to the very end count as waiting until then.
+    fn count_unsent(&mut self, schedule: &mut Schedule, end: u64, now: u64) -> u64 {
+        let mut unsent = 0;
+        while schedule.next < end {
+            if schedule.next >= self.orders.warmup {
+                unsent += 1;
+                let op = self.dice.op();
+                let measure = self.tally.op(op);
+                *measure.errors.entry(errors::UNANSWERED).or_default() += 1;
+                crate::record::add(&mut measure.intended, now.saturating_sub(schedule.next));
+                self.tally.due += 1;
+            }
+            schedule.advance();
+        }
+        unsent
+    }
+
+    fn next_ready(&mut self) -> Option<usize> {
+        while let Some(index) = self.ready.pop_front() {
+            let conn = &mut self.conns[index];
+            conn.is_ready = false;
+            let is_up = conn.link.as_ref().is_some_and(|link| link.phase() == Phase::Up);
+            if is_up && conn.asker.under_way() < self.orders.depth {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// Hands one operation to a connection and sends it.
+    fn issue(&mut self, index: usize, intended: u64, now: u64) {
+        let conn = &mut self.conns[index];
+        let Some(link) = &mut conn.link else { return };
+        conn.asker.ask(link.out(), &self.plan, &mut self.dice, intended, now);
+        let has_room = conn.asker.under_way() < self.orders.depth;
+        self.flush(index, now);
+        if has_room {
+            self.offer(index);
+        }
+    }
+
+    /// Closed loop: every connection with room is filled to its depth, with one send.
+    fn fill(&mut self) {
+        while let Some(index) = self.next_ready() {
+            let now = self.now();
+            let conn = &mut self.conns[index];
+            let Some(link) = &mut conn.link else { continue };
+            let mut asked = 0;
+            while conn.asker.under_way() < self.orders.depth {
+                conn.asker.ask(link.out(), &self.plan, &mut self.dice, now, now);
+                asked += 1;
+            }
+            if now >= self.orders.warmup {
+                self.tally.due += asked;
+            }
+            self.flush(index, now);
+        }
+    }
+}
+
+/// Nanoseconds of processor time that this thread took.
+fn thread_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The times at which this thread's operations are due.
+struct Schedule {
+    /// Nanoseconds; the end of time in a closed loop.
+    next: u64,
+    number: f64,
+    threads: f64,
+    from: f64,
+    /// Operations a second gained in a second.
+    slope: f64,
+}
+
+impl Schedule {
+    fn new(orders: &Orders) -> Schedule {
+        let Pace::Open { from, to } = orders.pace else {
+            return Schedule { next: u64::MAX, number: 0.0, threads: 1.0, from: 1.0, slope: 0.0 };
+        };
+        let seconds = (orders.warmup + orders.duration) as f64 / 1e9;
+        // The threads take turns: thread k has the operations k, k + threads, ...
+        let number = orders.thread as f64 - orders.threads as f64;
+        let mut schedule =
+            Schedule { next: 0, number, threads: orders.threads as f64, from, slope: (to - from) / seconds };
+        schedule.advance();
+        schedule
+    }
+
+    fn advance(&mut self) {
+        self.number += self.threads;
+        // number = from * t + slope * t * t / 2
+        let seconds = if self.slope.abs() < 1e-9 {
+            self.number / self.from
+        } else {
+            let root = (self.from * self.from + 2.0 * self.slope * self.number).max(0.0).sqrt();
+            2.0 * self.number / (self.from + root)
+        };
+        self.next = (seconds * 1e9) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders(thread: usize, threads: usize, from: f64, to: f64) -> Orders {
+        Orders {
+            servers: Vec::new(),
+            thread,
+            threads,
+            connections: 0..1,
+            depth: 1,
+            pace: Pace::Open { from, to },
+            session_timeout_ms: 30_000,
+            warmup: 0,
+            duration: 10_000_000_000,
+            interval: 1_000_000_000,
+            drain: 0,
+            connect: 0,
+        }
+    }
+
+    fn due_before(orders: &Orders, end: u64) -> Vec<u64> {
+        let mut schedule = Schedule::new(orders);
+        let mut due = Vec::new();
+        while schedule.next < end {
+            due.push(schedule.next);
+            schedule.advance();
+        }
+        due
+    }
+
+    #[test]
+    fn threads_share_a_rate_evenly() {
+        let mut all: Vec<u64> =
+            (0..3).flat_map(|t| due_before(&orders(t, 3, 1_000.0, 1_000.0), 1_000_000_000)).collect();
+        all.sort_unstable();
+        assert_eq!(all.len(), 1_000);
+        assert!(all.windows(2).all(|pair| (999_990..=1_000_010).contains(&(pair[1] - pair[0]))));
+    }
+
+    #[test]
+    fn a_ramp_asks_for_the_mean_of_its_ends() {
+        let due = due_before(&orders(0, 1, 100.0, 300.0), 10_000_000_000);
+        assert!((1_999..=2_001).contains(&due.len()), "{}", due.len());
+        let first = due.iter().filter(|at| **at < 1_000_000_000).count();
+        let last = due.iter().filter(|at| **at >= 9_000_000_000).count();
+        assert!((105..=115).contains(&first) && (285..=295).contains(&last), "{first} {last}");
+    }
+}

@@ -1,0 +1,30 @@
+//! ringkeeper-load: open-loop load for any server that speaks ZooKeeper's protocol.
+//!
+//! ```text
+//! plan                what is asked: operations, keys, values; pure
+//! record  result      what was measured, and what is kept of it; pure
+//! client  words       a connection; a server's four-letter words
+//! ask                 requests and what must come back
+//! setup  host         the tree before a run; what the machine says
+//! engine              one thread of load: schedule, connections, measures
+//! run                 a run, from its threads to its result
+//! null                the server that answers constants: the floor
+//! table               for eyes
+//! args  main          for hands
+//! ```
+//!
+//! Of ringkeeper it uses `wire` and nothing else, so it measures any server.
+
+pub mod args;
+pub mod ask;
+pub mod client;
+pub mod engine;
+pub mod host;
+pub mod null;
+pub mod plan;
+pub mod record;
+pub mod result;
+pub mod run;
+pub mod setup;
+pub mod table;
+pub mod words;

@@ -1,0 +1,102 @@
+//! Flags in, exit code out.
+
+use clap::Parser;
+use ringkeeper_load::args::{Cli, Command, NullArgs, OutputArgs, RunArgs};
+use ringkeeper_load::result::Outcome;
+use ringkeeper_load::run::{self, Ending, Progress};
+use ringkeeper_load::{null, table};
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+
+const SERVER: u8 = 1;
+const USAGE: u8 = 2;
+const INVALID: u8 = 3;
+const RATE_MISSED: u8 = 4;
+const NOT_WRITTEN: u8 = 5;
+
+fn main() -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second signal ends at once, as ever.
+        let _ = signal_hook::flag::register_conditional_default(signal, stop.clone());
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    let code = match Cli::parse().command {
+        Command::Run(args) => run(&args, &stop),
+        Command::Null(args) => serve_null(&args, &stop),
+    };
+    ExitCode::from(code)
+}
+
+fn complain(why: &str) {
+    eprintln!("ringkeeper-load: {why}");
+}
+
+fn run(args: &RunArgs, stop: &Arc<AtomicBool>) -> u8 {
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(why) => {
+            complain(&why);
+            return USAGE;
+        }
+    };
+    match run::run(&settings, stop, |progress| show(&args.output, &progress)) {
+        Ok((outcome, ending)) => finish(&args.output, &outcome, ending),
+        Err(why) => {
+            complain(&why);
+            SERVER
+        }
+    }
+}
+
+fn show(output: &OutputArgs, progress: &Progress) {
+    if !output.quiet {
+        let _ = writeln!(
+            std::io::stderr(),
+            "{:5.1} s  {:>8}/s  p50 {:>8}  p99 {:>8}  {} errors  {:.0} s left",
+            progress.elapsed.as_secs_f64(),
+            table::count(progress.per_second),
+            table::time(progress.p50_us),
+            table::time(progress.p99_us),
+            progress.errors,
+            progress.left.as_secs_f64()
+        );
+    }
+}
+
+/// Writes what was asked for. Whatever cannot be written, the table is printed.
+fn finish(output: &OutputArgs, outcome: &Outcome, ending: Ending) -> u8 {
+    print!("{}", table::table(outcome));
+    let mut code = match ending {
+        Ending::Whole => 0,
+        Ending::Stopped | Ending::ServerGone => SERVER,
+        Ending::RateMissed => RATE_MISSED,
+        Ending::Invalid => INVALID,
+    };
+    if let Some(path) = &output.json {
+        let written = serde_json::to_vec_pretty(outcome)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| std::fs::write(path, bytes));
+        if let Err(error) = written {
+            complain(&format!("cannot write {}: {error}", path.display()));
+            code = NOT_WRITTEN;
+        }
+    }
+    code
+}
+
+fn serve_null(args: &NullArgs, stop: &Arc<AtomicBool>) -> u8 {
+    let ready = |address| {
+        println!("{address}");
+        let _ = std::io::stdout().flush();
+    };
+    match null::serve(args.listen, args.value as usize, stop, ready) {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&format!("{}: {error}", args.listen));
+            SERVER
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! What is asked: the mix of operations, the keys and the values. Checked once, then only read.
+
+use rand::distributions::{Distribution, WeightedIndex};
+use rand::rngs::SmallRng;
+use rand::Rng;
+use rand_distr::Zipf;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One operation of a workload. What the clients of a coordination service do, not what the protocol can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Op {
+    /// getData of a key.
+    Get,
+    /// setData of a key, any version.
+    Set,
+    /// create of a znode that is not there; the tree grows.
+    Create,
+    /// create, and as a next operation the delete of the same znode; the tree stays as it is.
+    CreateDelete,
+    /// create of an ephemeral, and as a next operation its delete.
+    Ephemeral,
+    /// create of a sequential znode, and as a next operation its delete.
+    Sequential,
+    /// exists of a key.
+    Exists,
+    /// getChildren of the key's parent.
+    Children,
+    /// A multi of `multi_size` setData.
+    Multi,
+    /// sync, then getData of the same key behind it: timed from the first to the answer of the second.
+    SyncGet,
+    /// getData, and setData of the same key behind it: timed from the first to the answer of the second.
+    ReadModifyWrite,
+    /// The second half of create-delete, ephemeral and sequential; not to be chosen.
+    Delete,
+}
+
+/// How many kinds of operation there are.
+pub const OPS: usize = 12;
+
+impl Op {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Op; OPS] = [
+        Op::Get,
+        Op::Set,
+        Op::Create,
+        Op::CreateDelete,
+        Op::Ephemeral,
+        Op::Sequential,
+        Op::Exists,
+        Op::Children,
+        Op::Multi,
+        Op::SyncGet,
+        Op::ReadModifyWrite,
+        Op::Delete,
+    ];
+
+    /// The name in flags, scenario files and results.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Get => "get",
+            Op::Set => "set",
+            Op::Create => "create",
+            Op::CreateDelete => "create-delete",
+            Op::Ephemeral => "ephemeral",
+            Op::Sequential => "sequential",
+            Op::Exists => "exists",
+            Op::Children => "children",
+            Op::Multi => "multi",
+            Op::SyncGet => "sync-get",
+            Op::ReadModifyWrite => "read-modify-write",
+            Op::Delete => "delete",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Op> {
+        Op::ALL.into_iter().find(|op| *op != Op::Delete && op.name() == name)
+    }
+}
+
+/// Weighted operations: `get=90,set=10`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Mix(pub Vec<(Op, f64)>);
+
+impl std::str::FromStr for Mix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mix, String> {
+        let mut mix = Vec::new();
+        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+            let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
+            let known =
+                || Op::ALL.iter().filter(|op| **op != Op::Delete).map(|op| op.name()).collect::<Vec<_>>();
+            let op = Op::from_name(name.trim()).ok_or_else(|| {
+                format!("no operation is called '{}'; there are {}", name.trim(), known().join(", "))
+            })?;
+            let weight: f64 =
+                weight.trim().parse().map_err(|_| format!("the weight of {} is no number", op.name()))?;
+            if !(weight.is_finite() && weight > 0.0) {
+                return Err(format!("the weight of {} must be above 0", op.name()));
+            }
+            mix.push((op, weight));
+        }
+        if mix.is_empty() {
+            return Err("a mix names at least one operation, for example get=90,set=10".to_owned());
+        }
+        Ok(Mix(mix))
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<_> = self.0.iter().map(|(op, weight)| format!("{}={weight}", op.name())).collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
+/// Which key an operation takes.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// Each as often as any other.
+    Uniform,
+    /// Key k is taken in proportion to 1/k^theta; the ranks are spread over the key space.
+    Zipfian(f64),
+    /// A share of the keys gets a share of the operations: (keys, operations), both in 0..1.
+    Hot(f64, f64),
+}
+
+impl std::str::FromStr for Choice {
+    type Err = String;
+
+    /// `uniform`, `zipfian`, `zipfian:0.99`, `hot:0.01:0.9`.
+    fn from_str(text: &str) -> Result<Choice, String> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let numbers: Vec<f64> = parts
+            .map(|part| part.parse().map_err(|_| format!("'{part}' in '{text}' is no number")))
+            .collect::<Result<_, _>>()?;
+        match (name, numbers.as_slice()) {
+            ("uniform", []) => Ok(Choice::Uniform),
+            ("zipfian", []) => Ok(Choice::Zipfian(0.99)),
+            ("zipfian", [theta]) if *theta > 0.0 && *theta < 10.0 => Ok(Choice::Zipfian(*theta)),
+            ("hot", []) => Ok(Choice::Hot(0.01, 0.9)),
+            ("hot", [keys, ops]) if (0.0..1.0).contains(keys) && (0.0..=1.0).contains(ops) && *keys > 0.0 => {
+                Ok(Choice::Hot(*keys, *ops))
+            }
+            _ => Err(format!("'{text}' is none of uniform, zipfian[:THETA], hot[:KEYS:OPERATIONS]")),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Uniform => f.write_str("uniform"),
+            Choice::Zipfian(theta) => write!(f, "zipfian:{theta}"),
+            Choice::Hot(keys, ops) => write!(f, "hot:{keys}:{ops}"),
+        }
+    }
+}
+
+/// Bytes in a value.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Size {
+    Fixed(usize),
+    /// Each length between the two as often as any other.
+    Uniform(usize, usize),
+    /// (length, weight).
+    Weighted(Vec<(usize, f64)>),
+}
+
+/// Above this a request passes the frame limit that servers have by default (1 MiB less a header).
+pub const VALUE_BYTES_MAX: usize = 1_000_000;
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    /// `100`, `10-1000`, `100=90,10000=10`.
+    fn from_str(text: &str) -> Result<Size, String> {
+        let bytes = |part: &str| match part.trim().parse::<usize>() {
+            Ok(n) if n <= VALUE_BYTES_MAX => Ok(n),
+            Ok(n) => Err(format!("{n} bytes are above {VALUE_BYTES_MAX}, which servers refuse by default")),
+            Err(_) => Err(format!("'{part}' is no number of bytes")),
+        };
+        if text.contains('=') {
+            let mut sizes = Vec::new();
+            for part in text.split(',') {
+                let (size, weight) = part.split_once('=').ok_or(format!("'{part}' is not BYTES=WEIGHT"))?;
+                let weight: f64 = weight.trim().parse().map_err(|_| format!("'{weight}' is no weight"))?;
+                if !(weight.is_finite() && weight > 0.0) {
+                    return Err(format!("the weight in '{part}' must be above 0"));
+                }
+                sizes.push((bytes(size)?, weight));
+            }
+            return Ok(Size::Weighted(sizes));
+        }
+        match text.split_once('-') {
+            Some((low, high)) => match (bytes(low)?, bytes(high)?) {
+                (low, high) if low <= high => Ok(Size::Uniform(low, high)),
+                _ => Err(format!("'{text}' ends before it begins")),
+            },
+            None => Ok(Size::Fixed(bytes(text)?)),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Fixed(bytes) => write!(f, "{bytes}"),
+            Size::Uniform(low, high) => write!(f, "{low}-{high}"),
+            Size::Weighted(sizes) => {
+                let parts: Vec<_> = sizes.iter().map(|(size, weight)| format!("{size}={weight}")).collect();
+                f.write_str(&parts.join(","))
+            }
+        }
+    }
+}
+
+/// The whole of what a run asks.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// Everything that a run makes is below this path.
+    pub root: String,
+    pub mix: Mix,
+    pub keys: u64,
+    /// Keys below one parent.
+    pub keys_per_parent: u64,
+    pub choice: Choice,
+    pub value: Size,
+    /// Operations in a multi.
+    pub multi_size: usize,
+    pub seed: u64,
+}
+
+impl Plan {
+    /// Appends the path of a key.
+    pub fn put_key(&self, out: &mut Vec<u8>, key: u64) {
+        self.put_parent(out, key);
+        out.extend_from_slice(b"/k");
+        put_hex(out, key);
+    }
+
+    /// Appends the path of a key's parent.
+    pub fn put_parent(&self, out: &mut Vec<u8>, key: u64) {
+        out.extend_from_slice(self.root.as_bytes());
+        out.extend_from_slice(b"/p");
+        put_hex(out, key / self.keys_per_parent);
+    }
+
+    /// How many parents the keys have.
+    #[must_use]
+    pub fn parents(&self) -> u64 {
+        self.keys.div_ceil(self.keys_per_parent)
+    }
+}
+
+/// Eight hexadecimal digits: paths of one length, whatever the number.
+pub fn put_hex(out: &mut Vec<u8>, number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for shift in (0..8).rev() {
+        out.push(DIGITS[(number >> (shift * 4) & 15) as usize]);
+    }
+}
+
+/// A thread's own dice for a plan: two runs with one seed ask the same.
+pub struct Dice {
+    rng: SmallRng,
+    ops: Vec<Op>,
+    weights: Option<WeightedIndex<f64>>,
+    keys: u64,
+    choice: Choice,
+    zipf: Option<Zipf<f64>>,
+    size: Size,
+    sizes: Option<WeightedIndex<f64>>,
+}
+
+impl Dice {
+    /// `thread` keeps the threads of a run apart.
+    #[must_use]
+    pub fn new(plan: &Plan, thread: u64) -> Dice {
+        use rand::SeedableRng;
+        let ops: Vec<Op> = plan.mix.0.iter().map(|(op, _)| *op).collect();
+        let weights = (ops.len() > 1).then(|| {
+            WeightedIndex::new(plan.mix.0.iter().map(|(_, w)| *w)).expect("a mix has weights above 0")
+        });
+        let zipf = match plan.choice {
+            Choice::Zipfian(theta) => Some(Zipf::new(plan.keys, theta).expect("keys and theta are above 0")),
+            _ => None,
+        };
+        let sizes = match &plan.value {
+            Size::Weighted(sizes) => {
+                Some(WeightedIndex::new(sizes.iter().map(|(_, w)| *w)).expect("sizes have weights above 0"))
+            }
+            _ => None,
+        };
+        Dice {
+            rng: SmallRng::seed_from_u64(plan.seed ^ thread.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            ops,
+            weights,
+            keys: plan.keys,
+            choice: plan.choice,
+            zipf,
+            size: plan.value.clone(),
+            sizes,
+        }
+    }
+
+    pub fn op(&mut self) -> Op {
+        match &self.weights {
+            None => self.ops[0],
+            Some(weights) => self.ops[weights.sample(&mut self.rng)],
+        }
+    }
+
+    pub fn key(&mut self) -> u64 {
+        match self.choice {
+            Choice::Uniform => self.rng.gen_range(0..self.keys),
+            Choice::Zipfian(_) => {
+                let rank = self.zipf.as_ref().map_or(1.0, |zipf| zipf.sample(&mut self.rng)) as u64 - 1;
+                spread(rank) % self.keys
+            }
+            Choice::Hot(share, ops) => {
+                let hot = ((self.keys as f64 * share).ceil() as u64).clamp(1, self.keys);
+                if hot == self.keys || self.rng.gen_bool(ops) {
+                    self.rng.gen_range(0..hot)
+                } else {
+                    self.rng.gen_range(hot..self.keys)
+                }
+            }
+        }
+    }
+
+    pub fn size(&mut self) -> usize {
+        match &self.size {
+            Size::Fixed(bytes) => *bytes,
+            Size::Uniform(low, high) => self.rng.gen_range(*low..=*high),
+            Size::Weighted(sizes) => match &self.sizes {
+                Some(weights) => sizes[weights.sample(&mut self.rng)].0,
+                None => 0,
+            },
+        }
+    }
+}
+
+/// Neighbours in rank are no neighbours in the tree: the popular keys lie under all parents.
+fn spread(rank: u64) -> u64 {
+    let mut x = rank.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// Appends a value that tells its own length, so that a reader can check what came back: four bytes of length, then
+/// bytes that do not compress to nothing.
+pub fn put_value(out: &mut Vec<u8>, bytes: usize) {
+    let length = (bytes as u32).to_be_bytes();
+    out.extend_from_slice(&length[..bytes.min(4)]);
+    for at in 4..bytes {
+        out.push((at as u32).wrapping_mul(0x9E37_79B1).to_be_bytes()[0]);
+    }
+}
+
+/// Whether a value that came back is one that `put_value` made, whole.
+#[must_use]
+pub fn is_whole(value: &[u8]) -> bool {
+    value.len() < 4 || value[..4] == (value.len() as u32).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(choice: Choice) -> Plan {
+        Plan {
+            root: "/load".to_owned(),
+            mix: "get=9,set=1".parse().expect("a mix"),
+            keys: 1_000,
+            keys_per_parent: 100,
+            choice,
+            value: Size::Fixed(100),
+            multi_size: 5,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn flags_are_read_or_refused_with_what_there_is() {
+        assert_eq!("get=90, set=10".parse::<Mix>().map(|m| m.to_string()), Ok("get=90,set=10".to_owned()));
+        assert!("gett=1".parse::<Mix>().unwrap_err().contains("there are get, set"));
+        assert!("delete".parse::<Mix>().is_err(), "the second half of another operation");
+        for bad in ["", "get=0", "get=x", "get=-1", "get=inf"] {
+            assert!(bad.parse::<Mix>().is_err(), "{bad}");
+        }
+        assert_eq!("zipfian:1.2".parse(), Ok(Choice::Zipfian(1.2)));
+        assert_eq!("hot:0.1:0.8".parse(), Ok(Choice::Hot(0.1, 0.8)));
+        for bad in ["zip", "zipfian:0", "hot:0:1", "hot:2:1", "uniform:1"] {
+            assert!(bad.parse::<Choice>().is_err(), "{bad}");
+        }
+        assert_eq!("10-20".parse(), Ok(Size::Uniform(10, 20)));
+        assert_eq!("100=9,5000=1".parse(), Ok(Size::Weighted(vec![(100, 9.0), (5000, 1.0)])));
+        for bad in ["", "20-10", "x", "10000000", "5=0"] {
+            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_follow_the_choice() {
+        let count = |choice: Choice| {
+            let mut dice = Dice::new(&plan(choice), 0);
+            let mut hits = vec![0_u32; 1_000];
+            for _ in 0..100_000 {
+                hits[dice.key() as usize] += 1;
+            }
+            hits.sort_unstable_by(|a, b| b.cmp(a));
+            hits
+        };
+        let uniform = count(Choice::Uniform);
+        assert!(uniform[0] < 200 && uniform[999] > 30, "{} {}", uniform[0], uniform[999]);
+        let zipf = count(Choice::Zipfian(0.99));
+        assert!((10_000..20_000).contains(&zipf[0]), "{}", zipf[0]);
+        let hot: u32 = count(Choice::Hot(0.01, 0.9))[..10].iter().sum();
+        assert!((89_000..91_000).contains(&hot), "{hot}");
+    }
+
+    #[test]
+    fn a_mix_is_drawn_in_its_proportion_and_the_same_from_one_seed() {
+        let draw = || {
+            let mut dice = Dice::new(&plan(Choice::Uniform), 3);
+            (0..10_000).map(|_| (dice.op(), dice.key())).collect::<Vec<_>>()
+        };
+        let one = draw();
+        let sets = one.iter().filter(|(op, _)| *op == Op::Set).count();
+        assert!((900..1_100).contains(&sets), "{sets}");
+        assert_eq!(one, draw());
+    }
+
+    #[test]
+    fn a_value_tells_its_length() {
+        for bytes in [0, 1, 3, 4, 5, 100, 70_000] {
+            let mut value = Vec::new();
+            put_value(&mut value, bytes);
+            assert_eq!(value.len(), bytes);
+            assert!(is_whole(&value));
+            if bytes > 4 {
+                assert!(!is_whole(&value[..bytes - 1]));
+            }
+        }
+    }
+
+    #[test]
+    fn paths_have_one_length() {
+        let plan = plan(Choice::Uniform);
+        let mut path = Vec::new();
+        plan.put_key(&mut path, 205);
+        assert_eq!(path, b"/load/p00000002/k000000cd");
+        assert_eq!(plan.parents(), 10);
+    }
+}

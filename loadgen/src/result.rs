@@ -1,0 +1,308 @@
+//! What a run leaves behind: one JSON document, complete enough to draw every picture and to be compared years later.
+
+use crate::plan::{Op, Plan};
+use crate::record::{errors, Measure, Tally};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer, V2Serializer};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The layout's number; a reader refuses what is newer.
+pub const FORMAT: u32 = 1;
+
+/// A whole result.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    pub format: u32,
+    /// A name for tables and legends, `--name`.
+    pub name: String,
+    pub tool: String,
+    /// Seconds since 1970 at which the measured part began.
+    pub started_unix: u64,
+    pub command: Vec<String>,
+    pub target: Target,
+    pub load: Load,
+    pub verdict: Verdict,
+    /// All operations together, then each kind.
+    pub all: OpResult,
+    pub ops: Vec<OpResult>,
+    pub counts: Counts,
+    pub own: Own,
+    pub servers: Vec<ServerUse>,
+    pub host: Host,
+    pub intervals: Vec<Interval>,
+    /// Of a rate ladder: its steps, lowest rate first; the rest of the document is the step at the knee.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ladder: Vec<Step>,
+    /// Of the other modes: named figures in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
+}
+
+/// Who was asked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Target {
+    pub servers: Vec<String>,
+    /// The first line of its `srvr`, where it answers that.
+    pub version: String,
+}
+
+/// What was asked of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// `open`, `closed`, or the mode's name.
+    pub mode: String,
+    /// Operations a second asked for, at the begin and at the end; 0 in a closed loop.
+    pub rate_from: f64,
+    pub rate_to: f64,
+    pub connections: u64,
+    pub depth: usize,
+    pub threads: usize,
+    pub warmup_s: f64,
+    pub duration_s: f64,
+    pub plan: Option<Plan>,
+}
+
+/// Whether the figures may be quoted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Verdict {
+    pub is_valid: bool,
+    /// Why not, or what else a reader must know.
+    pub reasons: Vec<String>,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Latency {
+    pub count: u64,
+    pub mean: f64,
+    pub min: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub p9999: f64,
+    pub max: f64,
+}
+
+impl Latency {
+    /// Of a histogram of nanoseconds.
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Latency {
+        if histogram.is_empty() {
+            return Latency::default();
+        }
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        let at = |quantile| micros(histogram.value_at_quantile(quantile));
+        Latency {
+            count: histogram.len(),
+            mean: histogram.mean() / 1e3,
+            min: micros(histogram.min()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.9999),
+            max: micros(histogram.max()),
+        }
+    }
+}
+
+/// One kind of operation.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OpResult {
+    pub op: String,
+    pub answered: u64,
+    pub per_second: f64,
+    /// From the time at which an operation was due.
+    pub intended: Latency,
+    /// From the time at which it was sent.
+    pub service: Latency,
+    /// By name.
+    pub errors: BTreeMap<String, u64>,
+    /// The histograms of nanoseconds: HdrHistogram's V2 encoding, deflated, in base64.
+    pub intended_hdr: String,
+    pub service_hdr: String,
+}
+
+impl OpResult {
+    #[must_use]
+    pub fn of(op: &str, measure: &Measure, seconds: f64) -> OpResult {
+        let mut by_name = BTreeMap::new();
+        for (code, count) in &measure.errors {
+            *by_name.entry(errors::name(*code)).or_insert(0) += count;
+        }
+        OpResult {
+            op: op.to_owned(),
+            answered: measure.answered,
+            per_second: measure.answered as f64 / seconds.max(1e-9),
+            intended: Latency::of(&measure.intended),
+            service: Latency::of(&measure.service),
+            errors: by_name,
+            intended_hdr: encode(&measure.intended),
+            service_hdr: encode(&measure.service),
+        }
+    }
+}
+
+/// Things counted over the measured part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    pub due: u64,
+    pub answered: u64,
+    pub errors: u64,
+    /// Due in an open loop, and never handed to a connection.
+    pub unsent: u64,
+    pub connections_lost: u64,
+    pub reconnects: u64,
+    pub sessions_lost: u64,
+    pub events: u64,
+}
+
+/// What the load generator says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Own {
+    /// How late operations were sent though a connection had room.
+    pub lag: Latency,
+    /// Share of a core that each thread took.
+    pub threads_busy: Vec<f64>,
+}
+
+/// What a server process used in the measured part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ServerUse {
+    /// A process id or a container.
+    pub name: String,
+    pub command: String,
+    pub cpu_s: f64,
+    pub cpu_us_per_op: f64,
+    pub user_share: f64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    pub rss_bytes: u64,
+    pub rss_bytes_max: u64,
+    pub threads: u64,
+    pub disk_write_bytes: u64,
+    pub disk_write_bytes_per_op: f64,
+    /// Of its cgroup, where it has limits; empty otherwise.
+    pub cgroup: Cgroup,
+}
+
+/// A server's container limits, and how often they held it up in the measured part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cgroup {
+    pub path: String,
+    /// Cores' worth of quota; 0: none.
+    pub cpu_limit: f64,
+    pub memory_limit_bytes: u64,
+    pub cpuset: String,
+    pub periods: u64,
+    pub throttled_periods: u64,
+    pub throttled_us: u64,
+    pub memlock_bytes: u64,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Host {
+    pub kernel: String,
+    pub cpu_model: String,
+    pub cpus: usize,
+    pub memory_bytes: u64,
+    pub load_average: String,
+    /// File system of each server's data, where it is known: `path type options`.
+    pub file_systems: Vec<String>,
+    /// As the server says it: `forceSync`, where it is known.
+    pub fsync: String,
+    pub cgroup: Cgroup,
+}
+
+/// One interval of the measured part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Interval {
+    /// Seconds from the begin of the measured part to its end.
+    pub end_s: f64,
+    pub seconds: f64,
+    pub answered: u64,
+    pub errors: u64,
+    /// Intended time, microseconds.
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+    /// For the heat map: [upper edge in microseconds, count], only where there are any.
+    pub heat: Vec<(f64, u64)>,
+    pub server_cpu_share: f64,
+    pub throttled_us: u64,
+}
+
+/// One step of a ladder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Step {
+    pub rate: f64,
+    pub per_second: f64,
+    pub intended: Latency,
+    pub errors: u64,
+    pub cpu_us_per_op: f64,
+    pub is_valid: bool,
+    pub is_knee: bool,
+}
+
+/// A figure of a mode.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Figure {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+}
+
+/// Edges of the heat map's rows: ten a decade, from 10 us to 100 s.
+#[must_use]
+pub fn heat(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let mut rows = Vec::new();
+    let mut low = 0;
+    for step in 0..=70 {
+        let edge = 10_f64.powf(1.0 + f64::from(step) / 10.0);
+        let high = (edge * 1e3) as u64;
+        let count = histogram.count_between(low, high - 1);
+        if count > 0 {
+            rows.push((edge, count));
+        }
+        low = high;
+    }
+    rows
+}
+
+/// A histogram as text.
+#[must_use]
+pub fn encode(histogram: &Histogram<u64>) -> String {
+    use base64::Engine;
+    let mut bytes = Vec::new();
+    if V2DeflateSerializer::new().serialize(histogram, &mut bytes).is_err() {
+        bytes.clear();
+        V2Serializer::new().serialize(histogram, &mut bytes).expect("a histogram is written to memory");
+    }
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The histogram of a text; `None`: it is none.
+#[must_use]
+pub fn decode(text: &str) -> Option<Histogram<u64>> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
+}
+
+/// The results of all operations together and of each kind.
+#[must_use]
+pub fn results(totals: &Tally, seconds: f64) -> (OpResult, Vec<OpResult>) {
+    let mut all = Measure::new();
+    let mut ops = Vec::new();
+    for op in Op::ALL {
+        if let Some(measure) = &totals.ops[op as usize] {
+            all.merge(measure);
+            ops.push(OpResult::of(op.name(), measure, seconds));
+        }
+    }
+    (OpResult::of("all", &all, seconds), ops)
+}

@@ -1,0 +1,399 @@
+//! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
+
+use crate::engine::{self, Orders, Pace, Start, Word};
+use crate::host::{self, Reading};
+use crate::plan::Plan;
+use crate::record::Tally;
+use crate::result::{self, Counts, Interval, Latency, Load, Outcome, Own, Target, Verdict, FORMAT};
+use crate::setup::{self, Client};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What a run is told.
+#[derive(Clone)]
+pub struct Settings {
+    pub name: String,
+    pub servers: Vec<SocketAddr>,
+    pub server_pids: Vec<u32>,
+    pub pace: Pace,
+    pub connections: u64,
+    pub depth: usize,
+    pub threads: usize,
+    pub warmup: Duration,
+    pub duration: Duration,
+    pub interval: Duration,
+    pub drain: Duration,
+    pub connect: Duration,
+    pub session_timeout: Duration,
+    pub plan: Plan,
+    /// The tree is there already.
+    pub no_setup: bool,
+}
+
+/// A line of progress.
+pub struct Progress {
+    pub elapsed: Duration,
+    pub left: Duration,
+    pub per_second: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub errors: u64,
+}
+
+/// How a run ended, beside its result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Whole,
+    /// The user stopped it.
+    Stopped,
+    /// All connections were down at the end.
+    ServerGone,
+    /// An open loop's rate was not reached: below 99% of what was due was answered in time.
+    RateMissed,
+    /// The load generator itself was the limit.
+    Invalid,
+}
+
+/// An interval of all threads, while it is gathered.
+#[derive(Default)]
+struct Gathered {
+    tally: Tally,
+    from: usize,
+}
+
+/// Runs to the end. An error means that nothing was measured.
+pub fn run(
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+    mut told: impl FnMut(Progress),
+) -> Result<(Outcome, Ending), String> {
+    if !settings.no_setup {
+        let mut client = Client::open(&settings.servers, settings.connect)?;
+        setup::make_tree(&mut client, &settings.plan, settings.connections, |_, _| {})?;
+    }
+    let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
+    let plan = Arc::new(settings.plan.clone());
+    let start = Arc::new(Start { barrier: Barrier::new(threads + 1), stop: AtomicBool::new(false) });
+    let (home, words) = mpsc::channel();
+    let mut handles = Vec::new();
+    let mut back = Vec::new();
+    let nanos = |d: Duration| d.as_nanos() as u64;
+    for thread in 0..threads {
+        let share = |n: usize| settings.connections * n as u64 / threads as u64;
+        let orders = Orders {
+            servers: settings.servers.clone(),
+            thread,
+            threads,
+            connections: share(thread)..share(thread + 1),
+            depth: settings.depth,
+            pace: settings.pace,
+            session_timeout_ms: settings.session_timeout.as_millis() as i32,
+            warmup: nanos(settings.warmup),
+            duration: nanos(settings.duration),
+            interval: nanos(settings.interval),
+            drain: nanos(settings.drain),
+            connect: nanos(settings.connect),
+        };
+        let (give, used) = mpsc::channel();
+        back.push(give);
+        let (plan, start, home) = (plan.clone(), start.clone(), home.clone());
+        let builder = std::thread::Builder::new().name(format!("load-{thread}"));
+        let body = move || engine::run(orders, plan, &start, &home, &used);
+        handles.push(builder.spawn(body).map_err(|error| format!("cannot start a thread: {error}"))?);
+    }
+    drop(home);
+    let host = host::host();
+    start.barrier.wait();
+    let began = Instant::now();
+    let mut watch = Watch::new(settings, began);
+    let mut totals = Tally::default();
+    let mut gathered: Vec<Gathered> = Vec::new();
+    let (mut busy, mut unsent, mut failed, mut cut_off) = (Vec::new(), 0, None, 0);
+    let mut last_gone = None;
+    let mut shown = 0;
+    let mut was_stopped = false;
+    loop {
+        if stop.load(Ordering::Relaxed) && !was_stopped {
+            was_stopped = true;
+            start.stop.store(true, Ordering::Relaxed);
+        }
+        watch.look();
+        match words.recv_timeout(Duration::from_millis(20)) {
+            Ok(Word::Ready) => {}
+            Ok(Word::Failed(why)) => failed = failed.or(Some(why).filter(|why| why != "stopped")),
+            Ok(Word::Interval { index, mut tally }) => {
+                totals.merge(&tally);
+                if gathered.len() <= index {
+                    gathered.resize_with(index + 1, Gathered::default);
+                }
+                gathered[index].tally.merge(&tally);
+                gathered[index].from += 1;
+                tally.clear();
+                // Whoever takes it first; threads that have ended take none.
+                let _ = back.iter().any(|give| give.send(std::mem::take(&mut tally)).is_ok());
+            }
+            Ok(Word::Done { busy: share, unsent: more, last_gone: gone, is_cut_off }) => {
+                busy.push(share);
+                unsent += more;
+                last_gone = last_gone.or(gone);
+                cut_off += usize::from(is_cut_off);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        while gathered.get(shown).is_some_and(|interval| interval.from == threads) {
+            told(progress(settings, &gathered[shown].tally, shown, began));
+            shown += 1;
+        }
+    }
+    for handle in handles {
+        handle.join().map_err(|_| "a thread of the load generator ended by its own fault".to_owned())?;
+    }
+    if let Some(why) = failed {
+        return Err(why);
+    }
+    let measured = watch.measured(settings);
+    let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
+    let mut outcome = Outcome {
+        format: FORMAT,
+        name: settings.name.clone(),
+        tool: format!("ringkeeper-load {}", env!("CARGO_PKG_VERSION")),
+        started_unix: watch.started_unix,
+        command: std::env::args().collect(),
+        target: Target {
+            servers: settings.servers.iter().map(ToString::to_string).collect(),
+            version: version(&settings.servers),
+        },
+        load: load(settings, threads),
+        host,
+        ..Outcome::default()
+    };
+    let seconds = measured.as_secs_f64();
+    (outcome.all, outcome.ops) = result::results(&totals, seconds);
+    outcome.counts = Counts {
+        due: totals.due,
+        answered: totals.answered(),
+        errors: totals.errors(),
+        unsent,
+        connections_lost: totals.connections_lost,
+        reconnects: totals.reconnects,
+        sessions_lost: totals.sessions_lost,
+        events: totals.events,
+    };
+    outcome.own = Own {
+        lag: totals.lag.as_ref().map(|lag| Latency::of(lag)).unwrap_or_default(),
+        threads_busy: busy.clone(),
+    };
+    outcome.intervals =
+        gathered.iter().enumerate().map(|(at, one)| interval(settings, &one.tally, at)).collect();
+    watch.finish(&mut outcome);
+    let ending = judge(settings, &mut outcome, &ending, last_gone);
+    Ok((outcome, ending))
+}
+
+/// What is known when all threads have ended.
+struct Ended<'a> {
+    totals: &'a Tally,
+    unsent: u64,
+    busy: &'a [f64],
+    was_stopped: bool,
+    cut_off: bool,
+}
+
+/// A thread busier than this is the limit itself.
+const BUSY_MAX: f64 = 0.95;
+/// Own lag's p99 may be this share of the reported p99.
+const LAG_SHARE_MAX: f64 = 0.1;
+
+fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option<String>) -> Ending {
+    let mut reasons = Vec::new();
+    let mut ending = Ending::Whole;
+    let busiest = ended.busy.iter().copied().fold(0.0, f64::max);
+    if busiest > BUSY_MAX {
+        reasons.push(format!(
+            "INVALID: a thread of the load generator took {:.0}% of a core: use more threads, or another machine",
+            busiest * 100.0
+        ));
+        ending = Ending::Invalid;
+    }
+    let (lag, p99) = (outcome.own.lag.p99, outcome.all.intended.p99);
+    if lag > LAG_SHARE_MAX * p99 {
+        reasons.push(format!(
+            "INVALID: the load generator itself was late (p99 {lag:.0} us, above 10% of the reported {p99:.0} us): give it a core of its own"
+        ));
+        ending = Ending::Invalid;
+    }
+    let due = ended.totals.due;
+    let answered = ended.totals.answered();
+    if matches!(settings.pace, Pace::Open { .. })
+        && !ended.was_stopped
+        && (answered as f64) < 0.99 * due as f64
+    {
+        reasons.push(format!(
+            "the rate was not reached: {due} operations came due, {answered} were answered, {} found no connection free",
+            ended.unsent
+        ));
+        if ending == Ending::Whole {
+            ending = Ending::RateMissed;
+        }
+    }
+    if ended.was_stopped {
+        reasons.push("stopped before its time: the figures are of what was done until then".to_owned());
+        ending = Ending::Stopped;
+    }
+    if outcome.counts.connections_lost > 0 {
+        let why = last_gone.unwrap_or_default();
+        reasons.push(format!("{} connections were lost (the last: {why})", outcome.counts.connections_lost));
+    }
+    if ended.cut_off {
+        reasons.push("at the end no connection was up: the server is gone".to_owned());
+        ending = Ending::ServerGone;
+    }
+    outcome.verdict = Verdict { is_valid: !matches!(ending, Ending::Invalid), reasons };
+    ending
+}
+
+fn load(settings: &Settings, threads: usize) -> Load {
+    let (mode, from, to) = match settings.pace {
+        Pace::Closed => ("closed", 0.0, 0.0),
+        Pace::Open { from, to } => ("open", from, to),
+    };
+    Load {
+        mode: mode.to_owned(),
+        rate_from: from,
+        rate_to: to,
+        connections: settings.connections,
+        depth: settings.depth,
+        threads,
+        warmup_s: settings.warmup.as_secs_f64(),
+        duration_s: settings.duration.as_secs_f64(),
+        plan: Some(settings.plan.clone()),
+    }
+}
+
+fn progress(settings: &Settings, tally: &Tally, at: usize, began: Instant) -> Progress {
+    let (intended, _) = tally.all();
+    let elapsed = settings.interval * (at as u32 + 1);
+    Progress {
+        elapsed,
+        left: (settings.warmup + settings.duration).saturating_sub(began.elapsed()),
+        per_second: tally.answered() as f64 / settings.interval.as_secs_f64(),
+        p50_us: intended.value_at_quantile(0.5) as f64 / 1e3,
+        p99_us: intended.value_at_quantile(0.99) as f64 / 1e3,
+        errors: tally.errors(),
+    }
+}
+
+fn interval(settings: &Settings, tally: &Tally, at: usize) -> Interval {
+    let (intended, _) = tally.all();
+    let length = settings.interval.as_secs_f64();
+    let end_s = (length * (at + 1) as f64).min(settings.duration.as_secs_f64());
+    let micros = |quantile| intended.value_at_quantile(quantile) as f64 / 1e3;
+    Interval {
+        end_s,
+        seconds: end_s - length * at as f64,
+        answered: tally.answered(),
+        errors: tally.errors(),
+        p50: micros(0.5),
+        p99: micros(0.99),
+        p999: micros(0.999),
+        max: intended.max() as f64 / 1e3,
+        heat: result::heat(&intended),
+        ..Interval::default()
+    }
+}
+
+/// The first line of the server's `srvr`.
+fn version(servers: &[SocketAddr]) -> String {
+    let Some(server) = servers.first() else { return String::new() };
+    crate::words::ask(*server, "srvr")
+        .and_then(|text| text.lines().next().map(str::to_owned))
+        .map(|line| line.trim_start_matches("Zookeeper version: ").to_owned())
+        .unwrap_or_default()
+}
+
+/// Reads the servers' processes at the begin and the end of the measured part, and at its intervals.
+struct Watch<'a> {
+    settings: &'a Settings,
+    began: Instant,
+    started_unix: u64,
+    before: Vec<Option<Reading>>,
+    /// (seconds into the measured part, the sum of CPU seconds, the sum of throttled microseconds).
+    series: Vec<(f64, f64, u64)>,
+    after: Vec<Option<Reading>>,
+    last: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(settings: &'a Settings, began: Instant) -> Watch<'a> {
+        let before = Vec::new();
+        Watch { settings, began, started_unix: 0, before, series: Vec::new(), after: Vec::new(), last: None }
+    }
+
+    fn read(&self) -> Vec<Option<Reading>> {
+        self.settings.server_pids.iter().map(|pid| Reading::of(*pid)).collect()
+    }
+
+    fn look(&mut self) {
+        let elapsed = self.began.elapsed();
+        if elapsed < self.settings.warmup {
+            return;
+        }
+        let into = elapsed - self.settings.warmup;
+        if self.last.is_none() {
+            self.before = self.read();
+            self.started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        }
+        let is_due = self.last.is_none_or(|last| last.elapsed() >= self.settings.interval);
+        let is_end = into >= self.settings.duration && self.after.is_empty();
+        if is_due && into < self.settings.duration || is_end {
+            let readings = self.read();
+            let cpu = readings.iter().flatten().map(Reading::cpu_s).sum();
+            let throttled = readings.iter().flatten().map(|reading| reading.cgroup.throttled_us).sum();
+            self.series.push((into.as_secs_f64(), cpu, throttled));
+            self.last = Some(Instant::now());
+            if is_end {
+                self.after = readings;
+            }
+        }
+    }
+
+    /// How long the measured part was.
+    fn measured(&self, settings: &Settings) -> Duration {
+        let elapsed = self.began.elapsed().saturating_sub(settings.warmup);
+        if self.after.is_empty() && !self.settings.server_pids.is_empty() || elapsed < settings.duration {
+            elapsed.min(settings.duration)
+        } else {
+            settings.duration
+        }
+    }
+
+    fn finish(&mut self, outcome: &mut Outcome) {
+        outcome.started_unix = self.started_unix;
+        if self.after.is_empty() {
+            self.after = self.read();
+        }
+        let pids = &self.settings.server_pids;
+        for ((pid, before), after) in pids.iter().zip(&self.before).zip(&self.after) {
+            if let (Some(before), Some(after)) = (before, after) {
+                outcome.servers.push(host::used(*pid, before, after, outcome.counts.answered));
+            }
+        }
+        for pid in pids {
+            if let Some(text) = std::fs::read_link(format!("/proc/{pid}/cwd")).ok().and_then(|cwd| {
+                let cwd = cwd.to_string_lossy().into_owned();
+                host::file_system(&cwd)
+            }) {
+                outcome.host.file_systems.push(text);
+            }
+        }
+        for (interval, pair) in outcome.intervals.iter_mut().zip(self.series.windows(2)) {
+            let seconds = (pair[1].0 - pair[0].0).max(1e-9);
+            interval.server_cpu_share = (pair[1].1 - pair[0].1) / seconds;
+            interval.throttled_us = pair[1].2.saturating_sub(pair[0].2);
+        }
+    }
+}

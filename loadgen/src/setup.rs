@@ -1,0 +1,225 @@
+//! The tree that a run needs, made through one connection before the run: parents, keys with their first values, and
+//! a znode for each connection to create below.
+
+use crate::ask::{put_open_acl, put_own, put_path};
+use crate::plan::{put_value, Dice, Plan};
+use ringkeeper::wire::{begin_frame, end_frame, put_i32, ConnectRequest, ConnectResponse, OpCode, Reader};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+const NODE_EXISTS: i32 = -110;
+/// Requests under way at once: ZooKeeper stops reading a client above 1,000 of all clients together.
+const WINDOW: usize = 200;
+
+/// One session on one connection that waits for its replies.
+pub struct Client {
+    stream: TcpStream,
+    out: Vec<u8>,
+    bytes: Vec<u8>,
+    at: usize,
+    xid: i32,
+}
+
+impl Client {
+    /// Opens a session at the first server that answers.
+    pub fn open(servers: &[SocketAddr], timeout: Duration) -> Result<Client, String> {
+        let mut why = "no server is named".to_owned();
+        for server in servers {
+            match Client::open_at(server, timeout) {
+                Ok(client) => return Ok(client),
+                Err(error) => why = format!("{server}: {error}"),
+            }
+        }
+        Err(why)
+    }
+
+    fn open_at(server: &SocketAddr, timeout: Duration) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(server, timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout.max(Duration::from_secs(30))))?;
+        let mut client = Client { stream, out: Vec::new(), bytes: Vec::new(), at: 0, xid: 0 };
+        ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: 0,
+            timeout_ms: 30_000,
+            session_id: 0,
+            password: Some(&[0; 16]),
+            read_only: Some(false),
+        }
+        .encode(&mut client.out);
+        client.flush()?;
+        let frame = client.frame()?;
+        match ConnectResponse::decode(&frame) {
+            Ok(answer) if answer.session_id != 0 => Ok(client),
+            Ok(_) => Err(io::Error::other("the server refused a session")),
+            Err(_) => Err(io::Error::other("the server's handshake is too short: not ZooKeeper's protocol?")),
+        }
+    }
+
+    /// Appends a request.
+    pub fn put(&mut self, code: OpCode, body: impl FnOnce(&mut Vec<u8>)) {
+        self.xid += 1;
+        let start = begin_frame(&mut self.out);
+        put_i32(&mut self.out, self.xid);
+        put_i32(&mut self.out, code as i32);
+        body(&mut self.out);
+        end_frame(&mut self.out, start);
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// The next reply: its code and its body. Events are passed over.
+    pub fn reply(&mut self) -> io::Result<(i32, Vec<u8>)> {
+        loop {
+            let frame = self.frame()?;
+            let mut reader = Reader::new(&frame);
+            let head = (reader.i32(), reader.i64(), reader.i32());
+            let (Ok(xid), Ok(_), Ok(code)) = head else {
+                return Err(io::Error::other("a reply without a header"));
+            };
+            if xid >= 0 {
+                return Ok((code, reader.rest().to_vec()));
+            }
+        }
+    }
+
+    /// One request and its reply.
+    pub fn ask(&mut self, code: OpCode, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<(i32, Vec<u8>)> {
+        self.put(code, body);
+        self.flush()?;
+        self.reply()
+    }
+
+    fn frame(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let rest = &self.bytes[self.at..];
+            if let Some(head) = rest.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*head) as usize;
+                if let Some(frame) = rest.get(4..4 + length) {
+                    let frame = frame.to_vec();
+                    self.at += 4 + length;
+                    return Ok(frame);
+                }
+            }
+            self.bytes.drain(..self.at);
+            self.at = 0;
+            let old = self.bytes.len();
+            self.bytes.resize(old + (64 << 10), 0);
+            let got = self.stream.read(&mut self.bytes[old..])?;
+            self.bytes.truncate(old + got);
+            if got == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+            }
+        }
+    }
+}
+
+/// One znode to be made.
+enum Want {
+    Plain(Vec<u8>),
+    /// Has a value; a znode that is there is set.
+    Key(Vec<u8>, usize),
+}
+
+/// Makes the tree; what is there is taken, with a new value. `told` hears how many znodes of how many are there.
+pub fn make_tree(
+    client: &mut Client,
+    plan: &Plan,
+    connections: u64,
+    mut told: impl FnMut(u64, u64),
+) -> Result<(), String> {
+    let mut path = String::new();
+    for part in plan.root.split('/').filter(|part| !part.is_empty()) {
+        path.push('/');
+        path.push_str(part);
+        run(client, std::iter::once(Want::Plain(path.clone().into_bytes())), |_| {})?;
+    }
+    let total = plan.parents() + plan.keys + connections;
+    let parents = (0..plan.parents()).map(|parent| {
+        let mut path = Vec::new();
+        plan.put_parent(&mut path, parent * plan.keys_per_parent);
+        Want::Plain(path)
+    });
+    let own = (0..connections).map(|number| {
+        let mut path = Vec::new();
+        put_own(&mut path, plan, number);
+        Want::Plain(path)
+    });
+    let mut dice = Dice::new(plan, u64::MAX);
+    let keys = (0..plan.keys).map(|key| {
+        let mut path = Vec::new();
+        plan.put_key(&mut path, key);
+        Want::Key(path, dice.size())
+    });
+    run(client, parents.chain(own).chain(keys), |done| told(done, total))
+}
+
+fn run(
+    client: &mut Client,
+    wants: impl Iterator<Item = Want>,
+    mut told: impl FnMut(u64),
+) -> Result<(), String> {
+    let mut under_way: VecDeque<Want> = VecDeque::new();
+    let mut again: Vec<Want> = Vec::new();
+    let mut done = 0;
+    let lost = |error: io::Error| format!("while the tree was made: {error}");
+    let mut wants = wants.fuse();
+    loop {
+        while under_way.len() < WINDOW {
+            let Some(want) = wants.next() else { break };
+            let (path, bytes) = match &want {
+                Want::Plain(path) => (path, 0),
+                Want::Key(path, bytes) => (path, *bytes),
+            };
+            client.put(OpCode::Create, |out| {
+                put_path(out, |out| out.extend_from_slice(path));
+                put_i32(out, bytes as i32);
+                put_value(out, bytes);
+                put_open_acl(out);
+                put_i32(out, 0);
+            });
+            under_way.push_back(want);
+        }
+        let Some(want) = under_way.pop_front() else { break };
+        client.flush().map_err(lost)?;
+        let (code, _) = client.reply().map_err(lost)?;
+        match (code, want) {
+            (0, _) | (NODE_EXISTS, Want::Plain(_)) => {}
+            (NODE_EXISTS, key) => again.push(key),
+            (code, Want::Plain(path) | Want::Key(path, _)) => {
+                let path = String::from_utf8_lossy(&path).into_owned();
+                return Err(format!("create of {path} was refused: {}", crate::record::errors::name(code)));
+            }
+        }
+        done += 1;
+        if done % 1_000 == 0 {
+            told(done);
+        }
+    }
+    for chunk in again.chunks(WINDOW) {
+        for want in chunk {
+            let Want::Key(path, bytes) = want else { continue };
+            client.put(OpCode::SetData, |out| {
+                put_path(out, |out| out.extend_from_slice(path));
+                put_i32(out, *bytes as i32);
+                put_value(out, *bytes);
+                put_i32(out, -1);
+            });
+        }
+        client.flush().map_err(lost)?;
+        for want in chunk {
+            let (code, _) = client.reply().map_err(lost)?;
+            if let (1.., Want::Key(path, _)) = (code.unsigned_abs(), want) {
+                let path = String::from_utf8_lossy(path).into_owned();
+                return Err(format!("set of {path} was refused: {}", crate::record::errors::name(code)));
+            }
+        }
+    }
+    Ok(())
+}

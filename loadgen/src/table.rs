@@ -1,0 +1,132 @@
+//! A result for eyes on a terminal.
+
+use crate::result::{Latency, OpResult, Outcome};
+use std::fmt::Write;
+
+/// Microseconds, as short as they can be read.
+#[must_use]
+pub fn time(micros: f64) -> String {
+    match micros {
+        m if m < 1.0 => format!("{:.0} ns", m * 1e3),
+        m if m < 10.0 => format!("{m:.1} us"),
+        m if m < 1e3 => format!("{m:.0} us"),
+        m if m < 1e4 => format!("{:.2} ms", m / 1e3),
+        m if m < 1e5 => format!("{:.1} ms", m / 1e3),
+        m if m < 1e6 => format!("{:.0} ms", m / 1e3),
+        m => format!("{:.2} s", m / 1e6),
+    }
+}
+
+/// A count, in thousands with a letter.
+#[must_use]
+pub fn count(number: f64) -> String {
+    match number {
+        n if n < 1e4 => format!("{n:.0}"),
+        n if n < 1e6 => format!("{:.1}k", n / 1e3),
+        n => format!("{:.2}M", n / 1e6),
+    }
+}
+
+/// Bytes.
+#[must_use]
+pub fn bytes(number: f64) -> String {
+    match number {
+        n if n < 1024.0 => format!("{n:.0} B"),
+        n if n < 1024.0 * 1024.0 => format!("{:.1} KiB", n / 1024.0),
+        n if n < 1024.0 * 1024.0 * 1024.0 => format!("{:.1} MiB", n / 1024.0 / 1024.0),
+        n => format!("{:.2} GiB", n / 1024.0 / 1024.0 / 1024.0),
+    }
+}
+
+fn row(out: &mut String, op: &str, what: &str, rate: &str, l: &Latency) {
+    let times = [l.p50, l.p90, l.p99, l.p999, l.p9999, l.max].map(time);
+    let _ = write!(out, "{op:<18} {what:<9} {rate:>10}");
+    for time in times {
+        let _ = write!(out, " {time:>9}");
+    }
+    out.push('\n');
+}
+
+/// The whole table.
+#[must_use]
+pub fn table(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    let o = &mut out;
+    let load = &outcome.load;
+    let rate = match (load.rate_from, load.rate_to) {
+        (0.0, _) => "as fast as answers come".to_owned(),
+        (from, to) if from == to => format!("{}/s", count(from)),
+        (from, to) => format!("{} to {}/s", count(from), count(to)),
+    };
+    let _ = writeln!(
+        o,
+        "\n{} loop, {rate}, {} connections x {}, {} threads, {:.0} s; {}",
+        load.mode,
+        load.connections,
+        load.depth,
+        load.threads,
+        load.duration_s,
+        load.plan.as_ref().map_or(String::new(), |plan| format!(
+            "{} of {} keys ({}), values of {} B",
+            plan.mix, plan.keys, plan.choice, plan.value
+        ))
+    );
+    let _ = writeln!(o, "{} {}\n", outcome.target.servers.join(","), outcome.target.version);
+    let _ = writeln!(
+        o,
+        "{:<18} {:<9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "operation", "latency", "ops/s", "p50", "p90", "p99", "p99.9", "p99.99", "max"
+    );
+    let both = |o: &mut String, result: &OpResult| {
+        row(o, &result.op, "intended", &count(result.per_second), &result.intended);
+        row(o, "", "service", "", &result.service);
+    };
+    for result in outcome.ops.iter().filter(|_| outcome.ops.len() > 1) {
+        both(o, result);
+    }
+    both(o, &outcome.all);
+    let _ = writeln!(o, "\nown lag p99 {}, busiest thread {:.0}% of a core", time(outcome.own.lag.p99), {
+        outcome.own.threads_busy.iter().copied().fold(0.0, f64::max) * 100.0
+    });
+    for server in &outcome.servers {
+        let per_op = |n: u64| n as f64 / (outcome.counts.answered.max(1)) as f64;
+        let _ = writeln!(
+            o,
+            "server {} ({}): {:.2} us CPU/op ({:.0}% user), {:.2} + {:.2} switches/op, RSS {}, {} written/op",
+            server.name,
+            server.command,
+            server.cpu_us_per_op,
+            server.user_share * 100.0,
+            per_op(server.voluntary_switches),
+            per_op(server.involuntary_switches),
+            bytes(server.rss_bytes as f64),
+            bytes(server.disk_write_bytes_per_op),
+        );
+        if server.cgroup.cpu_limit > 0.0 {
+            let _ = writeln!(
+                o,
+                "  limited to {} cores: throttled in {} of {} periods, {} in all",
+                server.cgroup.cpu_limit,
+                server.cgroup.throttled_periods,
+                server.cgroup.periods,
+                time(server.cgroup.throttled_us as f64)
+            );
+        }
+    }
+    let c = &outcome.counts;
+    let _ = writeln!(
+        o,
+        "{} answered, {} errors, {} connections lost, {} reconnects, {} sessions lost",
+        c.answered, c.errors, c.connections_lost, c.reconnects, c.sessions_lost
+    );
+    for (name, number) in &outcome.all.errors {
+        let _ = writeln!(o, "  {name}: {number}");
+    }
+    for figure in &outcome.figures {
+        let _ = writeln!(o, "{}: {:.3} {}", figure.name, figure.value, figure.unit);
+    }
+    for reason in &outcome.verdict.reasons {
+        let _ = writeln!(o, "{reason}");
+    }
+    out
+}
