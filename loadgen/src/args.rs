@@ -25,6 +25,18 @@ pub struct Cli {
 pub enum Command {
     /// Run a workload for a time.
     Run(Box<RunArgs>),
+    /// Climb a ladder of rates and find the knee.
+    Ladder(Box<LadderArgs>),
+    /// Watch one znode from many connections and set it.
+    FanOut(FanOutArgs),
+    /// Open many sessions as fast as the server takes them, and hold them.
+    Storm(StormArgs),
+    /// Open sessions at a rate; each asks once and closes.
+    Churn(ChurnArgs),
+    /// Create many znodes: what a create costs, what a znode weighs.
+    Fill(FillArgs),
+    /// Load while servers fail: the longest time without an answer, recovery after a kill.
+    Gap(Box<GapArgs>),
     /// Serve constants: the floor to compare servers with.
     Null(NullArgs),
 }
@@ -142,6 +154,103 @@ pub struct RunArgs {
 }
 
 #[derive(Args, Debug, Clone)]
+pub struct LadderArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The highest rate to try; --rate is the lowest.
+    #[arg(long, default_value_t = 1e6)]
+    pub to: f64,
+    /// Each rate is the one before times this.
+    #[arg(long, default_value_t = 1.5, value_parser = growth)]
+    pub factor: f64,
+    /// The server holds a rate when its p99 stays below so many milliseconds ...
+    #[arg(long, default_value_t = 100.0)]
+    pub p99_max: f64,
+    /// ... and below so many times the p99 of the lowest rate.
+    #[arg(long, default_value_t = 10.0, value_parser = growth)]
+    pub p99_growth: f64,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct FanOutArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Connections that watch.
+    #[arg(long, short = 'w', default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub watchers: u32,
+    /// Writes that are counted.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rounds: u32,
+    /// The znode.
+    #[arg(long, default_value = "/ringkeeper-load-watched")]
+    pub path: String,
+    /// Seconds for a round to end.
+    #[arg(long, default_value_t = 30.0, value_parser = seconds)]
+    pub patience: f64,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct StormArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Sessions to open.
+    #[arg(long, short = 'n', default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sessions: u32,
+    /// Handshakes under way at once.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub at_once: u32,
+    /// Seconds to hold them, with pings.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    pub hold: f64,
+    /// Seconds for all to be open.
+    #[arg(long, default_value_t = 120.0, value_parser = seconds)]
+    pub patience: f64,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct ChurnArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Sessions a second.
+    #[arg(long, short = 'r', default_value_t = 100.0)]
+    pub rate: f64,
+    /// Seconds.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub duration: f64,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct FillArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct GapArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// A process to kill (SIGKILL).
+    #[arg(long)]
+    pub kill: Option<u32>,
+    /// Seconds after the begin of the measured part at which it is killed.
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub kill_after: f64,
+    /// What to run in a shell right after.
+    #[arg(long)]
+    pub restart: Option<String>,
+}
+
+#[derive(Args, Debug, Clone)]
 pub struct NullArgs {
     /// Where to listen; port 0 takes a free one. The address is printed.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -155,6 +264,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() && (0.0..=1e6).contains(&seconds) => Ok(seconds),
         _ => Err("seconds, 0 to 1000000".to_owned()),
+    }
+}
+
+fn growth(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor > 1.0 && factor <= 1e6 => Ok(factor),
+        _ => Err("a number above 1, up to 1000000".to_owned()),
     }
 }
 

@@ -94,6 +94,7 @@ struct Worker {
     space: Vec<u8>,
     down: usize,
     last_gone: Option<String>,
+    last_answer: u64,
 }
 
 /// Reconnects are tried this often.
@@ -160,6 +161,7 @@ impl Worker {
             tally: Tally::default(),
             space: vec![0; 256 << 10],
             last_gone: None,
+            last_answer: 0,
             orders,
             plan,
         })
@@ -283,6 +285,7 @@ impl Worker {
             let mut now = None;
             let mut broken = None;
             let mut last_zxid = link.session.last_zxid;
+            let before = asker.under_way();
             let received = link.receive(&mut self.space, |frame| {
                 // One reading of the clock for all that one read of the socket brought.
                 let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
@@ -291,6 +294,11 @@ impl Worker {
                 }
             });
             link.session.last_zxid = last_zxid;
+            if let Some(now) = now.filter(|_| asker.under_way() < before) {
+                let begin = self.last_answer.max(self.orders.warmup);
+                self.tally.gap = self.tally.gap.max((now.saturating_sub(begin), begin));
+                self.last_answer = now;
+            }
             let has_come_up = !was_up && link.phase() == Phase::Up;
             if has_come_up {
                 self.down -= 1;
@@ -448,6 +456,9 @@ impl Worker {
             self.turn(wait.min(RETRY / 2));
         }
         let now = self.now();
+        let end = stopped_at.map_or(end, |at: u64| at.min(end));
+        let begin = self.last_answer.max(self.orders.warmup);
+        self.tally.gap = self.tally.gap.max((end.saturating_sub(begin), begin));
         for conn in &mut self.conns {
             conn.asker.give_up(now, &mut self.tally);
         }

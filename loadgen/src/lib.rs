@@ -8,6 +8,7 @@
 //! setup  host         the tree before a run; what the machine says
 //! engine              one thread of load: schedule, connections, measures
 //! run                 a run, from its threads to its result
+//! modes               ladder, fan-out, storm, hold, churn, fill, gap
 //! null                the server that answers constants: the floor
 //! table               for eyes
 //! args  main          for hands
@@ -20,6 +21,7 @@ pub mod ask;
 pub mod client;
 pub mod engine;
 pub mod host;
+pub mod modes;
 pub mod null;
 pub mod plan;
 pub mod record;

@@ -1,5 +1,7 @@
 //! Flags in, exit code out.
 
+mod others;
+
 use clap::Parser;
 use ringkeeper_load::args::{Cli, Command, NullArgs, OutputArgs, RunArgs};
 use ringkeeper_load::result::Outcome;
@@ -25,6 +27,12 @@ fn main() -> ExitCode {
     }
     let code = match Cli::parse().command {
         Command::Run(args) => run(&args, &stop),
+        Command::Ladder(args) => others::ladder(&args, &stop),
+        Command::FanOut(args) => others::fan_out(&args, &stop),
+        Command::Storm(args) => others::storm(&args, &stop),
+        Command::Churn(args) => others::churn(&args, &stop),
+        Command::Fill(args) => others::fill(&args),
+        Command::Gap(args) => others::gap(&args, &stop),
         Command::Null(args) => serve_null(&args, &stop),
     };
     ExitCode::from(code)

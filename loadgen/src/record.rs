@@ -123,6 +123,8 @@ pub struct Tally {
     pub sessions_lost: u64,
     /// Watch events.
     pub events: u64,
+    /// The longest time in which no operation was answered: (its length, its begin), of one thread.
+    pub gap: (u64, u64),
 }
 
 impl Tally {
@@ -149,6 +151,7 @@ impl Tally {
         self.reconnects += other.reconnects;
         self.sessions_lost += other.sessions_lost;
         self.events += other.events;
+        self.gap = self.gap.max(other.gap);
     }
 
     /// Empties it and keeps its memory.
@@ -157,6 +160,7 @@ impl Tally {
         if let Some(lag) = &mut self.lag {
             lag.reset();
         }
+        self.gap = (0, 0);
         (self.due, self.connections_lost, self.reconnects, self.sessions_lost, self.events) = (0, 0, 0, 0, 0);
     }
 

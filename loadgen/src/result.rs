@@ -34,6 +34,9 @@ pub struct Outcome {
     /// Of a rate ladder: its steps, lowest rate first; the rest of the document is the step at the knee.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ladder: Vec<Step>,
+    /// The longest time without an answer, and when it began: nanoseconds of the run's clock, of one thread.
+    #[serde(default)]
+    pub gap_ns: (u64, u64),
     /// Of the other modes: named figures in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub figures: Vec<Figure>,
@@ -254,6 +257,13 @@ pub struct Figure {
     pub name: String,
     pub value: f64,
     pub unit: String,
+}
+
+impl Figure {
+    #[must_use]
+    pub fn new(name: &str, value: f64, unit: &str) -> Figure {
+        Figure { name: name.to_owned(), value, unit: unit.to_owned() }
+    }
 }
 
 /// Edges of the heat map's rows: ten a decade, from 10 us to 100 s.

@@ -157,20 +157,9 @@ pub fn run(
     }
     let measured = watch.measured(settings);
     let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
-    let mut outcome = Outcome {
-        format: FORMAT,
-        name: settings.name.clone(),
-        tool: format!("ringkeeper-load {}", env!("CARGO_PKG_VERSION")),
-        started_unix: watch.started_unix,
-        command: std::env::args().collect(),
-        target: Target {
-            servers: settings.servers.iter().map(ToString::to_string).collect(),
-            version: version(&settings.servers),
-        },
-        load: load(settings, threads),
-        host,
-        ..Outcome::default()
-    };
+    let mut outcome = blank(&settings.name, &settings.servers);
+    outcome.load = load(settings, threads);
+    outcome.host = host;
     let seconds = measured.as_secs_f64();
     (outcome.all, outcome.ops) = result::results(&totals, seconds);
     outcome.counts = Counts {
@@ -183,6 +172,7 @@ pub fn run(
         sessions_lost: totals.sessions_lost,
         events: totals.events,
     };
+    outcome.gap_ns = totals.gap;
     outcome.own = Own {
         lag: totals.lag.as_ref().map(|lag| Latency::of(lag)).unwrap_or_default(),
         threads_busy: busy.clone(),
@@ -192,6 +182,24 @@ pub fn run(
     watch.finish(&mut outcome);
     let ending = judge(settings, &mut outcome, &ending, last_gone);
     Ok((outcome, ending))
+}
+
+/// A result with nothing measured: who asks whom.
+#[must_use]
+pub fn blank(name: &str, servers: &[SocketAddr]) -> Outcome {
+    Outcome {
+        format: FORMAT,
+        name: name.to_owned(),
+        tool: format!("ringkeeper-load {}", env!("CARGO_PKG_VERSION")),
+        started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        command: std::env::args().collect(),
+        target: Target {
+            servers: servers.iter().map(ToString::to_string).collect(),
+            version: version(servers),
+        },
+        verdict: Verdict { is_valid: true, reasons: Vec::new() },
+        ..Outcome::default()
+    }
 }
 
 /// What is known when all threads have ended.

@@ -69,6 +69,9 @@ impl Client {
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         self.stream.write_all(&self.out)?;
         self.out.clear();
         Ok(())
@@ -170,8 +173,11 @@ fn run(
     let mut done = 0;
     let lost = |error: io::Error| format!("while the tree was made: {error}");
     let mut wants = wants.fuse();
+    let mut is_filling = false;
     loop {
-        while under_way.len() < WINDOW {
+        // Half a window at a time: one send brings many.
+        while under_way.len() < WINDOW && (under_way.len() <= WINDOW / 2 || is_filling) {
+            is_filling = true;
             let Some(want) = wants.next() else { break };
             let (path, bytes) = match &want {
                 Want::Plain(path) => (path, 0),
@@ -186,6 +192,7 @@ fn run(
             });
             under_way.push_back(want);
         }
+        is_filling = false;
         let Some(want) = under_way.pop_front() else { break };
         client.flush().map_err(lost)?;
         let (code, _) = client.reply().map_err(lost)?;

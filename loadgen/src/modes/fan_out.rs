@@ -1,0 +1,208 @@
+//! Watch fan-out: many connections watch one znode, one sets it. From the write to each event, to the last, and to the
+//! setter's own reply.
+
+use super::pool::{Event, Pool};
+use crate::ask::{put_open_acl, put_path};
+use crate::host::Reading;
+use crate::record::{add, histogram};
+use crate::setup::Client;
+use hdrhistogram::Histogram;
+use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What it is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub servers: Vec<SocketAddr>,
+    pub server_pids: Vec<u32>,
+    pub watchers: usize,
+    pub rounds: usize,
+    pub path: String,
+    pub connect: Duration,
+    pub session_timeout_ms: i32,
+    /// For a round to end.
+    pub patience: Duration,
+}
+
+/// What it measured, in nanoseconds.
+pub struct Fan {
+    /// Write to event, of every event of every round.
+    pub events: Histogram<u64>,
+    /// Write to the last event, one a round.
+    pub last: Histogram<u64>,
+    /// Write to the setter's reply, one a round.
+    pub reply: Histogram<u64>,
+    /// The servers' CPU seconds between the writes and their last events.
+    pub cpu_s: f64,
+    /// Rounds whose last event did not come in time, and events missing in them.
+    pub short_rounds: usize,
+    pub missing: usize,
+}
+
+/// The setter's connection is the pool's first.
+const SETTER: usize = 0;
+/// Connections that are dialled and not yet up, at most.
+const DIALS_MAX: usize = 128;
+
+fn request(out: &mut Vec<u8>, xid: i32, code: OpCode, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = begin_frame(out);
+    put_i32(out, xid);
+    put_i32(out, code as i32);
+    body(out);
+    end_frame(out, start);
+}
+
+/// Runs all rounds. The first is not counted: it warms what must be warm.
+pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f64)) -> Result<Fan, String> {
+    make_znode(settings)?;
+    let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
+    connect(settings, &mut pool, stop)?;
+    let mut fan = Fan {
+        events: histogram(),
+        last: histogram(),
+        reply: histogram(),
+        cpu_s: 0.0,
+        short_rounds: 0,
+        missing: 0,
+    };
+    for round in 0..=settings.rounds {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        arm(settings, &mut pool)?;
+        // What the arming left to do is done before the clock starts.
+        pool.turn(Duration::from_millis(20), |_, _, _| {});
+        let last = one_round(settings, &mut pool, &mut fan, round > 0)?;
+        told(round, last as f64 / 1e3);
+    }
+    Ok(fan)
+}
+
+fn make_znode(settings: &Settings) -> Result<(), String> {
+    let mut client = Client::open(&settings.servers, settings.connect)?;
+    let (code, _) = client
+        .ask(OpCode::Create, |out| {
+            put_path(out, |out| out.extend_from_slice(settings.path.as_bytes()));
+            put_i32(out, 0);
+            put_open_acl(out);
+            put_i32(out, 0);
+        })
+        .map_err(|error| error.to_string())?;
+    match code {
+        0 | -110 => Ok(()),
+        code => {
+            Err(format!("create of {} was refused: {}", settings.path, crate::record::errors::name(code)))
+        }
+    }
+}
+
+fn connect(settings: &Settings, pool: &mut Pool, stop: &AtomicBool) -> Result<(), String> {
+    let wanted = settings.watchers + 1;
+    let deadline = Instant::now() + settings.connect;
+    let mut up = 0;
+    let mut why = None;
+    while up < wanted {
+        while pool.links.len() < wanted && pool.links.len() - up < DIALS_MAX {
+            let server = settings.servers[pool.links.len() % settings.servers.len()];
+            pool.dial(server, settings.session_timeout_ms).map_err(|error| format!("{server}: {error}"))?;
+        }
+        pool.turn(Duration::from_millis(50), |_, _, event| match event {
+            Event::Up => up += 1,
+            Event::Gone(gone) => why = Some(gone.to_string()),
+            Event::Frame(_) => {}
+        });
+        if let Some(why) = &why {
+            return Err(format!("a connection was refused with {up} of {wanted} up: {why}"));
+        }
+        if Instant::now() > deadline || stop.load(Ordering::Relaxed) {
+            return Err(format!("{up} of {wanted} connections are up"));
+        }
+    }
+    Ok(())
+}
+
+fn arm(settings: &Settings, pool: &mut Pool) -> Result<(), String> {
+    for index in 1..pool.links.len() {
+        if let Some(link) = &mut pool.links[index] {
+            request(link.out(), 1, OpCode::GetData, |out| {
+                put_path(out, |out| out.extend_from_slice(settings.path.as_bytes()));
+                out.push(1);
+            });
+        }
+        pool.flush(index);
+    }
+    // The setter's session must live as well.
+    if let Some(link) = &mut pool.links[SETTER] {
+        crate::ask::Asker::ping(link.out());
+    }
+    pool.flush(SETTER);
+    let wanted = pool.links.iter().flatten().count() - 1;
+    let mut armed = 0;
+    let deadline = Instant::now() + settings.patience;
+    while armed < wanted {
+        pool.turn(Duration::from_millis(50), |_, _, event| {
+            if let Event::Frame(frame) = event {
+                armed += usize::from(xid(frame) == 1);
+            }
+        });
+        if Instant::now() > deadline {
+            return Err(format!("{armed} of {wanted} watches were set in {:?}", settings.patience));
+        }
+    }
+    Ok(())
+}
+
+fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bool) -> Result<u64, String> {
+    let wanted = pool.links.iter().flatten().count().saturating_sub(1);
+    let read = || settings.server_pids.iter().filter_map(|pid| Reading::of(*pid)).collect::<Vec<_>>();
+    let before = read();
+    let Some(link) = &mut pool.links[SETTER] else {
+        return Err("the setter's connection is gone".to_owned());
+    };
+    request(link.out(), 2, OpCode::SetData, |out| {
+        put_path(out, |out| out.extend_from_slice(settings.path.as_bytes()));
+        put_i32(out, 4);
+        put_i32(out, 4);
+        put_i32(out, -1);
+    });
+    let began = pool.now();
+    pool.flush(SETTER);
+    let (mut events, mut last, mut reply) = (0, 0, None);
+    let deadline = Instant::now() + settings.patience;
+    while (events < wanted || reply.is_none()) && Instant::now() < deadline {
+        pool.turn(Duration::from_millis(50), |index, now, event| {
+            let Event::Frame(frame) = event else { return };
+            match xid(frame) {
+                -1 => {
+                    events += 1;
+                    last = now - began;
+                    if is_counted {
+                        add(&mut fan.events, now - began);
+                    }
+                }
+                2 if index == SETTER => reply = Some(now - began),
+                _ => {}
+            }
+        });
+    }
+    // A server that finishes its accounts after the last event is charged for them.
+    let after = read();
+    if is_counted {
+        fan.cpu_s += before.iter().zip(&after).map(|(before, after)| after.cpu_since(before)).sum::<f64>();
+        add(&mut fan.last, last);
+        if let Some(reply) = reply {
+            add(&mut fan.reply, reply);
+        }
+        if events < wanted {
+            fan.short_rounds += 1;
+            fan.missing += wanted - events;
+        }
+    }
+    Ok(last)
+}
+
+fn xid(frame: &[u8]) -> i32 {
+    frame.first_chunk::<4>().map_or(0, |bytes| i32::from_be_bytes(*bytes))
+}

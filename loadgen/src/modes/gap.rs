@@ -1,0 +1,74 @@
+//! The longest time without a success while servers fail: a leader that is killed, a restart, a network that is cut.
+//! It can kill and start a server itself, or only watch.
+
+use crate::result::{Figure, Outcome};
+use crate::run::{self, Ending, Progress, Settings};
+use rustix::process::{kill_process, Pid, Signal};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is done to a server while the load runs.
+#[derive(Clone, Debug, Default)]
+pub struct Blow {
+    /// SIGKILL for this process...
+    pub kill: Option<u32>,
+    /// ...so long after the measured part began...
+    pub after: Duration,
+    /// ...and then this, in a shell, not waited for.
+    pub restart: Option<String>,
+}
+
+/// Runs the load, deals the blow, and says how long the longest gap was.
+pub fn gap(
+    settings: &Settings,
+    blow: &Blow,
+    stop: &Arc<AtomicBool>,
+    told: impl FnMut(Progress),
+) -> Result<(Outcome, Ending), String> {
+    let settings = Settings { threads: 1, ..settings.clone() };
+    let over = Arc::new(AtomicBool::new(false));
+    let dealer = {
+        let (blow, over, wait) = (blow.clone(), over.clone(), settings.warmup + blow.after);
+        std::thread::spawn(move || deal(&blow, &over, wait))
+    };
+    let ran = run::run(&settings, stop, told);
+    over.store(true, Ordering::Relaxed);
+    let dealt = dealer.join().map_err(|_| "the thread that kills ended by its own fault".to_owned())?;
+    let (mut outcome, ending) = ran?;
+    dealt?;
+    outcome.load.mode = "gap".to_owned();
+    let (length, begin) = outcome.gap_ns;
+    let second = |nanos: u64| nanos as f64 / 1e9;
+    outcome.figures.push(Figure::new("longest time without an answer", second(length) * 1e3, "ms"));
+    outcome.figures.push(Figure::new(
+        "it began after",
+        second(begin.saturating_sub(settings.warmup.as_nanos() as u64)),
+        "s",
+    ));
+    Ok((outcome, ending))
+}
+
+fn deal(blow: &Blow, over: &AtomicBool, wait: Duration) -> Result<(), String> {
+    let began = Instant::now();
+    while began.elapsed() < wait {
+        if over.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if let Some(pid) = blow.kill {
+        let process =
+            i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(format!("{pid} is no process id"))?;
+        kill_process(process, Signal::KILL).map_err(|error| format!("cannot kill process {pid}: {error}"))?;
+    }
+    if let Some(command) = &blow.restart {
+        Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot run '{command}': {error}"))?;
+    }
+    Ok(())
+}

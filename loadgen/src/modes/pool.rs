@@ -1,0 +1,106 @@
+//! Many connections that are opened together and then waited for: what the modes share that are no steady load.
+
+use crate::client::{Gone, Link, Phase, Session};
+use rustix::event::{epoll, Timespec};
+use rustix::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A set of connections with one epoll. Their numbers are their places.
+pub struct Pool {
+    epoll: OwnedFd,
+    pub links: Vec<Option<Link>>,
+    space: Vec<u8>,
+    clock: Instant,
+}
+
+/// What happened to a connection.
+pub enum Event<'a> {
+    /// Its session is there.
+    Up,
+    /// A whole frame after the handshake.
+    Frame(&'a [u8]),
+    Gone(&'a Gone),
+}
+
+impl Pool {
+    pub fn new() -> std::io::Result<Pool> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Pool { epoll, links: Vec::new(), space: vec![0; 64 << 10], clock: Instant::now() })
+    }
+
+    /// Nanoseconds since the pool was made.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// Begins to connect; the number is the connection's place.
+    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32) -> std::io::Result<usize> {
+        let link = Link::dial(to, Session::default(), timeout_ms)?;
+        let index = self.links.len();
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
+        self.links.push(Some(link));
+        Ok(index)
+    }
+
+    /// Sends what is in a connection's out-buffer; `false`: the connection is gone.
+    pub fn flush(&mut self, index: usize) -> bool {
+        let Some(link) = &mut self.links[index] else { return false };
+        if link.flush().is_err() {
+            self.links[index] = None;
+            return false;
+        }
+        true
+    }
+
+    /// Waits at most so long, and tells what happened, with the time at which it was read.
+    pub fn turn(&mut self, wait: Duration, mut told: impl FnMut(usize, u64, Event<'_>)) {
+        let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 512];
+        let count = epoll::wait(&self.epoll, &mut events[..], Some(&timeout)).unwrap_or(0);
+        for event in &events[..count] {
+            let (flags, data) = (event.flags, event.data);
+            let index = data.u64() as usize;
+            let clock = self.clock;
+            let Some(link) = &mut self.links[index] else { continue };
+            if flags.contains(epoll::EventFlags::OUT) && link.has_output() {
+                if let Err(gone) = link.flush() {
+                    told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
+                    self.links[index] = None;
+                    continue;
+                }
+            }
+            if !flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+                continue;
+            }
+            while let Some(link) = &mut self.links[index] {
+                let was_up = link.phase() == Phase::Up;
+                let mut now = None;
+                let received = link.receive(&mut self.space, |frame| {
+                    let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
+                    told(index, now, Event::Frame(frame));
+                });
+                if !was_up && link.phase() == Phase::Up {
+                    told(index, clock.elapsed().as_nanos() as u64, Event::Up);
+                }
+                match received {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(gone) => {
+                        told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
+                        self.links[index] = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many are up.
+    #[must_use]
+    pub fn up(&self) -> usize {
+        self.links.iter().flatten().filter(|link| link.phase() == Phase::Up).count()
+    }
+}

@@ -1,0 +1,231 @@
+//! Sessions as such: a storm that opens many as fast as the server takes them, a time in which they are only held, and
+//! churn that opens, asks once and closes, at a rate.
+
+use super::pool::{Event, Pool};
+use crate::ask::Asker;
+use crate::host::Reading;
+use crate::record::{add, histogram};
+use hdrhistogram::Histogram;
+use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a storm is told.
+#[derive(Clone, Debug)]
+pub struct Storm {
+    pub servers: Vec<SocketAddr>,
+    pub server_pids: Vec<u32>,
+    pub sessions: usize,
+    /// Handshakes under way at once.
+    pub at_once: usize,
+    pub hold: Duration,
+    pub session_timeout_ms: i32,
+    pub patience: Duration,
+}
+
+/// What it measured.
+pub struct Stormed {
+    pub opened: usize,
+    pub refused: usize,
+    pub seconds: f64,
+    /// From the dial to the handshake's answer, nanoseconds.
+    pub handshake: Histogram<u64>,
+    pub open_cpu_s: f64,
+    /// Bytes of resident memory that the servers gained.
+    pub rss_gained: i64,
+    /// Over the time in which the sessions were held: CPU seconds, seconds, sessions lost.
+    pub hold_cpu_s: f64,
+    pub hold_s: f64,
+    pub lost: usize,
+}
+
+fn read(pids: &[u32]) -> Vec<Reading> {
+    pids.iter().filter_map(|pid| Reading::of(*pid)).collect()
+}
+
+fn cpu(before: &[Reading], after: &[Reading]) -> f64 {
+    before.iter().zip(after).map(|(before, after)| after.cpu_since(before)).sum()
+}
+
+/// Opens all sessions, holds them with pings, and lets them go.
+pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -> Result<Stormed, String> {
+    let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
+    let before = read(&settings.server_pids);
+    let began = Instant::now();
+    let mut dialled = Vec::with_capacity(settings.sessions);
+    let mut stormed = Stormed {
+        opened: 0,
+        refused: 0,
+        seconds: 0.0,
+        handshake: histogram(),
+        open_cpu_s: 0.0,
+        rss_gained: 0,
+        hold_cpu_s: 0.0,
+        hold_s: 0.0,
+        lost: 0,
+    };
+    let mut shown = 0;
+    while stormed.opened + stormed.refused < settings.sessions && !stop.load(Ordering::Relaxed) {
+        while dialled.len() < settings.sessions
+            && dialled.len() - stormed.opened - stormed.refused < settings.at_once
+        {
+            let server = settings.servers[dialled.len() % settings.servers.len()];
+            let now = pool.now();
+            pool.dial(server, settings.session_timeout_ms).map_err(|error| {
+                format!("{server}: {error} (with {} sessions open; the limit of open files?)", stormed.opened)
+            })?;
+            dialled.push(now);
+        }
+        pool.turn(Duration::from_millis(50), |index, now, event| match event {
+            Event::Up => {
+                stormed.opened += 1;
+                add(&mut stormed.handshake, now - dialled[index]);
+            }
+            Event::Gone(_) => stormed.refused += 1,
+            Event::Frame(_) => {}
+        });
+        if stormed.opened / 1_000 > shown {
+            shown = stormed.opened / 1_000;
+            told(stormed.opened);
+        }
+        if began.elapsed() > settings.patience {
+            break;
+        }
+    }
+    stormed.seconds = began.elapsed().as_secs_f64();
+    let open = read(&settings.server_pids);
+    stormed.open_cpu_s = cpu(&before, &open);
+    hold(settings, &mut pool, &mut stormed, stop);
+    let after = read(&settings.server_pids);
+    stormed.hold_cpu_s = cpu(&open, &after);
+    let rss = |readings: &[Reading]| readings.iter().map(|reading| reading.rss as i64).sum::<i64>();
+    stormed.rss_gained = rss(&after) - rss(&before);
+    close_all(&mut pool);
+    Ok(stormed)
+}
+
+fn hold(settings: &Storm, pool: &mut Pool, stormed: &mut Stormed, stop: &AtomicBool) {
+    let began = Instant::now();
+    // A client pings at a third of its timeout; spread, as clients are.
+    let period = Duration::from_millis(settings.session_timeout_ms as u64) / 3;
+    let slice = Duration::from_millis(20);
+    let mut pinged = 0;
+    while began.elapsed() < settings.hold && !stop.load(Ordering::Relaxed) {
+        let due = (began.elapsed().as_secs_f64() / period.as_secs_f64() * pool.links.len() as f64) as usize;
+        while pinged < due && !pool.links.is_empty() {
+            let index = pinged % pool.links.len();
+            if let Some(link) = &mut pool.links[index] {
+                Asker::ping(link.out());
+            }
+            pool.flush(index);
+            pinged += 1;
+        }
+        pool.turn(slice, |_, _, event| {
+            if let Event::Gone(_) = event {
+                stormed.lost += 1;
+            }
+        });
+    }
+    stormed.hold_s = began.elapsed().as_secs_f64();
+}
+
+fn close(out: &mut Vec<u8>) {
+    let start = begin_frame(out);
+    put_i32(out, 1);
+    put_i32(out, OpCode::CloseSession as i32);
+    end_frame(out, start);
+}
+
+fn close_all(pool: &mut Pool) {
+    for index in 0..pool.links.len() {
+        if let Some(link) = &mut pool.links[index] {
+            close(link.out());
+        }
+        pool.flush(index);
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while pool.up() > 0 && Instant::now() < deadline {
+        pool.turn(Duration::from_millis(50), |_, _, _| {});
+    }
+}
+
+/// What churn is told.
+#[derive(Clone, Debug)]
+pub struct Churn {
+    pub servers: Vec<SocketAddr>,
+    pub server_pids: Vec<u32>,
+    /// Sessions a second.
+    pub rate: f64,
+    pub duration: Duration,
+    pub session_timeout_ms: i32,
+}
+
+/// What it measured; nanoseconds from the time at which a session was due.
+pub struct Churned {
+    /// To the handshake's answer.
+    pub handshake: Histogram<u64>,
+    /// To the answer of its one request.
+    pub answer: Histogram<u64>,
+    pub closed: usize,
+    pub lost: usize,
+    pub cpu_s: f64,
+    pub seconds: f64,
+}
+
+/// Opens sessions at a rate; each asks once (exists of the root) and closes.
+pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
+    let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
+    let before = read(&settings.server_pids);
+    let mut churned =
+        Churned { handshake: histogram(), answer: histogram(), closed: 0, lost: 0, cpu_s: 0.0, seconds: 0.0 };
+    let period = 1e9 / settings.rate;
+    let end = settings.duration.as_nanos() as u64;
+    let grace = 5_000_000_000;
+    let mut dialled = 0_usize;
+    let mut came_up = Vec::new();
+    loop {
+        let now = pool.now();
+        let due = |number: usize| (number as f64 * period) as u64;
+        while due(dialled) <= now && due(dialled) < end && !stop.load(Ordering::Relaxed) {
+            let server = settings.servers[dialled % settings.servers.len()];
+            pool.dial(server, settings.session_timeout_ms).map_err(|error| format!("{server}: {error}"))?;
+            dialled += 1;
+        }
+        let is_over = due(dialled) >= end || stop.load(Ordering::Relaxed);
+        if is_over && (churned.closed + churned.lost >= dialled || now > end + grace) {
+            break;
+        }
+        let wait = if is_over { 50_000_000 } else { due(dialled).saturating_sub(now).min(50_000_000) };
+        pool.turn(Duration::from_nanos(wait), |index, now, event| match event {
+            Event::Up => {
+                add(&mut churned.handshake, now.saturating_sub(due(index)));
+                came_up.push(index);
+            }
+            Event::Frame(frame) => match frame.first_chunk::<4>() {
+                Some([0, 0, 0, 2]) => add(&mut churned.answer, now.saturating_sub(due(index))),
+                Some([0, 0, 0, 1]) => {}
+                _ => {}
+            },
+            Event::Gone(crate::client::Gone::Closed) => churned.closed += 1,
+            Event::Gone(_) => churned.lost += 1,
+        });
+        for index in came_up.drain(..) {
+            if let Some(link) = &mut pool.links[index] {
+                let out = link.out();
+                let start = begin_frame(out);
+                put_i32(out, 2);
+                put_i32(out, OpCode::Exists as i32);
+                ringkeeper::wire::put_string(out, "/");
+                out.push(0);
+                end_frame(out, start);
+                close(out);
+            }
+            pool.flush(index);
+        }
+    }
+    churned.seconds = pool.now() as f64 / 1e9;
+    churned.cpu_s = cpu(&before, &read(&settings.server_pids));
+    churned.lost += dialled.saturating_sub(churned.closed + churned.lost);
+    Ok(churned)
+}

@@ -1,0 +1,266 @@
+//! The modes, from flags to a printed result.
+
+use crate::{complain, finish, show, SERVER, USAGE};
+use hdrhistogram::Histogram;
+use ringkeeper_load::args::{
+    resolve, ChurnArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
+};
+use ringkeeper_load::engine::Pace;
+use ringkeeper_load::modes::{fan_out, fill as filling, gap as gaps, ladder as ladders, sessions};
+use ringkeeper_load::record::Measure;
+use ringkeeper_load::result::{Figure, OpResult, Outcome};
+use ringkeeper_load::run::{blank, Ending, Settings};
+use ringkeeper_load::table;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What ended a mode before it measured anything.
+struct Stop(u8, String);
+
+fn usage(why: String) -> Stop {
+    Stop(USAGE, why)
+}
+
+fn server(why: String) -> Stop {
+    Stop(SERVER, why)
+}
+
+fn told(done: Result<u8, Stop>) -> u8 {
+    done.unwrap_or_else(|Stop(code, why)| {
+        complain(&why);
+        code
+    })
+}
+
+/// A histogram as the row of a table.
+fn row(name: &str, latencies: &Histogram<u64>, seconds: f64) -> OpResult {
+    let mut measure = Measure::new();
+    measure.intended.add(latencies).expect("all histograms have the same bounds");
+    measure.service.add(latencies).expect("all histograms have the same bounds");
+    measure.answered = latencies.len();
+    OpResult::of(name, &measure, seconds)
+}
+
+fn settings(run: &RunArgs) -> Result<Settings, Stop> {
+    run.settings().map_err(usage)
+}
+
+pub fn ladder(args: &LadderArgs, stop: &Arc<AtomicBool>) -> u8 {
+    told((|| {
+        let settings = settings(&args.run)?;
+        let Pace::Open { from, .. } = settings.pace else {
+            return Err(usage("a ladder climbs rates: --closed has none".to_owned()));
+        };
+        if args.to < from {
+            return Err(usage(format!("--to {} is below --rate {from}", args.to)));
+        }
+        let rungs = ladders::Rungs {
+            from,
+            to: args.to,
+            factor: args.factor,
+            p99_max_us: args.p99_max * 1e3,
+            p99_growth_max: args.p99_growth,
+        };
+        let output = &args.run.output;
+        let (outcome, ending) = ladders::climb(&settings, &rungs, stop, |rate, progress| {
+            if !output.quiet {
+                eprint!("{:>8}/s: ", table::count(rate));
+            }
+            show(output, &progress);
+        })
+        .map_err(server)?;
+        for step in &outcome.ladder {
+            println!(
+                "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {:>6.2} us CPU/op  {}{}",
+                table::count(step.rate),
+                table::count(step.per_second),
+                table::time(step.intended.p50),
+                table::time(step.intended.p99),
+                table::time(step.intended.p999),
+                step.cpu_us_per_op,
+                if step.is_knee { "<- knee" } else { "" },
+                if step.is_valid { "" } else { " INVALID" },
+            );
+        }
+        Ok(finish(output, &outcome, ending))
+    })())
+}
+
+pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
+    told((|| {
+        let target = &args.target;
+        let settings = fan_out::Settings {
+            servers: resolve(&target.servers).map_err(usage)?,
+            server_pids: target.pid.clone(),
+            watchers: args.watchers as usize,
+            rounds: args.rounds as usize,
+            path: args.path.clone(),
+            connect: Duration::from_secs_f64(target.connect_timeout),
+            session_timeout_ms: target.session_timeout as i32,
+            patience: Duration::from_secs_f64(args.patience),
+        };
+        let mut outcome = blank(&target.name, &settings.servers);
+        let fan = fan_out::run(&settings, stop, |round, last_us| {
+            if !args.output.quiet {
+                eprintln!("round {round}: the last event after {}", table::time(last_us));
+            }
+        })
+        .map_err(server)?;
+        outcome.load.mode = "fan-out".to_owned();
+        outcome.load.connections = settings.watchers as u64 + 1;
+        outcome.load.threads = 1;
+        let seconds = fan.last.mean() * fan.last.len() as f64 / 1e9;
+        outcome.all = row("write to event", &fan.events, seconds);
+        outcome.ops = vec![
+            outcome.all.clone(),
+            row("write to last event", &fan.last, seconds),
+            row("write to own reply", &fan.reply, seconds),
+        ];
+        outcome.counts.events = fan.events.len();
+        outcome.counts.answered = fan.reply.len();
+        outcome.counts.errors = fan.missing as u64;
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        outcome.figures = vec![
+            Figure::new("last event, median", micros(fan.last.value_at_quantile(0.5)) / 1e3, "ms"),
+            Figure::new("setter's reply, median", micros(fan.reply.value_at_quantile(0.5)) / 1e3, "ms"),
+            Figure::new("setter's reply, longest", micros(fan.reply.max()) / 1e3, "ms"),
+            Figure::new("server CPU an event", fan.cpu_s * 1e6 / fan.events.len().max(1) as f64, "us"),
+        ];
+        let mut ending = Ending::Whole;
+        if fan.missing > 0 {
+            let why = format!("{} events did not come in time, in {} rounds", fan.missing, fan.short_rounds);
+            outcome.verdict.reasons.push(why);
+            ending = Ending::RateMissed;
+        }
+        Ok(finish(&args.output, &outcome, ending))
+    })())
+}
+
+pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
+    told((|| {
+        let target = &args.target;
+        let settings = sessions::Storm {
+            servers: resolve(&target.servers).map_err(usage)?,
+            server_pids: target.pid.clone(),
+            sessions: args.sessions as usize,
+            at_once: args.at_once as usize,
+            hold: Duration::from_secs_f64(args.hold),
+            session_timeout_ms: target.session_timeout as i32,
+            patience: Duration::from_secs_f64(args.patience),
+        };
+        let mut outcome = blank(&target.name, &settings.servers);
+        let stormed = sessions::storm(&settings, stop, |opened| {
+            if !args.output.quiet {
+                eprintln!("{opened} sessions are open");
+            }
+        })
+        .map_err(server)?;
+        outcome.load.mode = "storm".to_owned();
+        outcome.load.connections = settings.sessions as u64;
+        outcome.all = row("handshake", &stormed.handshake, stormed.seconds);
+        outcome.ops = vec![outcome.all.clone()];
+        outcome.counts.answered = stormed.opened as u64;
+        outcome.counts.errors = stormed.refused as u64;
+        outcome.counts.sessions_lost = stormed.lost as u64;
+        let opened = stormed.opened.max(1) as f64;
+        outcome.figures = vec![
+            Figure::new("sessions opened a second", stormed.opened as f64 / stormed.seconds.max(1e-9), "/s"),
+            Figure::new("server CPU a session opened", stormed.open_cpu_s * 1e6 / opened, "us"),
+            Figure::new("RSS a session", stormed.rss_gained as f64 / opened, "B"),
+            Figure::new(
+                "server CPU while they are held",
+                stormed.hold_cpu_s / stormed.hold_s.max(1e-9) * 100.0,
+                "% of a core",
+            ),
+        ];
+        let mut ending = Ending::Whole;
+        if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
+            let why = format!(
+                "{} of {} sessions opened, {} refused, {} lost while they were held",
+                stormed.opened, settings.sessions, stormed.refused, stormed.lost
+            );
+            outcome.verdict.reasons.push(why);
+            ending = Ending::RateMissed;
+        }
+        Ok(finish(&args.output, &outcome, ending))
+    })())
+}
+
+pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
+    told((|| {
+        let target = &args.target;
+        if !(args.rate.is_finite() && args.rate > 0.0) {
+            return Err(usage("--rate: sessions a second, above 0".to_owned()));
+        }
+        let settings = sessions::Churn {
+            servers: resolve(&target.servers).map_err(usage)?,
+            server_pids: target.pid.clone(),
+            rate: args.rate,
+            duration: Duration::from_secs_f64(args.duration),
+            session_timeout_ms: target.session_timeout as i32,
+        };
+        let mut outcome = blank(&target.name, &settings.servers);
+        let churned = sessions::churn(&settings, stop).map_err(server)?;
+        outcome.load.mode = "churn".to_owned();
+        (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
+        outcome.load.duration_s = args.duration;
+        outcome.all = row("open and ask", &churned.answer, churned.seconds);
+        outcome.ops = vec![row("open", &churned.handshake, churned.seconds), outcome.all.clone()];
+        outcome.counts.answered = churned.answer.len();
+        outcome.counts.errors = churned.lost as u64;
+        let closed = churned.closed.max(1) as f64;
+        outcome.figures = vec![
+            Figure::new("sessions a second", churned.closed as f64 / churned.seconds.max(1e-9), "/s"),
+            Figure::new("server CPU a session", churned.cpu_s * 1e6 / closed, "us"),
+        ];
+        let mut ending = Ending::Whole;
+        if churned.lost > 0 {
+            outcome.verdict.reasons.push(format!("{} sessions were lost or never answered", churned.lost));
+            ending = Ending::RateMissed;
+        }
+        Ok(finish(&args.output, &outcome, ending))
+    })())
+}
+
+pub fn fill(args: &FillArgs) -> u8 {
+    told((|| {
+        let target = &args.target;
+        let servers = resolve(&target.servers).map_err(usage)?;
+        let plan = args.plan.plan().map_err(usage)?;
+        let mut outcome: Outcome = blank(&target.name, &servers);
+        let connect = Duration::from_secs_f64(target.connect_timeout);
+        let filled = filling::fill(&servers, &target.pid, &plan, connect, |done, total| {
+            if !args.output.quiet && done % 100_000 == 0 {
+                eprintln!("{done} of {total} znodes");
+            }
+        })
+        .map_err(server)?;
+        outcome.load.mode = "fill".to_owned();
+        outcome.load.plan = Some(plan);
+        outcome.counts.answered = filled.znodes;
+        let znodes = filled.znodes as f64;
+        outcome.figures = vec![
+            Figure::new("creates a second", znodes / filled.seconds.max(1e-9), "/s"),
+            Figure::new("server CPU a create", filled.cpu_s * 1e6 / znodes, "us"),
+            Figure::new("RSS a znode", (filled.rss_after as f64 - filled.rss_before as f64) / znodes, "B"),
+            Figure::new("RSS", filled.rss_after as f64 / 1e6, "MB"),
+        ];
+        Ok(finish(&args.output, &outcome, Ending::Whole))
+    })())
+}
+
+pub fn gap(args: &GapArgs, stop: &Arc<AtomicBool>) -> u8 {
+    told((|| {
+        let settings = settings(&args.run)?;
+        let blow = gaps::Blow {
+            kill: args.kill,
+            after: Duration::from_secs_f64(args.kill_after),
+            restart: args.restart.clone(),
+        };
+        let output = &args.run.output;
+        let (outcome, ending) =
+            gaps::gap(&settings, &blow, stop, |progress| show(output, &progress)).map_err(server)?;
+        Ok(finish(output, &outcome, ending))
+    })())
+}
