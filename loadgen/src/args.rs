@@ -37,6 +37,8 @@ pub enum Command {
     Fill(FillArgs),
     /// Load while servers fail: the longest time without an answer, recovery after a kill.
     Gap(Box<GapArgs>),
+    /// Write to a disk as a durable server must, and nothing else: the floor of a set's latency.
+    Disk(DiskArgs),
     /// Serve constants: the floor to compare servers with.
     Null(NullArgs),
 }
@@ -248,6 +250,27 @@ pub struct GapArgs {
     /// What to run in a shell right after.
     #[arg(long)]
     pub restart: Option<String>,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct DiskArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Where: a directory of the file system to measure.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// Records a second.
+    #[arg(long, short = 'r', default_value_t = 1_000.0)]
+    pub rate: f64,
+    /// Bytes in a record.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub bytes: u32,
+    /// Seconds.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub duration: f64,
+    /// A name for this result.
+    #[arg(long, default_value = "bare writer")]
+    pub name: String,
 }
 
 #[derive(Args, Debug, Clone)]

@@ -75,7 +75,7 @@ impl Reading {
         if fine > 0.0 && fine > coarse - 0.05 {
             fine
         } else {
-            coarse
+            coarse.max(0.0)
         }
     }
 }

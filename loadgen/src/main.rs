@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Churn(args) => others::churn(&args, &stop),
         Command::Fill(args) => others::fill(&args),
         Command::Gap(args) => others::gap(&args, &stop),
+        Command::Disk(args) => others::disk(&args, &stop),
         Command::Null(args) => serve_null(&args, &stop),
     };
     ExitCode::from(code)

@@ -26,6 +26,8 @@ struct Conn {
     unsent: Vec<u8>,
     is_greeted: bool,
     is_watching: bool,
+    /// It said goodbye: what is before that is answered, then it is closed.
+    is_leaving: bool,
 }
 
 struct Responder {
@@ -112,6 +114,7 @@ impl Responder {
                         unsent,
                         is_greeted: false,
                         is_watching: false,
+                        is_leaving: false,
                     }));
                 }
                 Err(Errno::AGAIN) => return Ok(()),
@@ -151,6 +154,9 @@ impl Responder {
             return;
         }
         self.send(index, out);
+        if self.conns[index].as_ref().is_some_and(|conn| conn.is_leaving) {
+            self.conns[index] = None;
+        }
         if sets > 0 {
             self.fire();
         }
@@ -211,7 +217,11 @@ impl Responder {
                         }
                     });
                 }
-                Some(OpCode::CloseSession) => return None,
+                Some(OpCode::CloseSession) => {
+                    reply(out, xid, |_| {});
+                    self.conns[index].as_mut()?.is_leaving = true;
+                    return Some(bytes.len());
+                }
                 _ => reply(out, xid, |_| {}),
             }
         }

@@ -6,7 +6,9 @@ use ringkeeper_load::args::{
     resolve, ChurnArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
 };
 use ringkeeper_load::engine::Pace;
-use ringkeeper_load::modes::{fan_out, fill as filling, gap as gaps, ladder as ladders, sessions};
+use ringkeeper_load::modes::{
+    disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
+};
 use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings};
@@ -40,6 +42,13 @@ fn row(name: &str, latencies: &Histogram<u64>, seconds: f64) -> OpResult {
     measure.service.add(latencies).expect("all histograms have the same bounds");
     measure.answered = latencies.len();
     OpResult::of(name, &measure, seconds)
+}
+
+/// What is read of the servers' processes is nothing where none is named.
+fn without_pids(outcome: &mut Outcome, pids: &[u32]) {
+    if pids.is_empty() {
+        outcome.figures.retain(|figure| !figure.name.contains("CPU") && !figure.name.contains("RSS"));
+    }
 }
 
 fn settings(run: &RunArgs) -> Result<Settings, Stop> {
@@ -127,6 +136,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("setter's reply, longest", micros(fan.reply.max()) / 1e3, "ms"),
             Figure::new("server CPU an event", fan.cpu_s * 1e6 / fan.events.len().max(1) as f64, "us"),
         ];
+        without_pids(&mut outcome, &args.target.pid);
         let mut ending = Ending::Whole;
         if fan.missing > 0 {
             let why = format!("{} events did not come in time, in {} rounds", fan.missing, fan.short_rounds);
@@ -174,6 +184,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
                 "% of a core",
             ),
         ];
+        without_pids(&mut outcome, &args.target.pid);
         let mut ending = Ending::Whole;
         if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
             let why = format!(
@@ -214,6 +225,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("sessions a second", churned.closed as f64 / churned.seconds.max(1e-9), "/s"),
             Figure::new("server CPU a session", churned.cpu_s * 1e6 / closed, "us"),
         ];
+        without_pids(&mut outcome, &args.target.pid);
         let mut ending = Ending::Whole;
         if churned.lost > 0 {
             outcome.verdict.reasons.push(format!("{} sessions were lost or never answered", churned.lost));
@@ -246,6 +258,7 @@ pub fn fill(args: &FillArgs) -> u8 {
             Figure::new("RSS a znode", (filled.rss_after as f64 - filled.rss_before as f64) / znodes, "B"),
             Figure::new("RSS", filled.rss_after as f64 / 1e6, "MB"),
         ];
+        without_pids(&mut outcome, &args.target.pid);
         Ok(finish(&args.output, &outcome, Ending::Whole))
     })())
 }
@@ -262,5 +275,27 @@ pub fn gap(args: &GapArgs, stop: &Arc<AtomicBool>) -> u8 {
         let (outcome, ending) =
             gaps::gap(&settings, &blow, stop, |progress| show(output, &progress)).map_err(server)?;
         Ok(finish(output, &outcome, ending))
+    })())
+}
+
+pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
+    told((|| {
+        if !(args.rate.is_finite() && (1e-3..=1e7).contains(&args.rate)) {
+            return Err(usage("--rate: records a second, 0.001 to 10000000".to_owned()));
+        }
+        let duration = Duration::from_secs_f64(args.duration);
+        let written =
+            disks::write(&args.dir, args.rate, args.bytes as usize, duration, stop).map_err(server)?;
+        let mut outcome = blank(&args.name, &[]);
+        outcome.load.mode = "disk".to_owned();
+        (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
+        outcome.load.duration_s = args.duration;
+        outcome.host = ringkeeper_load::host::host();
+        outcome.host.file_systems.extend(ringkeeper_load::host::file_system(&args.dir.to_string_lossy()));
+        outcome.all = row("record", &written.durable, args.duration);
+        outcome.ops = vec![outcome.all.clone()];
+        outcome.counts.answered = written.durable.len();
+        outcome.figures = vec![Figure::new("writes", written.writes as f64, "")];
+        Ok(finish(&args.output, &outcome, Ending::Whole))
     })())
 }

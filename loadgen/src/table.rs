@@ -47,31 +47,46 @@ fn row(out: &mut String, op: &str, what: &str, rate: &str, l: &Latency) {
     out.push('\n');
 }
 
+/// What was asked, in a line.
+#[must_use]
+pub fn headline(outcome: &Outcome) -> String {
+    let load = &outcome.load;
+    let what = load.plan.as_ref().map_or(String::new(), |plan| {
+        format!("{} of {} keys ({}), values of {} B", plan.mix, plan.keys, plan.choice, plan.value)
+    });
+    let rate = match (load.rate_from, load.rate_to) {
+        (from, _) if from <= 0.0 => "as fast as answers come".to_owned(),
+        (from, to) if from == to => format!("{}/s", count(from)),
+        (from, to) => format!("{} to {}/s", count(from), count(to)),
+    };
+    match load.mode.as_str() {
+        "open" | "closed" | "ladder" | "gap" => format!(
+            "{}: {rate}, {} connections x {}, {} threads, {:.0} s; {what}",
+            load.mode, load.connections, load.depth, load.threads, load.duration_s
+        ),
+        "fill" => format!(
+            "fill: {} znodes of {} B",
+            outcome.counts.answered,
+            load.plan.as_ref().map_or(String::new(), |p| p.value.to_string())
+        ),
+        "disk" => format!("disk: {rate} records, O_DIRECT and O_DSYNC, for {:.0} s", load.duration_s),
+        "churn" => format!("churn: {rate} sessions for {:.0} s", load.duration_s),
+        mode => format!("{mode}: {} connections", load.connections),
+    }
+}
+
 /// The whole table.
 #[must_use]
 pub fn table(outcome: &Outcome) -> String {
     let mut out = String::new();
     let o = &mut out;
-    let load = &outcome.load;
-    let rate = match (load.rate_from, load.rate_to) {
-        (0.0, _) => "as fast as answers come".to_owned(),
-        (from, to) if from == to => format!("{}/s", count(from)),
-        (from, to) => format!("{} to {}/s", count(from), count(to)),
-    };
     let _ = writeln!(
         o,
-        "\n{} loop, {rate}, {} connections x {}, {} threads, {:.0} s; {}",
-        load.mode,
-        load.connections,
-        load.depth,
-        load.threads,
-        load.duration_s,
-        load.plan.as_ref().map_or(String::new(), |plan| format!(
-            "{} of {} keys ({}), values of {} B",
-            plan.mix, plan.keys, plan.choice, plan.value
-        ))
+        "\n{}\n{} {}\n",
+        headline(outcome),
+        outcome.target.servers.join(","),
+        outcome.target.version
     );
-    let _ = writeln!(o, "{} {}\n", outcome.target.servers.join(","), outcome.target.version);
     let _ = writeln!(
         o,
         "{:<18} {:<9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -81,13 +96,19 @@ pub fn table(outcome: &Outcome) -> String {
         row(o, &result.op, "intended", &count(result.per_second), &result.intended);
         row(o, "", "service", "", &result.service);
     };
-    for result in outcome.ops.iter().filter(|_| outcome.ops.len() > 1) {
+    let is_load = matches!(outcome.load.mode.as_str(), "open" | "closed" | "ladder" | "gap");
+    for result in outcome.ops.iter().filter(|result| outcome.ops.len() > 1 && result.op != outcome.all.op) {
         both(o, result);
     }
-    both(o, &outcome.all);
-    let _ = writeln!(o, "\nown lag p99 {}, busiest thread {:.0}% of a core", time(outcome.own.lag.p99), {
-        outcome.own.threads_busy.iter().copied().fold(0.0, f64::max) * 100.0
-    });
+    if outcome.all.intended.count > 0 {
+        both(o, &outcome.all);
+    }
+    o.push('\n');
+    if is_load {
+        let _ = writeln!(o, "own lag p99 {}, busiest thread {:.0}% of a core", time(outcome.own.lag.p99), {
+            outcome.own.threads_busy.iter().copied().fold(0.0, f64::max) * 100.0
+        });
+    }
     for server in &outcome.servers {
         let per_op = |n: u64| n as f64 / (outcome.counts.answered.max(1)) as f64;
         let _ = writeln!(

@@ -51,7 +51,7 @@ pub fn climb(
             per_second: outcome.all.per_second,
             intended: outcome.all.intended.clone(),
             errors: outcome.counts.errors,
-            cpu_us_per_op: outcome.servers.iter().map(|server| server.cpu_us_per_op).sum(),
+            cpu_us_per_op: outcome.servers.iter().map(|server| server.cpu_us_per_op).sum::<f64>() + 0.0,
             is_valid: outcome.verdict.is_valid,
             is_knee: false,
         });
