@@ -3,7 +3,7 @@
 use crate::{complain, finish, show, SERVER, USAGE};
 use hdrhistogram::Histogram;
 use ringkeeper_load::args::{
-    resolve, ChurnArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
+    resolve, ChurnArgs, DiskArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
 };
 use ringkeeper_load::engine::Pace;
 use ringkeeper_load::modes::{
