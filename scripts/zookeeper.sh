@@ -2,12 +2,14 @@
 # A real Apache ZooKeeper to measure ourselves against: fetched from Maven, started and stopped by process id.
 #
 #   scripts/zookeeper.sh fetch                                     jars into the cache (does nothing when they are there)
-#   scripts/zookeeper.sh start [--difftest] PORT DATADIR [LINE...] one standalone server; LINEs go into its zoo.cfg
+#   scripts/zookeeper.sh start [--difftest | --race] PORT DATADIR [LINE...]
+#                                                                  one standalone server; LINEs go into its zoo.cfg
 #   scripts/zookeeper.sh stop DATADIR                              ends it, waits until it is gone
 #
 # `start` returns once the server answers `srvr`. DATADIR then holds zoo.cfg, zookeeper.pid and zookeeper.log.
 # --difftest: the settings under which difftest compares two servers (super:test, TTL nodes, fast containers, every
-# four-letter word, reconfig). Environment: ZOOKEEPER_VERSION, ZOOKEEPER_CACHE, ZOOKEEPER_HEAP (default 256m).
+# four-letter word, reconfig). --race: as one would run it for speed: G1, the optimising compiler, 4 GiB of heap, a listen
+# backlog of 4096. Environment: ZOOKEEPER_VERSION, ZOOKEEPER_CACHE, ZOOKEEPER_HEAP (default 256m).
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -60,9 +62,10 @@ answers() { # PORT: does a server that serves answer there?
 }
 
 start() {
-  local difftest=
+  local difftest='' race=''
   [ "${1:-}" = --difftest ] && { difftest=1; shift; }
-  [ $# -ge 2 ] || die "start [--difftest] PORT DATADIR [LINE...]"
+  [ "${1:-}" = --race ] && { race=1; shift; }
+  [ $# -ge 2 ] || die "start [--difftest | --race] PORT DATADIR [LINE...]"
   local port=$1 dir=$2
   shift 2
   fetch
@@ -72,6 +75,11 @@ start() {
   [ -e "$pidfile" ] && kill -0 "$(cat "$pidfile")" 2>/dev/null && die "one already runs from $dir"
   answers "$port" && die "something already serves on port $port"
   local -a flags=(-Xmx"${ZOOKEEPER_HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.admin.enableServer=false)
+  if [ -n "$race" ]; then
+    flags=(-Xms"${ZOOKEEPER_HEAP:-4g}" -Xmx"${ZOOKEEPER_HEAP:-4g}" -XX:+UseG1GC -XX:MaxGCPauseMillis=50
+      -Dzookeeper.admin.enableServer=false)
+    set -- "$@" clientPortListenBacklog=4096 autopurge.purgeInterval=0
+  fi
   {
     printf '%s\n' tickTime=2000 initLimit=10 syncLimit=5 "dataDir=$dir/data" "clientPort=$port" \
       clientPortAddress=127.0.0.1 maxClientCnxns=0
