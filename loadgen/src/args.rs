@@ -1,8 +1,9 @@
 //! What the command line says.
 
 use crate::engine::Pace;
-use crate::plan::{Choice, Mix, Plan, Size};
+use crate::plan::{Choice, Mix, Plan, Size, Space};
 use crate::run::Settings;
+use crate::scenario;
 use clap::{Args, Parser, Subcommand};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -87,6 +88,10 @@ pub struct PlanArgs {
     /// read-modify-write.
     #[arg(long, short = 'm', default_value = "get=90,set=10")]
     pub mix: Mix,
+    /// A file that says what is asked, in place of all flags about operations, keys and values: parts of the tree
+    /// ([[space]]) and weighted requests on them ([[request]]). loadgen/scenarios holds examples.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mix", "ycsb", "keys", "keys_per_parent", "choice", "value", "multi_size", "root", "seed"])]
+    pub scenario: Option<PathBuf>,
     /// A YCSB-like mix instead: a (half get, half set), b (95/5), c (get), d (95 get of hot keys, 5 create),
     /// e (95 children, 5 create), f (half get, half read-modify-write); zipfian keys but for d.
     #[arg(long, conflicts_with = "mix")]
@@ -321,6 +326,9 @@ pub fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
 
 impl PlanArgs {
     pub fn plan(&self) -> Result<Plan, String> {
+        if let Some(path) = &self.scenario {
+            return scenario::read(path);
+        }
         let (mut mix, mut choice) = (self.mix.clone(), self.choice);
         if let Some(letter) = self.ycsb {
             let text = match letter.to_ascii_lowercase() {
@@ -339,20 +347,14 @@ impl PlanArgs {
                 Choice::Zipfian(0.99)
             };
         }
-        let root = self.root.trim_end_matches('/');
-        if !root.starts_with('/') || root.contains("//") || root.len() < 2 {
-            return Err(format!("--root: '{}' is no path below / (for example /ringkeeper-load)", self.root));
-        }
-        Ok(Plan {
-            root: root.to_owned(),
-            mix,
+        let space = Space {
+            root: self.root.trim_end_matches('/').to_owned(),
             keys: self.keys,
             keys_per_parent: self.keys_per_parent,
             choice,
             value: self.value.clone(),
-            multi_size: self.multi_size.into(),
-            seed: self.seed,
-        })
+        };
+        Plan::simple(space, &mix, self.multi_size.into(), self.seed)
     }
 }
 

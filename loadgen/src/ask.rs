@@ -1,6 +1,6 @@
 //! Requests and what must come back for them: the part of a connection that knows what an operation is.
 
-use crate::plan::{is_whole, put_hex, put_value, Dice, Op, Plan};
+use crate::plan::{is_whole, put_hex, put_value, Dice, Op, Plan, Space};
 use crate::record::{add, errors, Tally};
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, put_multi_header, OpCode, Reader, Stat};
 use std::collections::VecDeque;
@@ -72,35 +72,36 @@ impl Asker {
 
     /// Appends the frames of one operation.
     pub fn ask(&mut self, out: &mut Vec<u8>, plan: &Plan, dice: &mut Dice, intended: u64, now: u64) {
-        let op = dice.op();
+        let (op, at) = dice.request();
+        let space = &plan.spaces[at];
         self.operations += 1;
         match op {
             Op::Get => {
-                self.read(out, OpCode::GetData, plan, dice.key());
+                self.read(out, OpCode::GetData, space, dice.key(at));
                 self.fly(op, Kind::Value, intended, now);
             }
             Op::Exists => {
-                self.read(out, OpCode::Exists, plan, dice.key());
+                self.read(out, OpCode::Exists, space, dice.key(at));
                 self.fly(op, Kind::Last, intended, now);
             }
             Op::Children => {
                 let start = self.begin(out, OpCode::GetChildren);
-                put_path(out, |out| plan.put_parent(out, dice.key()));
+                put_path(out, |out| space.put_parent(out, dice.key(at)));
                 out.push(0);
                 end_frame(out, start);
                 self.fly(op, Kind::Last, intended, now);
             }
             Op::Set => {
-                let (key, size) = (dice.key(), dice.size());
-                self.set(out, plan, key, size);
+                let (key, size) = (dice.key(at), dice.size(at));
+                self.set(out, space, key, size);
                 self.fly(op, Kind::Last, intended, now);
             }
             Op::Multi => {
                 let start = self.begin(out, OpCode::Multi);
                 for _ in 0..plan.multi_size {
                     put_multi_header(out, OpCode::SetData as i32, false, -1);
-                    put_path(out, |out| plan.put_key(out, dice.key()));
-                    put_sized_value(out, dice.size());
+                    put_path(out, |out| space.put_key(out, dice.key(at)));
+                    put_sized_value(out, dice.size(at));
                     put_i32(out, -1);
                 }
                 put_multi_header(out, -1, true, -1);
@@ -108,23 +109,23 @@ impl Asker {
                 self.fly(op, Kind::Last, intended, now);
             }
             Op::SyncGet => {
-                let key = dice.key();
+                let key = dice.key(at);
                 let start = self.begin(out, OpCode::Sync);
-                put_path(out, |out| plan.put_key(out, key));
+                put_path(out, |out| space.put_key(out, key));
                 end_frame(out, start);
                 self.fly(op, Kind::First, intended, now);
-                self.read(out, OpCode::GetData, plan, key);
+                self.read(out, OpCode::GetData, space, key);
                 self.fly(op, Kind::Value, intended, now);
             }
             Op::ReadModifyWrite => {
-                let (key, size) = (dice.key(), dice.size());
-                self.read(out, OpCode::GetData, plan, key);
+                let (key, size) = (dice.key(at), dice.size(at));
+                self.read(out, OpCode::GetData, space, key);
                 self.fly(op, Kind::First, intended, now);
-                self.set(out, plan, key, size);
+                self.set(out, space, key, size);
                 self.fly(op, Kind::Last, intended, now);
             }
             Op::Create => {
-                self.create(out, plan, dice.size(), 0);
+                self.create(out, plan, dice.size(at), 0);
                 self.fly(op, Kind::Last, intended, now);
             }
             Op::CreateDelete | Op::Ephemeral | Op::Sequential => {
@@ -140,7 +141,7 @@ impl Asker {
                         Op::Sequential => 2,
                         _ => 0,
                     };
-                    self.create(out, plan, dice.size(), flags);
+                    self.create(out, plan, dice.size(at), flags);
                     self.fly(op, Kind::Path, intended, now);
                 }
             }
@@ -168,16 +169,16 @@ impl Asker {
         self.flights.push_back(Flight { xid: self.xid, op, kind, intended, sent });
     }
 
-    fn read(&mut self, out: &mut Vec<u8>, code: OpCode, plan: &Plan, key: u64) {
+    fn read(&mut self, out: &mut Vec<u8>, code: OpCode, space: &Space, key: u64) {
         let start = self.begin(out, code);
-        put_path(out, |out| plan.put_key(out, key));
+        put_path(out, |out| space.put_key(out, key));
         out.push(0);
         end_frame(out, start);
     }
 
-    fn set(&mut self, out: &mut Vec<u8>, plan: &Plan, key: u64, size: usize) {
+    fn set(&mut self, out: &mut Vec<u8>, space: &Space, key: u64, size: usize) {
         let start = self.begin(out, OpCode::SetData);
-        put_path(out, |out| plan.put_key(out, key));
+        put_path(out, |out| space.put_key(out, key));
         put_sized_value(out, size);
         put_i32(out, -1);
         end_frame(out, start);
@@ -299,7 +300,7 @@ impl Asker {
 
 /// Appends the path below which a connection creates.
 pub fn put_own(out: &mut Vec<u8>, plan: &Plan, number: u64) {
-    out.extend_from_slice(plan.root.as_bytes());
+    out.extend_from_slice(plan.root().as_bytes());
     out.extend_from_slice(b"/c");
     put_hex(out, number);
 }

@@ -478,7 +478,7 @@ impl Worker {
         while schedule.next < end {
             if schedule.next >= self.orders.warmup {
                 unsent += 1;
-                let op = self.dice.op();
+                let (op, _) = self.dice.request();
                 let measure = self.tally.op(op);
                 *measure.errors.entry(errors::UNANSWERED).or_default() += 1;
                 crate::record::add(&mut measure.intended, now.saturating_sub(schedule.next));

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! plan                what is asked: operations, keys, values; pure
+//! scenario            a plan from a file
 //! record  result      what was measured, and what is kept of it; pure
 //! client  words       a connection; a server's four-letter words
 //! ask                 requests and what must come back
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod record;
 pub mod result;
 pub mod run;
+pub mod scenario;
 pub mod setup;
 pub mod table;
 pub mod words;

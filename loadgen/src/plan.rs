@@ -222,23 +222,19 @@ impl fmt::Display for Size {
     }
 }
 
-/// The whole of what a run asks.
+/// A part of the tree: keys below parents, their values, and which of them is taken.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Plan {
-    /// Everything that a run makes is below this path.
+pub struct Space {
+    /// Everything of it is below this path.
     pub root: String,
-    pub mix: Mix,
     pub keys: u64,
     /// Keys below one parent.
     pub keys_per_parent: u64,
     pub choice: Choice,
     pub value: Size,
-    /// Operations in a multi.
-    pub multi_size: usize,
-    pub seed: u64,
 }
 
-impl Plan {
+impl Space {
     /// Appends the path of a key.
     pub fn put_key(&self, out: &mut Vec<u8>, key: u64) {
         self.put_parent(out, key);
@@ -258,6 +254,94 @@ impl Plan {
     pub fn parents(&self) -> u64 {
         self.keys.div_ceil(self.keys_per_parent)
     }
+
+    fn check(&self) -> Result<(), String> {
+        let root = &self.root;
+        if !root.starts_with('/') || root.len() < 2 || root.ends_with('/') || root.contains("//") {
+            return Err(format!("'{root}' is no path below / (for example /ringkeeper-load)"));
+        }
+        if self.keys == 0 || self.keys > KEYS_MAX || self.keys_per_parent == 0 {
+            return Err(format!("{root}: keys are 1 to {KEYS_MAX}, and at least one below a parent"));
+        }
+        Ok(())
+    }
+}
+
+/// Keys are numbered in eight hexadecimal digits.
+pub const KEYS_MAX: u64 = 1_000_000_000;
+
+/// An operation on a part of the tree, and how often it is asked beside the others.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    pub op: Op,
+    pub weight: f64,
+    /// The space's place in the plan.
+    pub space: usize,
+}
+
+/// The whole of what a run asks. There is at least one space and one request.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub spaces: Vec<Space>,
+    pub requests: Vec<Request>,
+    /// Operations in a multi.
+    pub multi_size: usize,
+    pub seed: u64,
+}
+
+impl Plan {
+    /// One space and a mix of operations on it.
+    pub fn simple(space: Space, mix: &Mix, multi_size: usize, seed: u64) -> Result<Plan, String> {
+        let requests =
+            mix.0.iter().map(|(op, weight)| Request { op: *op, weight: *weight, space: 0 }).collect();
+        Plan { spaces: vec![space], requests, multi_size, seed }.checked()
+    }
+
+    /// The plan, if it can be carried out.
+    pub fn checked(self) -> Result<Plan, String> {
+        if self.spaces.is_empty() || self.requests.is_empty() {
+            return Err("a plan has at least one space and one request".to_owned());
+        }
+        self.spaces.iter().try_for_each(Space::check)?;
+        for request in &self.requests {
+            if !(request.weight.is_finite() && request.weight > 0.0) || request.space >= self.spaces.len() {
+                return Err(format!("the weight of {} must be above 0", request.op.name()));
+            }
+        }
+        if self.multi_size == 0 || self.multi_size > 1_000 {
+            return Err("a multi has 1 to 1000 operations".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The path below which the connections create.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        &self.spaces[0].root
+    }
+
+    /// The mix alone: `get=90,set=10`, with the space's name where there are several.
+    #[must_use]
+    pub fn mix(&self) -> String {
+        let name = |request: &Request| match self.spaces.len() {
+            1 => format!("{}={}", request.op.name(), request.weight),
+            _ => format!("{} {}={}", request.op.name(), self.spaces[request.space].root, request.weight),
+        };
+        self.requests.iter().map(name).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.mix())?;
+        for (at, space) in self.spaces.iter().enumerate() {
+            let Space { keys, choice, value, root, .. } = space;
+            let word = if at == 0 { " of" } else { "," };
+            let below = if self.spaces.len() > 1 { format!(" below {root}") } else { String::new() };
+            write!(f, "{word} {keys} keys{below} ({choice}), values of {value} B")?;
+        }
+        Ok(())
+    }
 }
 
 /// Eight hexadecimal digits: paths of one length, whatever the number.
@@ -271,8 +355,12 @@ pub fn put_hex(out: &mut Vec<u8>, number: u64) {
 /// A thread's own dice for a plan: two runs with one seed ask the same.
 pub struct Dice {
     rng: SmallRng,
-    ops: Vec<Op>,
+    requests: Vec<Request>,
     weights: Option<WeightedIndex<f64>>,
+    spaces: Vec<SpaceDice>,
+}
+
+struct SpaceDice {
     keys: u64,
     choice: Choice,
     zipf: Option<Zipf<f64>>,
@@ -280,70 +368,72 @@ pub struct Dice {
     sizes: Option<WeightedIndex<f64>>,
 }
 
-impl Dice {
-    /// `thread` keeps the threads of a run apart.
-    #[must_use]
-    pub fn new(plan: &Plan, thread: u64) -> Dice {
-        use rand::SeedableRng;
-        let ops: Vec<Op> = plan.mix.0.iter().map(|(op, _)| *op).collect();
-        let weights = (ops.len() > 1).then(|| {
-            WeightedIndex::new(plan.mix.0.iter().map(|(_, w)| *w)).expect("a mix has weights above 0")
-        });
-        let zipf = match plan.choice {
-            Choice::Zipfian(theta) => Some(Zipf::new(plan.keys, theta).expect("keys and theta are above 0")),
+impl SpaceDice {
+    fn new(space: &Space) -> SpaceDice {
+        let zipf = match space.choice {
+            Choice::Zipfian(theta) => Some(Zipf::new(space.keys, theta).expect("keys and theta are above 0")),
             _ => None,
         };
-        let sizes = match &plan.value {
+        let sizes = match &space.value {
             Size::Weighted(sizes) => {
                 Some(WeightedIndex::new(sizes.iter().map(|(_, w)| *w)).expect("sizes have weights above 0"))
             }
             _ => None,
         };
+        SpaceDice { keys: space.keys, choice: space.choice, zipf, size: space.value.clone(), sizes }
+    }
+}
+
+impl Dice {
+    /// `thread` keeps the threads of a run apart.
+    #[must_use]
+    pub fn new(plan: &Plan, thread: u64) -> Dice {
+        use rand::SeedableRng;
+        let weights = plan.requests.iter().map(|request| request.weight);
         Dice {
             rng: SmallRng::seed_from_u64(plan.seed ^ thread.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            ops,
-            weights,
-            keys: plan.keys,
-            choice: plan.choice,
-            zipf,
-            size: plan.value.clone(),
-            sizes,
+            requests: plan.requests.clone(),
+            weights: (plan.requests.len() > 1)
+                .then(|| WeightedIndex::new(weights).expect("a checked plan has weights above 0")),
+            spaces: plan.spaces.iter().map(SpaceDice::new).collect(),
         }
     }
 
-    pub fn op(&mut self) -> Op {
-        match &self.weights {
-            None => self.ops[0],
-            Some(weights) => self.ops[weights.sample(&mut self.rng)],
-        }
+    /// The next operation and its space.
+    pub fn request(&mut self) -> (Op, usize) {
+        let request = match &self.weights {
+            None => self.requests[0],
+            Some(weights) => self.requests[weights.sample(&mut self.rng)],
+        };
+        (request.op, request.space)
     }
 
-    pub fn key(&mut self) -> u64 {
-        match self.choice {
-            Choice::Uniform => self.rng.gen_range(0..self.keys),
+    pub fn key(&mut self, space: usize) -> u64 {
+        let space = &self.spaces[space];
+        match space.choice {
+            Choice::Uniform => self.rng.gen_range(0..space.keys),
             Choice::Zipfian(_) => {
-                let rank = self.zipf.as_ref().map_or(1.0, |zipf| zipf.sample(&mut self.rng)) as u64 - 1;
-                spread(rank) % self.keys
+                let rank = space.zipf.as_ref().map_or(1.0, |zipf| zipf.sample(&mut self.rng)) as u64 - 1;
+                spread(rank) % space.keys
             }
             Choice::Hot(share, ops) => {
-                let hot = ((self.keys as f64 * share).ceil() as u64).clamp(1, self.keys);
-                if hot == self.keys || self.rng.gen_bool(ops) {
+                let hot = ((space.keys as f64 * share).ceil() as u64).clamp(1, space.keys);
+                if hot == space.keys || self.rng.gen_bool(ops) {
                     self.rng.gen_range(0..hot)
                 } else {
-                    self.rng.gen_range(hot..self.keys)
+                    self.rng.gen_range(hot..space.keys)
                 }
             }
         }
     }
 
-    pub fn size(&mut self) -> usize {
-        match &self.size {
-            Size::Fixed(bytes) => *bytes,
-            Size::Uniform(low, high) => self.rng.gen_range(*low..=*high),
-            Size::Weighted(sizes) => match &self.sizes {
-                Some(weights) => sizes[weights.sample(&mut self.rng)].0,
-                None => 0,
-            },
+    pub fn size(&mut self, space: usize) -> usize {
+        let space = &self.spaces[space];
+        match (&space.size, &space.sizes) {
+            (Size::Fixed(bytes), _) => *bytes,
+            (Size::Uniform(low, high), _) => self.rng.gen_range(*low..=*high),
+            (Size::Weighted(sizes), Some(weights)) => sizes[weights.sample(&mut self.rng)].0,
+            (Size::Weighted(_), None) => 0,
         }
     }
 }
@@ -377,16 +467,9 @@ mod tests {
     use super::*;
 
     fn plan(choice: Choice) -> Plan {
-        Plan {
-            root: "/load".to_owned(),
-            mix: "get=9,set=1".parse().expect("a mix"),
-            keys: 1_000,
-            keys_per_parent: 100,
-            choice,
-            value: Size::Fixed(100),
-            multi_size: 5,
-            seed: 1,
-        }
+        let root = "/load".to_owned();
+        let space = Space { root, keys: 1_000, keys_per_parent: 100, choice, value: Size::Fixed(100) };
+        Plan::simple(space, &"get=9,set=1".parse().expect("a mix"), 5, 1).expect("a plan")
     }
 
     #[test]
@@ -415,7 +498,7 @@ mod tests {
             let mut dice = Dice::new(&plan(choice), 0);
             let mut hits = vec![0_u32; 1_000];
             for _ in 0..100_000 {
-                hits[dice.key() as usize] += 1;
+                hits[dice.key(0) as usize] += 1;
             }
             hits.sort_unstable_by(|a, b| b.cmp(a));
             hits
@@ -432,7 +515,7 @@ mod tests {
     fn a_mix_is_drawn_in_its_proportion_and_the_same_from_one_seed() {
         let draw = || {
             let mut dice = Dice::new(&plan(Choice::Uniform), 3);
-            (0..10_000).map(|_| (dice.op(), dice.key())).collect::<Vec<_>>()
+            (0..10_000).map(|_| (dice.request().0, dice.key(0))).collect::<Vec<_>>()
         };
         let one = draw();
         let sets = one.iter().filter(|(op, _)| *op == Op::Set).count();
@@ -457,8 +540,8 @@ mod tests {
     fn paths_have_one_length() {
         let plan = plan(Choice::Uniform);
         let mut path = Vec::new();
-        plan.put_key(&mut path, 205);
+        plan.spaces[0].put_key(&mut path, 205);
         assert_eq!(path, b"/load/p00000002/k000000cd");
-        assert_eq!(plan.parents(), 10);
+        assert_eq!(plan.spaces[0].parents(), 10);
     }
 }

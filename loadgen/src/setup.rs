@@ -137,30 +137,38 @@ pub fn make_tree(
     connections: u64,
     mut told: impl FnMut(u64, u64),
 ) -> Result<(), String> {
-    let mut path = String::new();
-    for part in plan.root.split('/').filter(|part| !part.is_empty()) {
-        path.push('/');
-        path.push_str(part);
-        run(client, std::iter::once(Want::Plain(path.clone().into_bytes())), |_| {})?;
+    for space in &plan.spaces {
+        let mut path = String::new();
+        for part in space.root.split('/').filter(|part| !part.is_empty()) {
+            path.push('/');
+            path.push_str(part);
+            run(client, std::iter::once(Want::Plain(path.clone().into_bytes())), |_| {})?;
+        }
     }
-    let total = plan.parents() + plan.keys + connections;
-    let parents = (0..plan.parents()).map(|parent| {
-        let mut path = Vec::new();
-        plan.put_parent(&mut path, parent * plan.keys_per_parent);
-        Want::Plain(path)
-    });
+    let total = connections + plan.spaces.iter().map(|space| space.parents() + space.keys).sum::<u64>();
     let own = (0..connections).map(|number| {
         let mut path = Vec::new();
         put_own(&mut path, plan, number);
         Want::Plain(path)
     });
+    run(client, own, |_| {})?;
     let mut dice = Dice::new(plan, u64::MAX);
-    let keys = (0..plan.keys).map(|key| {
-        let mut path = Vec::new();
-        plan.put_key(&mut path, key);
-        Want::Key(path, dice.size())
-    });
-    run(client, parents.chain(own).chain(keys), |done| told(done, total))
+    let mut done_before = connections;
+    for (at, space) in plan.spaces.iter().enumerate() {
+        let parents = (0..space.parents()).map(|parent| {
+            let mut path = Vec::new();
+            space.put_parent(&mut path, parent * space.keys_per_parent);
+            Want::Plain(path)
+        });
+        let keys = (0..space.keys).map(|key| {
+            let mut path = Vec::new();
+            space.put_key(&mut path, key);
+            Want::Key(path, dice.size(at))
+        });
+        run(client, parents.chain(keys), |done| told(done_before + done, total))?;
+        done_before += space.parents() + space.keys;
+    }
+    Ok(())
 }
 
 fn run(

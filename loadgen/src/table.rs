@@ -51,9 +51,7 @@ fn row(out: &mut String, op: &str, what: &str, rate: &str, l: &Latency) {
 #[must_use]
 pub fn headline(outcome: &Outcome) -> String {
     let load = &outcome.load;
-    let what = load.plan.as_ref().map_or(String::new(), |plan| {
-        format!("{} of {} keys ({}), values of {} B", plan.mix, plan.keys, plan.choice, plan.value)
-    });
+    let what = load.plan.as_ref().map_or(String::new(), ToString::to_string);
     let rate = match (load.rate_from, load.rate_to) {
         (from, _) if from <= 0.0 => "as fast as answers come".to_owned(),
         (from, to) if from == to => format!("{}/s", count(from)),
@@ -67,7 +65,7 @@ pub fn headline(outcome: &Outcome) -> String {
         "fill" => format!(
             "fill: {} znodes of {} B",
             outcome.counts.answered,
-            load.plan.as_ref().map_or(String::new(), |p| p.value.to_string())
+            load.plan.as_ref().map_or(String::new(), |plan| plan.spaces[0].value.to_string())
         ),
         "disk" => format!("disk: {rate} records, O_DIRECT and O_DSYNC, for {:.0} s", load.duration_s),
         "churn" => format!("churn: {rate} sessions for {:.0} s", load.duration_s),

@@ -31,7 +31,7 @@ pub fn fill(
     let seconds = began.elapsed().as_secs_f64();
     let after = read();
     Ok(Filled {
-        znodes: plan.keys + plan.parents(),
+        znodes: plan.spaces.iter().map(|space| space.keys + space.parents()).sum(),
         seconds,
         cpu_s: before.iter().zip(&after).map(|(before, after)| after.cpu_since(before)).sum(),
         rss_before: before.iter().map(|reading| reading.rss).sum(),
