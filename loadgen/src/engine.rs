@@ -351,7 +351,8 @@ impl Worker {
         }
         conn.asker.lose(code, is_session_gone, &mut self.tally);
         conn.retry_at = now + RETRY;
-        self.last_gone = Some(why.to_owned());
+        let at = (conn.number as usize + conn.dials.saturating_sub(1)) % self.orders.servers.len();
+        self.last_gone = Some(format!("{}: {why}", self.orders.servers[at]));
         let _ = epoll::delete(&self.epoll, link.socket());
     }
 

@@ -1,0 +1,241 @@
+//! Runs against servers that misbehave in known ways: what the load generator says of each.
+
+use ringkeeper::wire::{begin_frame, end_frame, put_i32, put_i64, ConnectRequest, ConnectResponse};
+use ringkeeper_load::engine::Pace;
+use ringkeeper_load::plan::{put_value, Choice, Plan, Size, Space};
+use ringkeeper_load::result::Outcome;
+use ringkeeper_load::run::{self, Ending, Settings};
+use ringkeeper_load::{null, result};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{mpsc, Arc};
+use std::time::Duration;
+
+fn settings(server: SocketAddr, pace: Pace) -> Settings {
+    let root = "/t".to_owned();
+    let space =
+        Space { root, keys: 10, keys_per_parent: 10, choice: Choice::Uniform, value: Size::Fixed(100) };
+    Settings {
+        name: String::new(),
+        servers: vec![server],
+        server_pids: vec![std::process::id()],
+        pace,
+        connections: 4,
+        depth: 1,
+        threads: 2,
+        warmup: Duration::ZERO,
+        duration: Duration::from_millis(600),
+        interval: Duration::from_millis(200),
+        drain: Duration::from_secs(20),
+        connect: Duration::from_secs(10),
+        session_timeout: Duration::from_secs(30),
+        plan: Plan::simple(space, &"get=1".parse().expect("a mix"), 2, 1).expect("a plan"),
+        no_setup: true,
+    }
+}
+
+fn go(settings: &Settings) -> Result<(Outcome, Ending), String> {
+    run::run(settings, &Arc::new(AtomicBool::new(false)), |_| {})
+}
+
+const OPEN: Pace = Pace::Open { from: 500.0, to: 500.0 };
+
+/// A server of one thread a connection that answers every request by `answer(number of the request, xid)`; `None` closes.
+fn server(answer: impl Fn(usize, i32) -> Option<Vec<u8>> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (answer, number) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (answer, number) = (answer.clone(), number.clone());
+            std::thread::spawn(move || serve(stream, &*answer, &number));
+        }
+    });
+    address
+}
+
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(head) as usize];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+fn serve(
+    mut stream: TcpStream,
+    answer: &dyn Fn(usize, i32) -> Option<Vec<u8>>,
+    number: &AtomicUsize,
+) -> Option<()> {
+    let hello = frame(&mut stream)?;
+    let timeout_ms = ConnectRequest::decode(&hello).ok()?.timeout_ms;
+    let mut out = Vec::new();
+    ConnectResponse { timeout_ms, session_id: 7, password: [1; 16], read_only: Some(false) }.encode(&mut out);
+    stream.write_all(&out).ok()?;
+    loop {
+        let request = frame(&mut stream)?;
+        let xid = i32::from_be_bytes(*request.first_chunk()?);
+        let bytes = answer(number.fetch_add(1, Ordering::Relaxed), xid)?;
+        stream.write_all(&bytes).ok()?;
+    }
+}
+
+/// A getData's reply with a value of `bytes` bytes, of which `sent` are sent.
+fn data(xid: i32, bytes: usize, sent: usize) -> Vec<u8> {
+    let mut value = Vec::new();
+    put_value(&mut value, bytes);
+    value.truncate(sent);
+    let mut out = Vec::new();
+    let start = begin_frame(&mut out);
+    put_i32(&mut out, xid);
+    put_i64(&mut out, 1);
+    put_i32(&mut out, 0);
+    put_i32(&mut out, value.len() as i32);
+    out.extend_from_slice(&value);
+    for _ in 0..4 {
+        put_i64(&mut out, 1);
+    }
+    for _ in 0..3 {
+        put_i32(&mut out, 0);
+    }
+    put_i64(&mut out, 0);
+    put_i32(&mut out, bytes as i32);
+    put_i32(&mut out, 0);
+    put_i64(&mut out, 1);
+    end_frame(&mut out, start);
+    out
+}
+
+#[test]
+fn all_that_is_due_is_answered_and_counted_once() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tell, told) = mpsc::channel();
+    let server = {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            null::serve("127.0.0.1:0".parse().expect("an address"), 100, &stop, |at| {
+                tell.send(at).expect("heard")
+            })
+        })
+    };
+    let at = told.recv().expect("the responder listens");
+    let mut settings = settings(at, OPEN);
+    settings.no_setup = false;
+    let mix = "get=4,set=1,create=1,create-delete=1,ephemeral=1,sequential=1,exists=1,children=1,multi=1,sync-get=1,read-modify-write=1";
+    settings.plan =
+        Plan::simple(settings.plan.spaces[0].clone(), &mix.parse().expect("a mix"), 3, 1).expect("a plan");
+    let (outcome, _) = go(&settings).expect("a run");
+    assert_eq!((outcome.counts.due, outcome.counts.answered), (300, 300));
+    assert_eq!((outcome.counts.errors, outcome.counts.connections_lost, outcome.counts.unsent), (0, 0, 0));
+    assert_eq!(outcome.all.intended.count, 300);
+    assert_eq!(outcome.ops.iter().map(|op| op.answered).sum::<u64>(), 300);
+    assert_eq!(outcome.intervals.iter().map(|one| one.answered).sum::<u64>(), 300);
+    let histogram = result::decode(&outcome.all.intended_hdr).expect("a histogram");
+    assert_eq!(histogram.len(), 300);
+    let text = serde_json::to_string(&outcome).expect("JSON");
+    let again: Outcome = serde_json::from_str(&text).expect("a result");
+    assert_eq!(again.counts.answered, 300);
+    let closed = Settings { pace: Pace::Closed, depth: 8, ..settings };
+    let (outcome, _) = go(&closed).expect("a run");
+    assert!(outcome.counts.answered > 0 && outcome.counts.errors == 0);
+    stop.store(true, Ordering::Relaxed);
+    server.join().expect("it ends").expect("without an error");
+}
+
+/// One stall of 400 ms delays what was due in it, not only what was under way: that is what an open loop is for.
+#[test]
+fn a_stall_is_charged_to_all_that_it_delayed() {
+    let stall = |number: usize, xid: i32| {
+        if number == 20 {
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        Some(data(xid, 100, 100))
+    };
+    let mut settings = settings(server(stall), OPEN);
+    (settings.connections, settings.threads) = (1, 1);
+    let (outcome, _) = go(&settings).expect("a run");
+    assert_eq!(outcome.counts.answered, 300);
+    let histogram = result::decode(&outcome.all.intended_hdr).expect("a histogram");
+    let delayed = histogram.count_between(100_000_000, histogram.high());
+    assert!(delayed >= 140, "{delayed} operations waited for 100 ms or more");
+    let service = result::decode(&outcome.all.service_hdr).expect("a histogram");
+    assert!(service.max() >= 400_000_000);
+}
+
+#[test]
+fn a_wrong_value_and_a_wrong_order_are_errors() {
+    let short = server(|_, xid| Some(data(xid, 100, 60)));
+    let (outcome, _) = go(&settings(short, OPEN)).expect("a run");
+    assert_eq!(outcome.all.errors.get("wrong value"), Some(&outcome.counts.errors));
+    assert_eq!((outcome.counts.answered, outcome.counts.errors), (0, 300));
+
+    let order = server(|number, xid| Some(data(if number == 50 { xid + 1 } else { xid }, 100, 100)));
+    let (outcome, _) = go(&settings(order, OPEN)).expect("a run");
+    assert_eq!(outcome.all.errors.get("reply out of order"), Some(&1));
+    assert_eq!((outcome.counts.connections_lost, outcome.counts.reconnects), (1, 1));
+}
+
+#[test]
+fn a_server_that_dies_leaves_partial_results() {
+    let (listening, dead) = (AtomicBool::new(true), 100);
+    let dies = server(move |number, xid| {
+        if number >= dead {
+            listening.store(false, Ordering::Relaxed);
+            return None;
+        }
+        Some(data(xid, 100, 100))
+    });
+    let mut settings = settings(dies, OPEN);
+    settings.drain = Duration::from_millis(300);
+    let (outcome, ending) = go(&settings).expect("a run");
+    assert!((1..=100).contains(&outcome.counts.answered), "{}", outcome.counts.answered);
+    assert_eq!(outcome.counts.answered + outcome.counts.errors, 300, "nothing that was due is left out");
+    assert!(outcome.counts.connections_lost >= 4);
+    assert_ne!(ending, Ending::Whole);
+    assert!(outcome.verdict.reasons.iter().any(|why| why.contains("connections were lost")));
+}
+
+#[test]
+fn a_server_that_is_not_there_or_refuses_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let mut settings = settings(free, OPEN);
+    settings.connect = Duration::from_millis(500);
+    let why = go(&settings).expect_err("nobody listens");
+    assert!(why.contains("refused") && why.contains("2 of 2") && why.contains(&free.to_string()), "{why}");
+    settings.no_setup = false;
+    assert!(go(&settings).expect_err("nobody listens").contains(&free.to_string()));
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    settings.servers = vec![listener.local_addr().expect("bound")];
+    settings.no_setup = true;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = frame(&mut stream);
+            let mut out = Vec::new();
+            ConnectResponse::expired(Some(false)).encode(&mut out);
+            let _ = stream.write_all(&out);
+        }
+    });
+    settings.connect = Duration::from_secs(10);
+    let why = go(&settings).expect_err("the session is refused");
+    assert!(why.contains("expired"), "{why}");
+}
+
+#[test]
+fn a_rate_out_of_reach_is_said_and_counted() {
+    let slow = server(|_, xid| {
+        std::thread::sleep(Duration::from_millis(20));
+        Some(data(xid, 100, 100))
+    });
+    let mut settings = settings(slow, OPEN);
+    settings.drain = Duration::from_millis(100);
+    let (outcome, ending) = go(&settings).expect("a run");
+    assert_eq!(outcome.counts.due, 300);
+    assert_eq!(outcome.counts.answered + outcome.counts.errors, 300);
+    assert!(outcome.counts.unsent > 0);
+    assert!(matches!(ending, Ending::RateMissed | Ending::Invalid), "{ending:?}");
+    assert!(outcome.verdict.reasons.iter().any(|why| why.contains("rate was not reached")));
+    // What had no answer is in the histogram with the time that it waited.
+    assert_eq!(outcome.all.intended.count, 300);
+}
