@@ -12,7 +12,7 @@ mod storage;
 pub use batch::BATCH_BYTES;
 pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
 
-use crate::apply::{BatchHeader, Options as TxnOptions, SnapshotHead, State};
+use crate::apply::{BatchHeader, Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
 use crate::session::{Expiry, SessionClock};
@@ -99,10 +99,20 @@ pub enum Effect {
 /// What an operator should hear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Note {
-    BecameLeader { term: Term },
-    SessionExpired { session: crate::ids::SessionId },
-    Stalled { forgiven: Millis },
-    ReadOnly { low: bool },
+    BecameLeader {
+        term: Term,
+    },
+    SessionExpired {
+        session: crate::ids::SessionId,
+    },
+    Stalled {
+        forgiven: Millis,
+    },
+    ReadOnly {
+        low: bool,
+    },
+    /// A client of this server passed a quota's limit, or was refused.
+    OverQuota(OverQuota),
 }
 
 /// The host ticks at least this often.
