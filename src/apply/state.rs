@@ -18,6 +18,7 @@ use crate::tree::{
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 /// ZooKeeper's DIGEST_LOG_INTERVAL and DIGEST_LOG_LIMIT.
 const DIGEST_EVERY: i64 = 128;
@@ -178,7 +179,13 @@ impl State {
 
     /// Containers and TTL nodes, in order of path.
     pub fn reapable(&self) -> impl Iterator<Item = &Path> {
-        self.reapable.iter()
+        self.reapable_after(None)
+    }
+
+    /// Containers and TTL nodes behind `after`, in order of path.
+    pub fn reapable_after(&self, after: Option<&Path>) -> impl Iterator<Item = &Path> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.reapable.range::<Path, _>((from, Bound::Unbounded))
     }
 
     /// Applies a whole batch and hands each transaction's outcome to `each`, in order. Returns false, and does

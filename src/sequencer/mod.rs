@@ -209,6 +209,7 @@ impl Sequencer {
 
     /// Moves everything as far as it goes: forms batches, runs Raft, applies, publishes, copies for a snapshot.
     pub fn turn(&mut self, now: Now) {
+        self.reap_slice(now);
         self.propose_batches(now);
         self.pump();
         self.apply_committed(now);
@@ -231,7 +232,7 @@ impl Sequencer {
     /// Whether the next turn would find work without any input.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.state.is_copying()
+        self.state.is_copying() || self.can_reap()
     }
 
     /// Whether more proposals may be handed in. Otherwise they wait in their rings, and at last in the sockets.
@@ -291,7 +292,7 @@ impl Sequencer {
         self.consensus.tick();
         if self.serving {
             self.expire_sessions(now);
-            self.reap(now);
+            self.reaper.on_tick(now.mono);
         }
     }
 
