@@ -113,7 +113,7 @@ fn view() -> View {
         trace_mask: Some(TRACE_MASK),
         silent: Vec::new(),
         sequencer_is_silent: false,
-        counters: vec![("connection_rejected", 0)],
+        counters: vec![("connection_rejected".into(), 0)],
         summaries: vec![Summary { name: "fsynctime", count: 305, sum: 2, min: 0, max: 1 }],
     }
 }

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::ids::{Millis, SessionId, ShardId, WallMillis, Zxid};
 use crate::shard::{ConnectionRow, Stats};
 use crate::tree::Path;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ pub struct View {
     /// The sequencer did not answer in time.
     pub sequencer_is_silent: bool,
     /// More counters for `mntr`, by ZooKeeper's name without `zk_`.
-    pub counters: Vec<(&'static str, u64)>,
+    pub counters: Vec<(Cow<'static, str>, u64)>,
     pub summaries: Vec<Summary>,
 }
 

@@ -16,3 +16,4 @@ mod usage;
 pub use digest::of as znode_digest;
 pub use state::{Outcome, SnapshotHead, State};
 pub use txn::{Batch, BatchHeader, BatchWriter, Damaged, Options, Txn, TxnBody};
+pub use usage::{OverQuota, Resource};

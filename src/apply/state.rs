@@ -6,6 +6,7 @@
 
 use super::digest;
 use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
+use super::usage::OverQuota;
 use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Zxid};
 use crate::session::{Session, SessionTable};
@@ -17,6 +18,7 @@ use crate::tree::{
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 /// ZooKeeper's DIGEST_LOG_INTERVAL and DIGEST_LOG_LIMIT.
 const DIGEST_EVERY: i64 = 128;
@@ -28,6 +30,8 @@ pub struct Outcome {
     pub zxid: Zxid,
     pub changes: SmallVec<[Change; 1]>,
     pub answer: Answer,
+    /// Limits of quotas that it passed, or that refused it.
+    pub over_quota: Vec<OverQuota>,
 }
 
 /// The time and number of the transaction at hand, and the options of its batch.
@@ -68,6 +72,7 @@ pub struct State {
     undo: Vec<Undo>,
     /// Usage to add at the end of the transaction: a multi's operations see the usage before it.
     pub(super) usage: Vec<(Box<str>, i64, i64)>,
+    pub(super) over_quota: Vec<OverQuota>,
     unreferenced: Vec<AclId>,
     cursor: Option<StripeCursor>,
 }
@@ -143,6 +148,7 @@ impl State {
             changes: SmallVec::new(),
             undo: Vec::new(),
             usage: Vec::new(),
+            over_quota: Vec::new(),
             unreferenced: Vec::new(),
             cursor: None,
         }
@@ -173,7 +179,13 @@ impl State {
 
     /// Containers and TTL nodes, in order of path.
     pub fn reapable(&self) -> impl Iterator<Item = &Path> {
-        self.reapable.iter()
+        self.reapable_after(None)
+    }
+
+    /// Containers and TTL nodes behind `after`, in order of path.
+    pub fn reapable_after(&self, after: Option<&Path>) -> impl Iterator<Item = &Path> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.reapable.range::<Path, _>((from, Bound::Unbounded))
     }
 
     /// Applies a whole batch and hands each transaction's outcome to `each`, in order. Returns false, and does
@@ -240,7 +252,9 @@ impl State {
             self.digests.push_back((stamp.zxid, self.digest));
         }
         self.last_zxid = stamp.zxid;
-        Ok(Outcome { zxid: stamp.zxid, changes: std::mem::take(&mut self.changes), answer })
+        let changes = std::mem::take(&mut self.changes);
+        let over_quota = std::mem::take(&mut self.over_quota);
+        Ok(Outcome { zxid: stamp.zxid, changes, answer, over_quota })
     }
 
     fn request(

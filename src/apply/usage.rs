@@ -1,32 +1,55 @@
-//! Quotas: what a hard limit refuses, and the usage znodes that follow every change.
+//! Quotas: what a hard limit refuses, what passes a limit and goes on, and the usage znodes that follow every change.
 
 use super::state::{Stamp, State};
 use crate::error::Code;
 use crate::tree::quota::{self, Track};
 use crate::tree::{Change, Data, Node, Znode};
 
+/// What a quota limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resource {
+    Count,
+    Bytes,
+}
+
+/// A transaction passed a quota's limit, or was refused because it would have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OverQuota {
+    /// The znode that the quota is about.
+    pub path: Box<str>,
+    pub resource: Resource,
+    /// With the transaction.
+    pub usage: i64,
+    pub limit: i64,
+    /// It is the hard limit's, which rules where both are set.
+    pub is_hard: bool,
+    pub is_refused: bool,
+}
+
 impl State {
     /// Refuses what would pass a hard limit. `bytes` and `count` are what the operation adds.
-    pub(super) fn check_quota(&self, path: &str, bytes: i64, count: i64, stamp: Stamp) -> Result<(), Code> {
+    pub(super) fn check_quota(
+        &mut self,
+        path: &str,
+        bytes: i64,
+        count: i64,
+        stamp: Stamp,
+    ) -> Result<(), Code> {
         if !stamp.options.enforce_quota {
             return Ok(());
         }
-        let Some((limits, usage)) = self.quota_of(path) else { return Ok(()) };
-        let over =
-            |used: i64, more: i64, hard: i64| more > 0 && hard > -1 && used.saturating_add(more) > hard;
-        if over(usage.count, count, limits.count_hard) || over(usage.bytes, bytes, limits.bytes_hard) {
-            return Err(Code::QuotaExceeded);
-        }
-        Ok(())
+        let Some(subject) = self.quotas.deepest(path) else { return Ok(()) };
+        let Some(limits) = self.track(subject, quota::LIMITS) else { return Ok(()) };
+        let Some(used) = self.track(subject, quota::STATS) else { return Ok(()) };
+        let passed = passed(subject, used, (count, bytes), limits).find(|over| over.is_hard);
+        let Some(over) = passed else { return Ok(()) };
+        self.over_quota.push(OverQuota { is_refused: true, ..over });
+        Err(Code::QuotaExceeded)
     }
 
-    fn quota_of(&self, path: &str) -> Option<(Track, Track)> {
-        let subject = self.quotas.deepest(path)?;
-        let text = |name| -> Option<Track> {
-            let node = self.table.get(&quota::node_path(subject, name))?;
-            Track::parse(node.data.as_ref().map_or(b"", Data::as_bytes))
-        };
-        Some((text(quota::LIMITS)?, text(quota::STATS)?))
+    fn track(&self, subject: &str, name: &str) -> Option<Track> {
+        let node = self.table.get(&quota::node_path(subject, name))?;
+        Track::parse(node.data.as_ref().map_or(b"", Data::as_bytes))
     }
 
     /// Notes that a path's subtree grew or shrank.
@@ -51,9 +74,25 @@ impl State {
             let path = quota::node_path(&subject, quota::STATS);
             let Some(old) = self.table.get(&path).cloned() else { continue };
             let Some(track) = Track::parse(old.data.as_ref().map_or(b"", Data::as_bytes)) else { continue };
+            if count > 0 || bytes > 0 {
+                self.note_over_quota(&subject, track, (count, bytes));
+            }
             let text =
                 Track::usage_text(track.count.saturating_add(count), track.bytes.saturating_add(bytes));
             self.set_usage(&old, &text);
+        }
+    }
+
+    /// Soft limits are looked at whatever enforceQuota says, as ZooKeeper's manual has it; 3.9.5 itself keeps silent
+    /// without it (observed). The operations of a multi that pass one limit in a row are one fact, with the last usage.
+    fn note_over_quota(&mut self, subject: &str, used: Track, more: (i64, i64)) {
+        let Some(limits) = self.track(subject, quota::LIMITS) else { return };
+        for over in passed(subject, used, more, limits) {
+            let mut last_two = self.over_quota.iter_mut().rev().take(2);
+            match last_two.find(|known| known.path == over.path && known.resource == over.resource) {
+                Some(known) => *known = over,
+                None => self.over_quota.push(over),
+            }
         }
     }
 
@@ -80,4 +119,31 @@ impl State {
         let node = Node::new(Znode { data: Some(Data::new(text.as_bytes())), ..(**old).clone() });
         self.replace_node(node.clone(), Change::Updated { node });
     }
+}
+
+/// The limits that growth by `more` (count, bytes) passes: the hard one where there is one, as in ZooKeeper.
+fn passed(
+    subject: &str,
+    used: Track,
+    more: (i64, i64),
+    limits: Track,
+) -> impl Iterator<Item = OverQuota> + '_ {
+    let rows = [
+        (Resource::Count, used.count, more.0, limits.count, limits.count_hard),
+        (Resource::Bytes, used.bytes, more.1, limits.bytes, limits.bytes_hard),
+    ];
+    rows.into_iter().filter_map(move |(resource, used, more, soft, hard)| {
+        let is_hard = hard > -1;
+        let limit = if is_hard { hard } else { soft };
+        let usage = used.saturating_add(more);
+        let is_over = more > 0 && limit > -1 && usage > limit;
+        is_over.then(|| OverQuota {
+            path: subject.into(),
+            resource,
+            usage,
+            limit,
+            is_hard,
+            is_refused: false,
+        })
+    })
 }

@@ -1,5 +1,6 @@
 //! Lines for the operator, never a flood: each kind of line a few times a second, then counted.
 
+use crate::apply::{OverQuota, Resource};
 use crate::ids::Millis;
 use std::collections::BTreeMap;
 
@@ -46,9 +47,45 @@ impl Throttle {
     }
 }
 
+/// As much of a path as a line shows: a client may make one as long as its frame.
+const PATH_CHARS: usize = 200;
+
+/// In ZooKeeper's words, for whoever searches logs for them.
+pub(super) fn over_quota_text(over: &OverQuota) -> String {
+    let (current, limit) = match over.resource {
+        Resource::Count => ("count", "CountLimit"),
+        Resource::Bytes => ("bytes", "ByteLimit"),
+    };
+    let (kind, then) = match (over.is_hard, over.is_refused) {
+        (_, true) => ("hard", ": refused"),
+        (true, false) => ("hard", ": not refused"),
+        (false, false) => ("soft", ""),
+    };
+    let OverQuota { path, usage, limit: most, .. } = over;
+    format!("Quota exceeded: {path:.PATH_CHARS$} [current {current}={usage}, {kind}{limit}={most}]{then}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_passed_quota_is_told_in_zookeepers_words_j06() {
+        let soft = OverQuota {
+            path: "/sc".into(),
+            resource: Resource::Count,
+            usage: 3,
+            limit: 2,
+            is_hard: false,
+            is_refused: false,
+        };
+        let hard = OverQuota { resource: Resource::Bytes, is_hard: true, is_refused: true, ..soft.clone() };
+        let long = OverQuota { path: format!("/{}", "x".repeat(1_000)).into(), ..soft.clone() };
+        // The first two were seen on 3.9.5, but for the word behind them.
+        assert_eq!(over_quota_text(&soft), "Quota exceeded: /sc [current count=3, softCountLimit=2]");
+        assert_eq!(over_quota_text(&hard), "Quota exceeded: /sc [current bytes=3, hardByteLimit=2]: refused");
+        assert!(over_quota_text(&long).len() < 300);
+    }
 
     #[test]
     fn a_flood_becomes_a_count() {

@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::disk::{Log, SpaceState, SubmitError};
 use super::link::{Ask, Links, Tree};
-use super::notes::{Say, Throttle};
+use super::notes::{over_quota_text, Say, Throttle};
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::Fatal;
 use crate::ids::{LogIndex, Millis};
@@ -247,8 +247,14 @@ impl SequencerThread {
         let mut any = false;
         while let Some(effect) = self.sequencer.next_effect() {
             any = true;
-            if let Effect::Note(Note::SessionExpired { .. }) = effect {
-                self.links.meters.sessions_expired.fetch_add(1, Ordering::Relaxed);
+            match &effect {
+                Effect::Note(Note::SessionExpired { .. }) => {
+                    self.links.meters.sessions_expired.fetch_add(1, Ordering::Relaxed);
+                }
+                Effect::Note(Note::OverQuota(over)) if over.is_refused => {
+                    self.links.meters.count_quota_refusal(&over.path);
+                }
+                _ => {}
             }
             match effect {
                 Effect::Append(logged) => self.state.to_append.push_back(logged),
@@ -277,6 +283,8 @@ impl SequencerThread {
             Note::SessionExpired { .. } => "expired",
             Note::Stalled { .. } => "stalled",
             Note::ReadOnly { .. } => "space",
+            Note::OverQuota(over) if over.is_refused => "quota refused",
+            Note::OverQuota(_) => "quota",
         };
         let Say::Print { dropped } = self.state.throttle.ask(kind, now) else { return };
         match note {
@@ -293,6 +301,7 @@ impl SequencerThread {
                 "the disk is nearly full: what grows the tree is refused with NotReadOnly (-119) until there is room"
             ),
             Note::ReadOnly { low: false } => info!("the disk has room again: all writes are taken"),
+            Note::OverQuota(over) => warn!(not_shown = dropped, "{}", over_quota_text(over)),
         }
     }
 

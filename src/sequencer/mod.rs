@@ -12,7 +12,7 @@ mod storage;
 pub use batch::BATCH_BYTES;
 pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
 
-use crate::apply::{BatchHeader, Options as TxnOptions, SnapshotHead, State};
+use crate::apply::{BatchHeader, Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
 use crate::session::{Expiry, SessionClock};
@@ -99,10 +99,20 @@ pub enum Effect {
 /// What an operator should hear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Note {
-    BecameLeader { term: Term },
-    SessionExpired { session: crate::ids::SessionId },
-    Stalled { forgiven: Millis },
-    ReadOnly { low: bool },
+    BecameLeader {
+        term: Term,
+    },
+    SessionExpired {
+        session: crate::ids::SessionId,
+    },
+    Stalled {
+        forgiven: Millis,
+    },
+    ReadOnly {
+        low: bool,
+    },
+    /// A client of this server passed a quota's limit, or was refused.
+    OverQuota(OverQuota),
 }
 
 /// The host ticks at least this often.
@@ -199,6 +209,7 @@ impl Sequencer {
 
     /// Moves everything as far as it goes: forms batches, runs Raft, applies, publishes, copies for a snapshot.
     pub fn turn(&mut self, now: Now) {
+        self.reap_slice(now);
         self.propose_batches(now);
         self.pump();
         self.apply_committed(now);
@@ -221,7 +232,7 @@ impl Sequencer {
     /// Whether the next turn would find work without any input.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.state.is_copying()
+        self.state.is_copying() || self.can_reap()
     }
 
     /// Whether more proposals may be handed in. Otherwise they wait in their rings, and at last in the sockets.
@@ -281,7 +292,7 @@ impl Sequencer {
         self.consensus.tick();
         if self.serving {
             self.expire_sessions(now);
-            self.reap(now);
+            self.reaper.on_tick(now.mono);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Applying what is committed, and telling the shards: one Publication a batch.
 
-use super::{Effect, Now, Sequencer};
+use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{Batch, Txn, TxnBody};
 use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed, Publication};
@@ -31,8 +31,13 @@ impl Sequencer {
             batch.header.server == self.options.server && batch.header.incarnation == self.options.incarnation
         });
         let mut committed: Vec<Committed> = Vec::new();
-        let state = &mut self.state;
+        let (state, effects) = (&mut self.state, &mut self.effects);
         let applied = state.apply_batch(payload, |txn, outcome| {
+            // Told once: by the server whose client it was, and by no later run of it that reads its log.
+            if mine {
+                effects
+                    .extend(outcome.over_quota.into_iter().map(|over| Effect::Note(Note::OverQuota(over))));
+            }
             committed.push(Committed {
                 zxid: outcome.zxid,
                 changes: outcome.changes,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::handoff::{Heard, Proposal, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
-use crate::tree::{Answer, PathHasher};
+use crate::tree::{Answer, Change, Path, PathHasher};
 use crate::wire::OpCode;
 
 struct World {
@@ -68,7 +68,7 @@ impl World {
                     }
                 }
             }
-            if !any {
+            if !any && !self.sequencer.is_busy() {
                 return;
             }
             self.sequencer.handle(self.now, Input::Persisted { records: self.records });
@@ -280,6 +280,107 @@ fn a_container_goes_after_its_last_child_tr22() {
         world.sequencer.state().table.get("/c").is_none(),
         "the session ended, the child and it are gone"
     );
+}
+
+/// A world of so many TTL znodes, which the reaper looks at at its next tick.
+fn world_of_ttl_znodes(n: usize, ttl_ms: i64, reap_per_minute: u64) -> World {
+    let txn = TxnOptions { extended_types: true, ..TxnOptions::default() };
+    let mut world = World::new(Options { txn, reap_per_minute, ..options() });
+    let session = world.new_session();
+    let mut arena = Vec::new();
+    let mut proposals = Vec::new();
+    for at in 0..n {
+        let start = arena.len() as u32;
+        crate::wire::put_string(&mut arena, &format!("/t{at:07}"));
+        crate::wire::put_buffer(&mut arena, None);
+        crate::wire::put_i32(&mut arena, 1);
+        crate::wire::Acl { perms: crate::wire::Perms::ALL, id: crate::wire::Id::new("world", "anyone") }
+            .encode(&mut arena);
+        crate::wire::put_i32(&mut arena, 5);
+        crate::wire::put_i64(&mut arena, ttl_ms);
+        let request = start..arena.len() as u32;
+        let wish = Wish::Write { op: OpCode::CreateTtl.as_i32(), identities: 0..0, request };
+        proposals.push(Proposal { session, conn: ConnId(5), xid: Xid(1), wish });
+    }
+    world.sequencer.handle(world.now, Input::Up(Upward { shard: ShardId(0), arena, proposals, heard: None }));
+    world.settle();
+    assert_eq!(world.sequencer.state().reapable().count(), n);
+    world.now.mono = world.now.mono.plus(Millis(1_000));
+    world.now.wall.0 += 1_000;
+    world.sequencer.handle(world.now, Input::Tick);
+    world
+}
+
+#[test]
+fn the_reaper_looks_at_no_more_than_a_slice_in_a_turn() {
+    const SLICE: usize = expire::CANDIDATES_A_SLICE;
+    for (n, want) in
+        [(0, vec![0]), (1, vec![1]), (SLICE, vec![SLICE, 0]), (2 * SLICE + 7, vec![SLICE, SLICE, 7])]
+    {
+        let mut world = world_of_ttl_znodes(n, 3_600_000, 10_000);
+        let candidates: Vec<Path> = world.sequencer.state().reapable().cloned().collect();
+        let mut looked = Vec::new();
+        let mut seen = 0;
+        while world.sequencer.is_busy() {
+            world.sequencer.turn(world.now);
+            while let Some(effect) = world.sequencer.next_effect() {
+                assert!(!matches!(effect, Effect::Append(_)), "none is over");
+            }
+            let after = world.sequencer.reaper.after.as_ref();
+            let through =
+                after.map_or(n, |after| candidates.iter().position(|path| path == after).unwrap() + 1);
+            looked.push(through - seen);
+            seen = through;
+        }
+        assert_eq!(looked, want, "{n} candidates");
+    }
+}
+
+#[test]
+fn the_reaper_takes_no_more_than_its_share_of_a_minute() {
+    // 6,000 a minute are 10 a tick; what was saved before is two ticks' worth. And 1,000 whatever the option says.
+    for (n, per_minute, want) in [
+        (70, 6_000, vec![20, 10, 10, 10, 10, 10, 0]),
+        (2_500, 100_000_000, vec![1_000, 1_000, 500, 0]),
+        (3, 1, vec![1, 0, 0]),
+    ] {
+        let mut world = world_of_ttl_znodes(n, 500, per_minute);
+        let mut gone = Vec::new();
+        for _ in &want {
+            let before = world.published.len();
+            world.settle();
+            let changes =
+                world.published[before..].iter().flat_map(|p| &p.committed).flat_map(|c| &c.changes);
+            gone.push(changes.filter(|change| matches!(change, Change::Deleted { .. })).count());
+            world.now.mono = world.now.mono.plus(Millis(TICK_MS));
+            world.now.wall.0 += TICK_MS as i64;
+            world.sequencer.handle(world.now, Input::Tick);
+        }
+        assert_eq!(gone, want, "{n} at {per_minute} a minute");
+    }
+}
+
+#[test]
+fn the_reaper_heaps_up_nothing_while_the_log_stands() {
+    let mut world = world_of_ttl_znodes(300, 500, 100_000_000);
+    let session = SessionId::NONE;
+    let write = |len: usize| Proposal {
+        session,
+        conn: ConnId(5),
+        xid: Xid(1),
+        wish: Wish::Write { op: OpCode::Create.as_i32(), identities: 0..0, request: 0..len as u32 },
+    };
+    let arena = vec![0; BATCH_BYTES];
+    while world.sequencer.wants_proposals() {
+        let proposals = vec![write(BATCH_BYTES)];
+        let up = Upward { shard: ShardId(0), arena: arena.clone(), proposals, heard: None };
+        world.sequencer.handle(world.now, Input::Up(up));
+    }
+    assert!(!world.sequencer.is_busy(), "it does not spin");
+    world.sequencer.reap_slice(world.now);
+    assert!(world.sequencer.reaper.after.is_none());
+    world.settle();
+    assert_eq!(world.sequencer.state().reapable().count(), 0, "it goes on where it was");
 }
 
 #[test]

@@ -72,6 +72,12 @@ pub fn is_protected(path: &str) -> bool {
     matches!(path, ROOT | ZOOKEEPER | QUOTA | CONFIG)
 }
 
+/// The first component: ZooKeeper's "top namespace". Empty for the root.
+#[must_use]
+pub fn top(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
+}
+
 /// The text before the last slash; the root's children have the root. `None` without any slash.
 #[inline]
 #[must_use]
@@ -165,6 +171,7 @@ mod tests {
             assert_eq!(parent(path), want, "{path}");
         }
         assert_eq!(Path::new("/a/bc").name(), b"bc");
+        assert_eq!([top("/"), top("/a"), top("/a/b")], ["", "a", "a"]);
         assert_eq!(std::mem::size_of::<Path>(), 8);
     }
 }

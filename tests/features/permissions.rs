@@ -2,6 +2,7 @@
 
 use super::machines::client::*;
 use super::*;
+use ringkeeper::sequencer::Note;
 use ringkeeper::wire::OpCode as Op;
 
 #[test]
@@ -160,4 +161,78 @@ fn a_hard_quota_that_is_not_enforced_is_none() {
     world.ask(c, Op::Create, &create("/hard/a", &[0; 100], 0)).ok();
     let stats = world.ask(c, Op::GetData, &read("/zookeeper/quota/hard/zookeeper_stats", false));
     assert_eq!(stats.data().unwrap(), b"count=2,bytes=101");
+}
+
+/// What the operator was told of quotas since it was last asked: path, resource, usage, limit, "hard" and "refused".
+fn told(world: &mut World) -> Vec<String> {
+    let notes = std::mem::take(&mut world.notes);
+    let lines = notes.into_iter().filter_map(|note| match note {
+        Note::OverQuota(over) => Some(format!(
+            "{} {:?} {} > {}{}{}",
+            over.path,
+            over.resource,
+            over.usage,
+            over.limit,
+            if over.is_hard { " hard" } else { "" },
+            if over.is_refused { " refused" } else { "" },
+        )),
+        _ => None,
+    });
+    lines.collect()
+}
+
+#[test]
+fn what_passes_a_quota_is_told_once_and_only_by_the_run_that_took_it_j06() {
+    for enforce in [true, false] {
+        let mut world = World::with(1, |sequencer, _| sequencer.txn.enforce_quota = enforce);
+        let c = world.login(0);
+        for path in ["/soft", "/hard"] {
+            world.make(c, path, 0);
+        }
+        limit(&mut world, c, "/soft", "count=3,bytes=6");
+        limit(&mut world, c, "/hard", "count=1,bytes=-1,countHardLimit=2,byteHardLimit=10");
+        let hard_end = if enforce { " hard refused" } else { " hard" };
+        for (what, op, body, want) in [
+            ("below", Op::Create, create("/soft/a", b"1", 0), vec![]),
+            ("just as much", Op::SetData, set("/soft/a", b"12345", -1), vec![]),
+            ("bytes", Op::SetData, set("/soft/a", b"123456", -1), vec!["/soft Bytes 7 > 6"]),
+            ("it shrinks", Op::SetData, set("/soft/a", b"12345", -1), vec![]),
+            ("both", Op::Create, create("/soft/b", b"1", 0), vec!["/soft Bytes 7 > 6"]),
+            ("count alone", Op::Create, create("/soft/c", b"", 0), vec!["/soft Count 4 > 3"]),
+            ("less, still over", Op::Delete, path_and("/soft/b", -1), vec![]),
+            ("no such znode", Op::SetData, set("/soft/x", &[0; 9], -1), vec![]),
+            ("a wrong version", Op::SetData, set("/soft/a", &[0; 9], 77), vec![]),
+            (
+                "a multi, by limit",
+                Op::Multi,
+                multi(&[
+                    (Op::Create, create("/soft/d", b"1", 0)),
+                    (Op::Create, create("/soft/e", b"1", 0)),
+                    (Op::SetData, set("/soft/a", b"", -1)),
+                ]),
+                vec!["/soft Count 5 > 3", "/soft Bytes 8 > 6"],
+            ),
+            (
+                "a multi that fails",
+                Op::Multi,
+                multi(&[(Op::Create, create("/soft/f", b"1", 0)), (Op::Delete, path_and("/none", -1))]),
+                vec![],
+            ),
+            ("the hard one rules", Op::Create, create("/hard/a", b"", 0), vec![]),
+            ("hard bytes", Op::SetData, set("/hard/a", &[0; 10], -1), vec!["/hard Bytes 11 > 10"]),
+            ("hard count", Op::Create, create("/hard/b", b"", 0), vec!["/hard Count 3 > 2"]),
+            ("no quota", Op::Create, create("/c", &[0; 99], 0), vec![]),
+        ] {
+            world.ask(c, op, &body);
+            let end = if what.starts_with("hard") { hard_end } else { "" };
+            let want: Vec<String> = want.iter().map(|line| format!("{line}{end}")).collect();
+            assert_eq!(told(&mut world), want, "{what}, enforced: {enforce}");
+        }
+        let mut again = world.restart();
+        again.settle();
+        assert_eq!(told(&mut again), [""; 0], "what the log holds was told when it was written");
+        let c = again.login(0);
+        again.ask(c, Op::Create, &create("/soft/g", b"", 0)).ok();
+        assert_eq!(told(&mut again), ["/soft Count 6 > 3"]);
+    }
 }

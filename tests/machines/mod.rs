@@ -307,7 +307,7 @@ impl World {
         if !self.log_held && self.records > before {
             self.persist();
         }
-        any
+        any || self.sequencer.is_busy()
     }
 
     /// All that was handed to the log is durable now.
