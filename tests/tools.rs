@@ -157,6 +157,38 @@ fn what_is_not_ours_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn what_the_environment_says_is_taken_as_it_was_meant_or_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    let dangling = home.path().join("conf");
+    fs::create_dir(&dangling).unwrap();
+    std::os::unix::fs::symlink("gone", dangling.join("zoo.cfg")).unwrap();
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    let empty = home.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for (name, value, want) in [
+        ("ZOO_CONF_DIR", dangling.as_os_str(), (78, "conf/zoo.cfg: FILE=")),
+        ("ZOO_CONF_DIR", file.as_os_str(), (78, "file/zoo.cfg: FILE=")),
+        ("ZOO_CONF_DIR", empty.as_os_str(), (0, "configuration file none")),
+        ("ZOO_DATA_DIR", OsStr::from_bytes(b"/d\xff"), (78, "environment ZOO_DATA_DIR: ZOO_DATA_DIR=/d")),
+        ("JVMFLAGS", OsStr::from_bytes(b"-Dx=\xff"), (78, "environment JVMFLAGS")),
+        ("LANG", OsStr::from_bytes(b"\xff"), (0, "configuration file none")),
+    ] {
+        let data = home.path().join("data");
+        let Output { status, stdout, stderr } = Command::new(BINARY)
+            .args(["check", "--client-port", "0", "--data-dir"])
+            .arg(&data)
+            .env(name, value)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        assert!(status.code() == Some(want.0) && said.contains(want.1), "{name}={value:?}: {status}: {said}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");
