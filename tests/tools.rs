@@ -17,12 +17,16 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Server {
+        Server::start_with(data, Stdio::null())
+    }
+
+    fn start_with(data: &Path, stderr: Stdio) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(BINARY)
             .args(["serve", "--listen", "127.0.0.1", "--set", "ringkeeper.segmentSizeKb=2048"])
             .args(["--client-port", &port.to_string(), "--data-dir"])
             .arg(data)
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Server { child, port }
@@ -185,6 +189,25 @@ fn what_the_environment_says_is_taken_as_it_was_meant_or_refused() {
             .unwrap();
         let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
         assert!(status.code() == Some(want.0) && said.contains(want.1), "{name}={value:?}: {status}: {said}");
+    }
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_ends_no_server_and_hides_no_exit_code() {
+    let home = tempfile::tempdir().unwrap();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut server = Server::start_with(&home.path().join("data"), full().into());
+    create(&mut server.connect(), "/a");
+    assert!(server.child.try_wait().unwrap().is_none());
+    for (args, want) in [
+        (&["serve", "--tick-time=x"][..], 78),
+        (&["check", "--tick-time=x"], 78),
+        (&["verify", "missing"], 71),
+        (&["inspect", "log", "missing"], 71),
+    ] {
+        let status =
+            Command::new(BINARY).args(args).current_dir(home.path()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(want), "{args:?}");
     }
 }
 

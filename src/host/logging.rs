@@ -11,6 +11,9 @@ pub fn start_logging(logging: &Logging) {
     let level: LevelFilter = logging.level.as_str().parse().unwrap_or(LevelFilter::INFO);
     let builder =
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // It would tell of a line that standard error does not take on standard error, and panic when that fails too: a full
+    // disk, or a reader that went away, would end the server.
+    let builder = builder.log_internal_errors(false);
     // A second call finds the first one's: in tests.
     let _ = match logging.format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
@@ -34,6 +37,11 @@ fn install_panic_hook() {
         let _ = err.flush();
         std::process::exit(EX_SOFTWARE);
     }));
+}
+
+/// Why a command ends, on standard error. When that takes nothing, the exit code still tells.
+pub(super) fn complain(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Each warning of the configuration, once.

@@ -44,7 +44,7 @@ pub fn serve(args: &config::ServeArgs) -> i32 {
     let (config, warnings) = match config::load(args) {
         Ok(loaded) => loaded,
         Err(invalid) => {
-            eprintln!("{invalid}");
+            logging::complain(invalid);
             return preflight::EX_CONFIG;
         }
     };
