@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -209,6 +210,36 @@ fn a_standard_error_that_takes_nothing_ends_no_server_and_hides_no_exit_code() {
             Command::new(BINARY).args(args).current_dir(home.path()).stderr(full()).status().unwrap();
         assert_eq!(status.code(), Some(want), "{args:?}");
     }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(&home.path().join("data"), Stdio::piped());
+    let mut client = server.connect();
+    let mut unread = server.child.stderr.take().unwrap();
+    // The pipe is made full from the other side, so that the server's next line stands still.
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&unread));
+    let mut filler = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+    for piece in [&[b'x'; 4096][..], b"x"] {
+        while filler.write(piece).is_ok() {}
+    }
+    for n in 0..20 {
+        // What is no frame is told to the operator.
+        let mut stranger = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stranger.write_all(&[0xff; 50]).unwrap();
+        assert!(!matches!(stranger.read(&mut [0; 10]), Ok(1..)), "stranger {n}");
+        create(&mut client, &format!("/{n}"));
+    }
+    let ended = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "the end does not wait for it either");
+    drop(filler);
+    let mut said = Vec::new();
+    unread.read_to_end(&mut said).unwrap();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("ringkeeper serves on"), "what was said before is there");
 }
 
 #[test]
