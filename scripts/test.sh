@@ -53,6 +53,7 @@ if [ "$mode" = full ]; then
   step required torture scripts/torture.sh "${TORTURE_CYCLES:-10}"
   step required "torture, epoll" scripts/torture.sh "${TORTURE_CYCLES:-10}" --more '--io epoll --shards 2' --seed 2
   step optional "full disk" scripts/full_disk.sh
+  [ "${CI:-}" = true ] || step optional image scripts/image.sh
   step required loom scripts/loom.sh
   step optional miri scripts/miri.sh wire:: auth:: session:: watch:: tree::
   step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"

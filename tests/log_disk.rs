@@ -416,6 +416,21 @@ fn snapshots_are_listed_newest_first_and_purged() {
 }
 
 #[test]
+fn a_segment_has_its_whole_size_before_its_first_record_n03() {
+    use std::os::unix::fs::MetadataExt;
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        append(&mut log, 1);
+        log.drain().unwrap();
+        let found = fs::metadata(home.path().join("log/0000000000000001.seg")).unwrap();
+        assert_eq!(found.len(), 256 << 10);
+        assert!(found.blocks() * 512 >= 256 << 10, "{} blocks: not only its length", found.blocks());
+    }
+}
+
+#[test]
 fn space_is_low_below_the_mark_and_ballast_is_kept() {
     let home = scratch();
     let mut dir = open_dir(home.path()).unwrap();

@@ -352,6 +352,15 @@ fn contradictions_under_a_good_checksum_are_named() {
     }
 }
 
+#[test]
+fn a_commit_behind_the_last_entry_is_taken_back_to_it() {
+    let mut writer = Writer::new(12 * BLOCK);
+    writer.entry(1, 1, 0, b"x", 0);
+    // The entries that it counts were in flight beside it, and the power cut took them.
+    writer.append(&Append::hard_state(HardState { term: Term(1), vote: 1, commit: LogIndex(3) }), 1);
+    assert_eq!(read(&writer.memory, 0).unwrap().hard_state.commit, LogIndex(1));
+}
+
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Op {

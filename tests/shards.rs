@@ -261,7 +261,7 @@ fn stress(io: &str, shards: usize) {
     });
     let (waits, slow) = (run.waits.load(Ordering::Relaxed), run.slow.load(Ordering::Relaxed));
     println!("{io}, {shards} shards: {written} writes, {waits} waits, {slow} of them slow");
-    assert!(slow <= 5 + waits / 100, "{slow} of {waits} waits took {SLOW:?} or longer");
+    assert!(slow <= 20 + waits / 50, "{slow} of {waits} waits took {SLOW:?} or longer");
     server.stop();
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,12 +18,16 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Server {
+        Server::start_with(data, Stdio::null())
+    }
+
+    fn start_with(data: &Path, stderr: Stdio) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(BINARY)
             .args(["serve", "--listen", "127.0.0.1", "--set", "ringkeeper.segmentSizeKb=2048"])
             .args(["--client-port", &port.to_string(), "--data-dir"])
             .arg(data)
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Server { child, port }
@@ -154,6 +159,87 @@ fn what_is_not_ours_is_refused_with_what_to_do() {
     fs::create_dir(home.path().join("version-2")).unwrap();
     let (exit, said) = run(&["verify"], home.path());
     assert!(exit == 78 && said.contains("ZooKeeper"), "{exit}: {said}");
+}
+
+#[test]
+fn what_the_environment_says_is_taken_as_it_was_meant_or_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    let dangling = home.path().join("conf");
+    fs::create_dir(&dangling).unwrap();
+    std::os::unix::fs::symlink("gone", dangling.join("zoo.cfg")).unwrap();
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    let empty = home.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for (name, value, want) in [
+        ("ZOO_CONF_DIR", dangling.as_os_str(), (78, "conf/zoo.cfg: FILE=")),
+        ("ZOO_CONF_DIR", file.as_os_str(), (78, "file/zoo.cfg: FILE=")),
+        ("ZOO_CONF_DIR", empty.as_os_str(), (0, "configuration file none")),
+        ("ZOO_DATA_DIR", OsStr::from_bytes(b"/d\xff"), (78, "environment ZOO_DATA_DIR: ZOO_DATA_DIR=/d")),
+        ("JVMFLAGS", OsStr::from_bytes(b"-Dx=\xff"), (78, "environment JVMFLAGS")),
+        ("LANG", OsStr::from_bytes(b"\xff"), (0, "configuration file none")),
+    ] {
+        let data = home.path().join("data");
+        let Output { status, stdout, stderr } = Command::new(BINARY)
+            .args(["check", "--client-port", "0", "--data-dir"])
+            .arg(&data)
+            .env(name, value)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        assert!(status.code() == Some(want.0) && said.contains(want.1), "{name}={value:?}: {status}: {said}");
+    }
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_ends_no_server_and_hides_no_exit_code() {
+    let home = tempfile::tempdir().unwrap();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut server = Server::start_with(&home.path().join("data"), full().into());
+    create(&mut server.connect(), "/a");
+    assert!(server.child.try_wait().unwrap().is_none());
+    for (args, want) in [
+        (&["serve", "--tick-time=x"][..], 78),
+        (&["check", "--tick-time=x"], 78),
+        (&["verify", "missing"], 71),
+        (&["inspect", "log", "missing"], 71),
+    ] {
+        let status =
+            Command::new(BINARY).args(args).current_dir(home.path()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(want), "{args:?}");
+    }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(&home.path().join("data"), Stdio::piped());
+    let mut client = server.connect();
+    let mut unread = server.child.stderr.take().unwrap();
+    // The pipe is made full from the other side, so that the server's next line stands still.
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&unread));
+    let mut filler = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
+    for piece in [&[b'x'; 4096][..], b"x"] {
+        while filler.write(piece).is_ok() {}
+    }
+    for n in 0..20 {
+        // What is no frame is told to the operator.
+        let mut stranger = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stranger.write_all(&[0xff; 50]).unwrap();
+        assert!(!matches!(stranger.read(&mut [0; 10]), Ok(1..)), "stranger {n}");
+        create(&mut client, &format!("/{n}"));
+    }
+    let ended = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "the end does not wait for it either");
+    drop(filler);
+    let mut said = Vec::new();
+    unread.read_to_end(&mut said).unwrap();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("ringkeeper serves on"), "what was said before is there");
 }
 
 #[test]

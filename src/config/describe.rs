@@ -71,7 +71,6 @@ impl fmt::Display for Config {
             "snapSizeLimitInKb={}",
             log.snapshot_after_bytes.map_or(-1, |bytes| (bytes >> 10).cast_signed())
         )?;
-        writeln!(f, "snapshot.trust.empty={}", log.trust_empty_snapshot)?;
         writeln!(f, "autopurge.snapRetainCount={}", log.snapshots_kept)?;
         match log.purge_interval {
             Some(interval) => writeln!(f, "autopurge.purgeInterval={}ms", interval.0)?,

@@ -310,6 +310,11 @@ fn read_log(r: &mut Reader) -> LogSettings {
                     ACKNOWLEDGED DATA";
         r.warn_key("forceSync", text.to_owned());
     }
+    if r.boolean("snapshot.trust.empty") == Some(true) {
+        let text = "snapshot.trust.empty=true has no effect in ringkeeper: the log tells by itself whether it is whole \
+                    without a snapshot, and without one that it needs the server does not start";
+        r.warn_key("snapshot.trust.empty", text.to_owned());
+    }
     LogSettings {
         segment_bytes,
         sync_warning: r.millis("fsync.warningthresholdms", 0, 1000),
@@ -322,7 +327,6 @@ fn read_log(r: &mut Reader) -> LogSettings {
         )
         .filter(|&limit| limit > 0)
         .map(|limit| wide(limit) * 1024),
-        trust_empty_snapshot: r.boolean("snapshot.trust.empty").unwrap_or(false),
         snapshots_kept: r
             .number("autopurge.snapRetainCount", "a whole number of snapshots", -MAX..=MAX)
             .map_or(3, |count| small(count.max(3))),

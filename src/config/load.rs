@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::env::{jvm_properties, overruled, value_of, zoo_variables};
 use super::flags::{KeyFlags, ServeArgs};
 use super::keys::check;
-use super::source::{BadValue, Given, Invalid, Source, Warning};
+use super::source::{printable, BadValue, Given, Invalid, Source, Warning};
 use super::zoo_cfg::{parse_properties, Property};
 use super::Config;
 
@@ -35,9 +35,27 @@ pub struct Sources {
 
 /// Reads the environment, the zoo.cfg and the flags of this process. The warnings are to be said once.
 pub fn load(args: &ServeArgs) -> Result<(Config, Vec<Warning>), Invalid> {
-    let variables: Vec<(String, String)> = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-        .collect();
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let mut garbled: Vec<BadValue> = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let text = value.to_string_lossy().into_owned();
+        // A path that only looks like the one that was meant would make a second, empty data directory.
+        if value.to_str().is_none() && (name.starts_with("ZOO_") || name.ends_with("JVMFLAGS")) {
+            let source = Source::Environment(name.clone());
+            let value = printable(&name, &text);
+            garbled.push(BadValue {
+                source,
+                key: name.clone(),
+                value,
+                expected: "expected UTF-8".to_owned(),
+            });
+        }
+        variables.push((name, text));
+    }
+    if !garbled.is_empty() {
+        return Err(Invalid { values: garbled });
+    }
     let path = args.file.clone().or_else(|| conf_dir_file(&variables));
     let file = path.map(|path| read(path, "FILE")).transpose()?;
     let dynamic =
@@ -130,7 +148,12 @@ impl Merged {
 fn conf_dir_file(variables: &[(String, String)]) -> Option<PathBuf> {
     let dir = value_of(variables, "ZOO_CONF_DIR").filter(|dir| !dir.is_empty())?;
     let path = Path::new(dir).join("zoo.cfg");
-    path.exists().then_some(path)
+    // One that is there and out of reach (a dangling link, a closed directory) is refused when it is read: the defaults
+    // in its place might open what it shuts.
+    match std::fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        _ => Some(path),
+    }
 }
 
 fn dynamic_file(file: &TextFile) -> Option<PathBuf> {

@@ -154,8 +154,6 @@ pub struct LogSettings {
     pub snapshot_after_txns: u64,
     /// `snapSizeLimitInKb`, default 4194304; 0 or less = no such trigger: log bytes between snapshots.
     pub snapshot_after_bytes: Option<u64>,
-    /// `snapshot.trust.empty`, default false: start with a log but no snapshot.
-    pub trust_empty_snapshot: bool,
     /// `autopurge.snapRetainCount`, default 3, raised to 3 silently as in ZooKeeper.
     pub snapshots_kept: u32,
     /// `autopurge.purgeInterval` in hours (or with a unit: `30m`, `45s`, `1d`), default 1, ZooKeeper's 0 = off: a full disk

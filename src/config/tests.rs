@@ -145,7 +145,6 @@ const KEYS: &[(&str, &str, Shows, &str, &str)] = &[
     ("snapCount", "1000", |c| c.log.snapshot_after_txns.to_string(), "1000", "1"),
     ("snapSizeLimitInKb", "1", |c| format!("{:?}", c.log.snapshot_after_bytes), "Some(1024)", "x"),
     ("snapSizeLimitInKb", "-1", |c| format!("{:?}", c.log.snapshot_after_bytes), "None", "x"),
-    ("snapshot.trust.empty", "true", |c| c.log.trust_empty_snapshot.to_string(), "true", "x"),
     ("autopurge.snapRetainCount", "1", |c| c.log.snapshots_kept.to_string(), "3", "x"),
     ("autopurge.snapRetainCount", "10", |c| c.log.snapshots_kept.to_string(), "10", "x"),
     ("autopurge.purgeInterval", "0", |c| format!("{:?}", c.log.purge_interval), "None", "x"),
@@ -568,6 +567,18 @@ fn dangerous_values_are_allowed_loudly() {
 }
 
 #[test]
+fn a_missing_snapshot_is_not_trusted_and_who_asks_for_it_is_told_n15() {
+    let (_, warnings) = good(file("snapshot.trust.empty=true"));
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("zoo.cfg:1: snapshot.trust.empty=true has no effect")
+    );
+    assert_eq!(good(file("snapshot.trust.empty=false")).1, [""; 0]);
+    assert!(
+        bad(file("snapshot.trust.empty=x")).starts_with("zoo.cfg:1: snapshot.trust.empty=x: expected true")
+    );
+}
+
+#[test]
 fn unknown_four_letter_words_are_ignored_and_isro_comes_with_read_only_mode() {
     let (config, warnings) = good(file("readonlymode.enabled=true\n4lw.commands.whitelist=ruok,reqs"));
     assert_eq!(config.four_letter_words.allowed, ["isro", "ruok"].into());
@@ -597,6 +608,13 @@ fn the_example_file_parses_and_every_commented_default_is_the_default() {
     let (written, warnings) = good(file(&uncommented));
     assert_eq!(warnings, [""; 0]);
     assert_eq!(shown, written);
+    for line in shown.to_string().lines().filter(|line| !line.starts_with('#')) {
+        let key = line.split('=').next().unwrap();
+        assert!(
+            text.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key}="))),
+            "{key} is missing"
+        );
+    }
 }
 
 #[test]

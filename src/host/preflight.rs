@@ -160,7 +160,8 @@ pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
     }
 
     let driver = choose_driver(&mut report, config.runtime.io, plan.shards);
-    let connections_max = connections_max(&mut report, config.limits.connections_max, plan.shards);
+    let files = raise_to_hard(libc::RLIMIT_NOFILE).unwrap_or(1024);
+    let connections_max = connections_max(&mut report, files, config.limits.connections_max, plan.shards);
     let direct_io = dirs::examine(&mut report, config);
     let port = port::hold(config.client_address);
     match &port {
@@ -209,10 +210,18 @@ fn choose_driver(report: &mut Report, io: Io, shards: u16) -> Driver {
 }
 
 /// Sockets are what open files are for; the rest is rings, eventfds, segments, snapshots, listeners.
-fn connections_max(report: &mut Report, asked: Option<u32>, shards: u16) -> u32 {
-    let files = raise_to_hard(libc::RLIMIT_NOFILE).unwrap_or(1024);
+/// With too few even for that, the log would meet the limit at its next segment and end the server: refused here.
+fn connections_max(report: &mut Report, files: u64, asked: Option<u32>, shards: u16) -> u32 {
+    let needed = FILES_MIN + FILES_OF_SHARD * u64::from(shards);
+    if files < needed {
+        let text = format!(
+            "RLIMIT_NOFILE is {files}, and the server needs {needed} open files: raise it (ulimit -n)"
+        );
+        report.refuse("open files", EX_OSERR, text);
+        return 0;
+    }
     let reserve = 192 + 32 * u64::from(shards);
-    let possible = u32::try_from(files.saturating_sub(reserve)).unwrap_or(u32::MAX).max(16);
+    let possible = u32::try_from(files.saturating_sub(reserve)).unwrap_or(u32::MAX).max(CONNECTIONS_MIN);
     let allowed = asked.map_or(possible, |asked| asked.min(possible));
     let text = format!("{allowed} connections ({files} open files, {reserve} kept for the server)");
     if asked.is_some_and(|asked| asked > possible) || possible < 4096 {
@@ -222,6 +231,13 @@ fn connections_max(report: &mut Report, asked: Option<u32>, shards: u16) -> u32 
     }
     allowed
 }
+
+/// Connections that are taken however low the limit of open files is.
+const CONNECTIONS_MIN: u32 = 16;
+/// Those, and at most as many files of the log, of snapshots and of what every process has. Seen to serve: 40.
+const FILES_MIN: u64 = 48;
+/// A shard of glommio: 8 were counted (three rings, eventfds, a listener).
+const FILES_OF_SHARD: u64 = 8;
 
 /// The limit after its soft part was raised as far as the hard one lets it.
 fn raise_to_hard(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
@@ -341,6 +357,19 @@ mod tests {
         let more = ["ringkeeper.shards=64", "ringkeeper.pin=true", "ringkeeper.io=epoll"];
         let (_, outcome) = examine(&config(&keys(dir.path(), &more)));
         assert_eq!(outcome.unwrap_err().exit, EX_CONFIG);
+    }
+
+    #[test]
+    fn too_few_open_files_for_the_server_itself_are_refused() {
+        for (files, shards, want) in [(10, 1, None), (55, 1, None), (56, 1, Some(16)), (559, 64, None)] {
+            let mut report = Report::default();
+            let allowed = connections_max(&mut report, files, None, shards);
+            let refused = report.refusal.map(|refusal| refusal.exit);
+            assert_eq!(refused, want.is_none().then_some(EX_OSERR), "{files} files, {shards} shards");
+            assert_eq!(allowed, want.unwrap_or(0), "{files} files, {shards} shards");
+        }
+        assert_eq!(connections_max(&mut Report::default(), 20_000, Some(100), 1), 100);
+        assert_eq!(connections_max(&mut Report::default(), 20_000, None, 1), 20_000 - 224);
     }
 
     #[test]

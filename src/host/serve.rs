@@ -44,24 +44,27 @@ pub fn serve(args: &config::ServeArgs) -> i32 {
     let (config, warnings) = match config::load(args) {
         Ok(loaded) => loaded,
         Err(invalid) => {
-            eprintln!("{invalid}");
+            logging::complain(invalid);
             return preflight::EX_CONFIG;
         }
     };
     logging::start_logging(&config.logging);
     logging::say_warnings(&warnings);
-    match run(config) {
+    let exit = match run(config) {
         Ok(()) => 0,
         Err(fatal) => {
             error!("{fatal}");
             fatal.exit
         }
-    }
+    };
+    logging::say_last_lines();
+    exit
 }
 
 fn run(config: Config) -> Result<(), Fatal> {
     let started = Instant::now();
     let signals = Signals::block().map_err(|error| Fatal::os("blocking signals", &error))?;
+    logging::start_thread().map_err(|error| Fatal::os("starting a thread", &error))?;
     let (report, examined) = preflight::examine(&config);
     let mut preflight = examined.map_err(|refusal| Fatal::new(refusal.exit, refusal))?;
     tracing::debug!("pre-flight:\n{report}");
@@ -405,6 +408,7 @@ fn spawn(
             }
             if let Err(fatal) = work() {
                 error!("{fatal}");
+                logging::say_last_lines();
                 std::process::exit(fatal.exit);
             }
         })

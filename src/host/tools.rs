@@ -9,6 +9,7 @@ mod verify;
 pub use verify::verify;
 
 use super::disk::inspect_segment;
+use super::logging::complain;
 use super::preflight::{self, EX_CONFIG, EX_OSERR};
 use super::EX_IOERR;
 use crate::config::{self, InspectKind, ServeArgs};
@@ -24,7 +25,7 @@ pub fn check(args: &ServeArgs) -> i32 {
     let (config, warnings) = match config::load(args) {
         Ok(loaded) => loaded,
         Err(invalid) => {
-            eprintln!("{invalid}");
+            complain(invalid);
             return EX_CONFIG;
         }
     };
@@ -58,14 +59,14 @@ pub fn inspect(kind: InspectKind, file: &Path) -> i32 {
     match std::fs::metadata(file) {
         Ok(found) if found.is_file() => {}
         Ok(_) => {
-            eprintln!(
+            complain(format_args!(
                 "{}: not a file: name a segment (log/*.seg) or a snapshot (snapshot/*.snap)",
                 file.display()
-            );
+            ));
             return EX_CONFIG;
         }
         Err(error) => {
-            eprintln!("{}: {error}", file.display());
+            complain(format_args!("{}: {error}", file.display()));
             return EX_OSERR;
         }
     }
@@ -75,7 +76,7 @@ pub fn inspect(kind: InspectKind, file: &Path) -> i32 {
             Ok(false) => Ok(EX_IOERR),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(error),
             Err(error) => {
-                eprintln!("{}: {error}", file.display());
+                complain(format_args!("{}: {error}", file.display()));
                 Ok(EX_OSERR)
             }
         },
@@ -118,7 +119,7 @@ fn printing(work: impl FnOnce(&mut dyn Write) -> io::Result<i32>) -> i32 {
         Ok(exit) => exit,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            eprintln!("{error}");
+            complain(error);
             EX_OSERR
         }
     }

@@ -418,6 +418,31 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_given_back_when_a_watch_has_fired() {
+        let mut w = watches(10);
+        w.add(Kind::Data, "/stays", A, Bits::ONE_SHOT).unwrap();
+        for n in 0..20 {
+            let path = format!("/{n}{}", "x".repeat(300));
+            w.add(Kind::Data, &path, A, Bits::ONE_SHOT).unwrap();
+            w.add(Kind::Child, &path, A, Bits::ONE_SHOT).unwrap();
+            assert_eq!(w.fire_deleted(&path).len(), 1, "watch {n}");
+        }
+        assert_eq!(w.count(), 1);
+    }
+
+    #[test]
+    fn a_delete_reaches_a_crowd_that_watches_children_beside_one_that_watches_data() {
+        let mut w = watches(10);
+        w.add(Kind::Data, "/a", ConnId(0), Bits::ONE_SHOT).unwrap();
+        for n in 0..100 {
+            w.add(Kind::Child, "/a", ConnId(n), Bits::ONE_SHOT).unwrap();
+        }
+        let told = w.fire_deleted("/a");
+        assert!((0..100).all(|n| told.contains(ConnId(n))));
+        assert_eq!((told.len(), w.count()), (100, 0), "each once");
+    }
+
+    #[test]
     fn a_crowd_is_taken_whole_and_told_one_by_one() {
         let mut w = watches(10);
         for n in 0..1_000 {

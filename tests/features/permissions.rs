@@ -117,6 +117,8 @@ fn super_alone_changes_the_config_node_and_its_list_i21() {
     world.ask(root, Op::Auth, &auth("digest", b"super:test")).ok();
     let at = "/zookeeper/config";
     assert_eq!(err(&mut world, c, Op::SetAcl, &set_acl(at, OPEN, -1)), NO_AUTH);
+    assert_eq!(err(&mut world, c, Op::SetData, &set(at, b"", -1)), NO_AUTH);
+    assert_eq!(err(&mut world, root, Op::SetData, &set(at, b"", -1)), 0);
     world.ask(root, Op::SetAcl, &set_acl(at, OPEN, -1)).ok();
     assert_eq!(err(&mut world, c, Op::SetData, &set(at, b"", -1)), 0);
 }

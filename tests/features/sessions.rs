@@ -60,6 +60,24 @@ fn a_sessions_ephemerals_go_in_one_transaction_at_its_end_g09_e02() {
 }
 
 #[test]
+fn a_sessions_ephemerals_go_in_the_order_that_zookeeper_gives_them() {
+    let mut world = World::new(1);
+    let (c, watcher) = (world.login(0), world.login(0));
+    for path in ["/dt7", "/dt7/r", "/dt7/r/c", "/dt7/r/d"] {
+        world.make(c, path, 0);
+    }
+    // Seen on 3.9.5, and neither the order in which they were made nor that of their names.
+    let seen = ["/dt7/r/c0000000004", "/dt7/r/d/a0000000002", "/dt7/r/c/b0000000000"];
+    for at in [2, 0, 1] {
+        world.make(c, seen[at], 1);
+    }
+    world.ask(watcher, Op::AddWatch, &path_and("/", 1)).ok();
+    world.ask(c, Op::CloseSession, b"").ok();
+    let gone: Vec<String> = world.events(watcher).into_iter().map(|(_, path)| path).collect();
+    assert_eq!(gone, seen);
+}
+
+#[test]
 fn a_request_of_a_session_that_expired_on_its_way_is_told_so_and_closed_g12() {
     let mut world = World::new(2);
     let c = world.login_for(0, 4_000);

@@ -186,6 +186,12 @@ fn tr24_digests_are_masked_exists_needs_read_and_events_are_filtered() {
         "of what it may not read it hears nothing"
     );
     world.ask(owner, Op::Delete, &path_and("/hidden/x", -1)).ok();
+    assert!(world.events(c).is_empty());
+    // Who could read the parent when it set its watch, and can not any more, hears nothing of its children.
+    world.ask(c, Op::GetChildren, &read("/readable", true)).ok();
+    world.ask(owner, Op::SetAcl, &set_acl("/readable", hidden, -1)).ok();
+    world.ask(owner, Op::Create, &create_acl("/readable/x", Some(b""), readable, 0)).ok();
+    assert_eq!(world.events(c), [(CREATED, "/readable/x".to_owned())], "the recursive watch above alone");
     world.ask(owner, Op::Delete, &path_and("/hidden", -1)).ok();
     assert_eq!(
         world.events(c),

@@ -19,6 +19,17 @@ fn tr01_a_session_is_attached_again_and_a_bad_one_gets_zeros() {
         assert!(!world.is_closed(old), "a wrong password disturbs nobody");
         assert_eq!(world.ask(old, Op::Ping, b"").err, 0);
     }
+    let longer = [&password[..], b"x"].concat();
+    for word in [&b""[..], &password[..15], &longer] {
+        let stranger = world.connect(1);
+        let answer = world.greet(stranger, &hello(session, word, 10_000)).expect("an answer");
+        assert_eq!(
+            (answer.timeout_ms, answer.session_id),
+            (0, 0),
+            "a part of it, or more, is another: {word:?}"
+        );
+        assert!(world.is_closed(stranger) && !world.is_closed(old));
+    }
     let new = world.connect(1);
     let answer = world.greet(new, &hello(session, &password, 20_000)).unwrap();
     assert_eq!((answer.session_id, answer.password), (session, password), "never a new id instead");

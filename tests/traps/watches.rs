@@ -57,6 +57,21 @@ fn tr06_set_watches_tells_what_was_missed_before_its_reply_and_arms_the_rest() {
 }
 
 #[test]
+fn tr06_what_the_client_saw_last_is_nothing_that_it_missed() {
+    let mut world = World::new(1);
+    let (actor, c) = (world.login(0), world.login(0));
+    world.make(actor, "/a", 0);
+    for (change, lists) in [
+        (world.ask(actor, Op::SetData, &set("/a", b"y", -1)).zxid, [&["/a"][..], &[], &[]]),
+        (world.make(actor, "/a/b", 0).zxid, [&[], &[], &["/a"][..]]),
+    ] {
+        let said = told(&world.ask_all(c, Op::SetWatches, &set_watches(change, &lists)));
+        assert_eq!(said, ["reply -8 0"], "seen up to the very change");
+    }
+    assert_eq!(world.sides[0].shard.watches().count(), 2, "armed instead");
+}
+
+#[test]
 fn tr07_watches_die_with_the_connection_not_with_the_session() {
     let mut world = World::new(1);
     let (actor, old) = (world.login(0), world.login(0));

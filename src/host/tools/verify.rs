@@ -9,6 +9,7 @@ use crate::host::disk::{
     list_snapshots, read_identity, segment_number, segment_path, try_shared_lock, DirError, Disk, Identity,
     LockState, LogPlace, RealDisk, SnapshotFile,
 };
+use crate::host::logging::complain;
 use crate::host::preflight::{EX_CONFIG, EX_OSERR};
 use crate::host::recover::load_snapshot;
 use crate::host::serve::{draw_seed, hash_key};
@@ -76,7 +77,7 @@ pub fn verify(dir: &Path, log_dir: Option<&Path>) -> i32 {
 }
 
 fn refuse(exit: i32, text: &str) -> i32 {
-    eprintln!("{text}");
+    complain(text);
     exit
 }
 
