@@ -11,6 +11,7 @@
 # Environment: ROUNDS, SECONDS_EACH (default 8), RESULTS, DATA (where the servers' data goes: the disk that is measured;
 # default a directory in RESULTS), THREADS (of load, default 1), BIG=1 (the points with a million znodes as well).
 set -euo pipefail
+export RINGKEEPER_BIN=${RINGKEEPER_BIN:-$(dirname "$0")/../target/release/ringkeeper}
 . "$(dirname "$0")/lib.sh"
 
 rounds=${ROUNDS:-3}
@@ -52,9 +53,8 @@ is_wanted() {
   return 1
 }
 
-export RINGKEEPER_BIN=${RINGKEEPER_BIN:-$root/target/release/ringkeeper}
 load=${RINGKEEPER_LOAD:-$root/target/release/ringkeeper-load}
-if [ ! -x "$RINGKEEPER_BIN" ] || [ ! -x "$load" ] || [ -z "${NO_BUILD:-}" ]; then
+if [ -z "${NO_BUILD:-}" ]; then
   (cd "$root" && cargo build --release --locked --bin ringkeeper && cargo build --release --locked -p ringkeeper-load)
 fi
 "$root/scripts/zookeeper.sh" fetch
@@ -81,7 +81,7 @@ zk_port=$(free_port)
 zk_pid=$(cat "$work/zookeeper/zookeeper.pid")
 rk_port=$(free_port)
 start_nice() { RINGKEEPER_BIN=$work/serve start_ringkeeper "$@"; }
-printf '#!/bin/sh\nexec %s %s "$@"\n' "${nice[*]}" "$RINGKEEPER_BIN" >"$work/serve"
+printf '#!/bin/sh\nexec %s %s "$@"\n' "${nice[*]}" "$(realpath "$RINGKEEPER_BIN")" >"$work/serve"
 chmod +x "$work/serve"
 # Clients from one address, as many as the load has: the same for ZooKeeper (zookeeper.sh).
 start_nice "$work/ringkeeper" "$rk_port" --set maxClientCnxns=0

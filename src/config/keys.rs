@@ -315,13 +315,13 @@ fn read_log(r: &mut Reader) -> LogSettings {
                     without a snapshot, and without one that it needs the server does not start";
         r.warn_key("snapshot.trust.empty", text.to_owned());
     }
+    let snap_count = r.property("snapCount", "a whole number of transactions", 2..=1_000_000_000);
     LogSettings {
         segment_bytes,
         sync_warning: r.millis("fsync.warningthresholdms", 0, 1000),
         force_sync,
-        snapshot_after_txns: wide(
-            r.property("snapCount", "a whole number of transactions", 2..=1_000_000_000).unwrap_or(100_000),
-        ),
+        snapshot_after_txns: wide(snap_count.unwrap_or(100_000)),
+        snapshot_grows: snap_count.is_none(),
         snapshot_after_bytes: Some(
             r.property("snapSizeLimitInKb", KIB, i64::MIN..=1 << 40).unwrap_or(4_194_304),
         )

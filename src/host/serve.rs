@@ -240,6 +240,7 @@ fn sequencer_options(config: &Config, preflight: &Preflight, seed: [u8; 32]) -> 
         tick_ms: config.sessions.tick.0,
         shards: usize::from(preflight.shards),
         snapshot_txns: config.log.snapshot_after_txns,
+        snapshot_grows: config.log.snapshot_grows,
         snapshot_bytes: config.log.snapshot_after_bytes.unwrap_or(u64::MAX),
         reap_interval_ms: config.containers.check_interval.0,
         reap_per_minute: u64::from(config.containers.deletions_per_minute_max),

@@ -13,6 +13,7 @@ struct World {
     log: Vec<Logged>,
     published: Vec<Arc<Publication>>,
     notes: Vec<Note>,
+    snapshots: usize,
 }
 
 fn options() -> Options {
@@ -24,6 +25,7 @@ fn options() -> Options {
         tick_ms: 1_000,
         shards: 1,
         snapshot_txns: u64::MAX,
+        snapshot_grows: false,
         snapshot_bytes: u64::MAX,
         reap_interval_ms: 1_000,
         reap_per_minute: 10_000,
@@ -37,8 +39,15 @@ impl World {
         let now = Now { mono: Millis(1_000), wall: WallMillis(1_700_000_000_000) };
         let state = State::new(PathHasher::new([1, 2, 3, 4]));
         let sequencer = Sequencer::new(options, state, RecoveredLog::default(), now);
-        let mut world =
-            World { sequencer, now, records: 0, log: Vec::new(), published: Vec::new(), notes: Vec::new() };
+        let mut world = World {
+            sequencer,
+            now,
+            records: 0,
+            log: Vec::new(),
+            published: Vec::new(),
+            notes: Vec::new(),
+            snapshots: 0,
+        };
         world.tick(0);
         world
     }
@@ -62,7 +71,8 @@ impl World {
                             self.log.iter().rev().find(|l| l.index == index).unwrap().payload.clone();
                         self.sequencer.handle(self.now, Input::Read { index, payload });
                     }
-                    Effect::SnapshotBegin { .. } | Effect::SnapshotNodes(_) => {}
+                    Effect::SnapshotBegin { .. } => self.snapshots += 1,
+                    Effect::SnapshotNodes(_) => {}
                     Effect::SnapshotEnd => {
                         self.sequencer.handle(self.now, Input::SnapshotDone { written: true })
                     }
@@ -162,6 +172,7 @@ fn a_restart_goes_on_from_the_log_with_the_same_state() {
         log: world.log.clone(),
         published: Vec::new(),
         notes: Vec::new(),
+        snapshots: 0,
     };
     again.tick(0);
     assert!(again.sequencer.is_serving());
@@ -403,4 +414,19 @@ fn a_batch_holds_more_than_its_bytes_only_for_a_single_transaction() {
     assert_eq!(sizes.len(), 5, "{sizes:?}");
     assert!(sizes.iter().all(|size| *size <= BATCH_BYTES || *size < BATCH_BYTES * 2 + 200), "{sizes:?}");
     assert!(sizes.iter().filter(|size| **size > BATCH_BYTES).count() <= 2, "{sizes:?}");
+}
+
+#[test]
+fn a_large_tree_is_written_out_less_often() {
+    let snapshots = |snapshot_grows| {
+        let mut world = World::new(Options { snapshot_txns: 5, snapshot_grows, ..options() });
+        let session = world.new_session();
+        for n in 0..200 {
+            world.create(session, &format!("/{n}"), 0);
+        }
+        world.snapshots
+    };
+    assert_eq!(snapshots(false), 40, "every five transactions");
+    // The tree grows to 200 znodes, and the pause with it to 50 transactions.
+    assert!((10..=20).contains(&snapshots(true)), "{}", snapshots(true));
 }

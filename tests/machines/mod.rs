@@ -88,6 +88,7 @@ fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
         shards,
         snapshot_txns: u64::MAX,
         snapshot_bytes: u64::MAX,
+        snapshot_grows: false,
         reap_interval_ms: 60_000,
         reap_per_minute: 10_000,
         reap_never_used_ms: 0,

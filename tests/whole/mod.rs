@@ -100,6 +100,7 @@ fn options(seed: u64) -> Options {
         shards: 1,
         snapshot_txns: 25,
         snapshot_bytes: u64::MAX,
+        snapshot_grows: false,
         reap_interval_ms: 1_000,
         reap_per_minute: 10_000,
         reap_never_used_ms: 0,
