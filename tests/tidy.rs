@@ -115,6 +115,29 @@ fn rooms_import_only_from_lower_floors_and_keep_to_their_words() {
     assert!(listed.is_empty(), "{} breaches of the house rules:\n{}", listed.len(), listed.join("\n"));
 }
 
+/// The load generator measures any server, so it knows ringkeeper's `wire` and no more of it.
+#[test]
+fn the_load_generator_knows_the_wire_alone() {
+    let mut files = Vec::new();
+    rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("loadgen/src"), &mut files);
+    assert!(files.len() > 5, "the walk found no load generator");
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a source file is readable UTF-8");
+        assert_eq!(rooms_of_ours(&text), Vec::<String>::new(), "{}", file.display());
+    }
+    assert_eq!(rooms_of_ours("use ringkeeper::tree::Path;\nuse ringkeeper::wire::Stat;\n"), ["tree"]);
+}
+
+/// Rooms other than `wire` that a source outside the server names.
+fn rooms_of_ours(source: &str) -> Vec<String> {
+    let code = blank_comments_and_literals(source);
+    occurrences(&code, "ringkeeper::")
+        .map(|at| code[at + "ringkeeper::".len()..].split(|c: char| !c.is_alphanumeric() && c != '_').next())
+        .map(|room| room.unwrap_or_default().to_owned())
+        .filter(|room| room != "wire")
+        .collect()
+}
+
 /// The map at the head of `src/lib.rs` is what people read; it may leave a room out until that room is built, but it
 /// must not put one on another floor.
 #[test]
