@@ -14,6 +14,14 @@ const STRIPE_ENTRIES_LOADED: usize = 640;
 /// The directory is indexed by this many top bits of the hash at the most: beyond it stripes just grow.
 const DEPTH_MAX: u32 = 24;
 
+/// A stripe's own hash of an entry. hashbrown tells entries apart by the top seven bits, and those are the same in all of
+/// a stripe: without this a lookup would compare the path of every entry that it passes, a dozen cache misses each
+/// (measured: 2.4 of a create's 14.7 us).
+#[inline]
+fn within(hash: u64) -> u64 {
+    hash ^ (hash << DEPTH_MAX)
+}
+
 #[derive(Clone)]
 struct Stripe<T> {
     entries: HashTable<T>,
@@ -60,7 +68,7 @@ impl<T> Striped<T> {
             // Hashes are even: hardly a stripe has an eighth more than the mean, and that one grows.
             let mut table = HashTable::with_capacity((len >> depth) + (len >> depth >> 3));
             while let Some((hash, entry)) = entries.next_if(|(hash, _)| number(*hash) == at) {
-                table.insert_unique(hash, entry, &rehash);
+                table.insert_unique(within(hash), entry, |entry| within(rehash(entry)));
             }
             stripes.push(Stripe { entries: table, depth });
         }
@@ -84,14 +92,14 @@ impl<T> Striped<T> {
     /// The entry of `hash` that `eq` accepts.
     #[inline]
     pub fn find(&self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<&T> {
-        self.stripes[self.stripe_of(hash)].entries.find(hash, eq)
+        self.stripes[self.stripe_of(hash)].entries.find(within(hash), eq)
     }
 
     /// The same, to be changed in place; its hash must not change.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<&mut T> {
         let stripe = self.stripe_of(hash);
-        self.stripes[stripe].entries.find_mut(hash, eq)
+        self.stripes[stripe].entries.find_mut(within(hash), eq)
     }
 
     /// Adds an entry that is known to be absent. `rehash` must give an entry the hash it came with.
@@ -100,14 +108,14 @@ impl<T> Striped<T> {
         while self.stripes[at].entries.len() >= STRIPE_ENTRIES_MAX && self.split(at, &rehash) {
             at = self.stripe_of(hash);
         }
-        self.stripes[at].entries.insert_unique(hash, value, rehash);
+        self.stripes[at].entries.insert_unique(within(hash), value, |entry| within(rehash(entry)));
         self.len += 1;
     }
 
     /// Takes out the entry of `hash` that `eq` accepts.
     pub fn remove(&mut self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<T> {
         let at = self.stripe_of(hash);
-        let entry = self.stripes[at].entries.find_entry(hash, eq).ok()?;
+        let entry = self.stripes[at].entries.find_entry(within(hash), eq).ok()?;
         self.len -= 1;
         Some(entry.remove().0)
     }
@@ -124,7 +132,7 @@ impl<T> Striped<T> {
             self.insert(hash, make(), &rehash);
         }
         let at = self.stripe_of(hash);
-        match self.stripes[at].entries.entry(hash, eq, rehash) {
+        match self.stripes[at].entries.entry(within(hash), eq, |entry| within(rehash(entry))) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) => unreachable!("it was found or inserted just now"),
         }
@@ -182,7 +190,7 @@ impl<T> Striped<T> {
         for entry in full {
             let hash = rehash(&entry);
             let half = if hash & bit == 0 { &mut low } else { &mut high };
-            half.insert_unique(hash, entry, rehash);
+            half.insert_unique(within(hash), entry, |entry| within(rehash(entry)));
         }
         let new = u32::try_from(self.stripes.len()).expect("at most 2^24 stripes");
         self.stripes[at] = Stripe { entries: low, depth: depth + 1 };
@@ -207,6 +215,23 @@ mod tests {
 
     fn hash(n: &u64) -> u64 {
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n >> 7)
+    }
+
+    #[test]
+    fn a_lookup_compares_one_entry_and_seldom_another() {
+        let mut set = Striped::default();
+        for n in 0..MANY {
+            set.insert(hash(&n), n, hash);
+        }
+        let mut compared = 0;
+        for n in 0..2 * MANY {
+            set.find(hash(&n), |other| {
+                compared += 1;
+                *other == n
+            });
+        }
+        // Half of them are there; a hundredth of the others' tags are equal by chance.
+        assert!((MANY..MANY + MANY / 2).contains(&compared), "{compared}");
     }
 
     #[test]
