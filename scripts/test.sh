@@ -51,6 +51,7 @@ if [ "$mode" = full ]; then
   step required smoke scripts/smoke.sh
   step required clients scripts/clients.sh all
   step required torture scripts/torture.sh "${TORTURE_CYCLES:-10}"
+  step required "torture, io_uring" scripts/torture.sh "${TORTURE_CYCLES:-10}" --more '--io uring --shards 2' --seed 3
   step required "torture, epoll" scripts/torture.sh "${TORTURE_CYCLES:-10}" --more '--io epoll --shards 2' --seed 2
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh

@@ -257,9 +257,10 @@ pub struct Runtime {
 /// Which driver carries the shards' sockets and the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Io {
-    /// io_uring where the kernel, seccomp and the limits allow it, else epoll, with the reason in one line.
+    /// epoll for the shards' sockets, and for the log io_uring where the kernel, seccomp and the limits allow it; else a
+    /// thread, with the reason in one line.
     Auto,
-    /// io_uring, or the process ends with the reason.
+    /// io_uring for both (glommio around the sockets), or the process ends with the reason.
     Uring,
     /// epoll; the log is written by a thread.
     Epoll,

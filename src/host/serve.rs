@@ -173,7 +173,7 @@ fn incarnation(seed: &[u8; 32]) -> u64 {
 fn driver_name(driver: Driver) -> &'static str {
     match driver {
         Driver::Uring => "io_uring (glommio)",
-        Driver::Epoll => "epoll",
+        Driver::Mixed | Driver::Epoll => "epoll",
     }
 }
 
@@ -181,7 +181,7 @@ fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
     LogOptions {
         segment_bytes: segment_bytes(config),
         io: match preflight.driver {
-            Driver::Uring => LogIo::Auto,
+            Driver::Mixed | Driver::Uring => LogIo::Auto,
             Driver::Epoll => LogIo::Thread,
         },
         space_low_bytes: config.log.disk_reserve_bytes,
@@ -328,7 +328,7 @@ fn start_shards(
                     started(None);
                     shard_glommio::run(&executor, shard)
                 }
-                Driver::Epoll => {
+                Driver::Mixed | Driver::Epoll => {
                     started(None);
                     shard.run()
                 }
