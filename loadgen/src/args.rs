@@ -40,6 +40,10 @@ pub enum Command {
     Gap(Box<GapArgs>),
     /// Write to a disk as a durable server must, and nothing else: the floor of a set's latency.
     Disk(DiskArgs),
+    /// Make the page of a result that was written before.
+    Report(ReportArgs),
+    /// Results side by side, as ratios to the first. Exit code 3 where one of them is INVALID.
+    Compare(CompareArgs),
     /// Serve constants: the floor to compare servers with.
     Null(NullArgs),
 }
@@ -276,6 +280,31 @@ pub struct DiskArgs {
     /// A name for this result.
     #[arg(long, default_value = "bare writer")]
     pub name: String,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct ReportArgs {
+    /// A result that --json wrote.
+    pub result: PathBuf,
+    /// Where the page goes.
+    #[arg(long, value_name = "FILE")]
+    pub html: PathBuf,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct CompareArgs {
+    /// Results that --json wrote; the others are compared with the first.
+    #[arg(required = true, num_args = 2.., value_name = "RESULT")]
+    pub results: Vec<PathBuf>,
+    /// Write one self-contained page with the plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print the table as Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+    /// Compare results of different modes too.
+    #[arg(long)]
+    pub anyway: bool,
 }
 
 #[derive(Args, Debug, Clone)]

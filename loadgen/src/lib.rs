@@ -12,6 +12,8 @@
 //! modes               ladder, fan-out, storm, hold, churn, fill, gap
 //! null                the server that answers constants: the floor
 //! table               for eyes
+//! report  compare     for eyes with a browser: one result, several
+//! hlog  files         what is kept on disk
 //! args  main          for hands
 //! ```
 //!
@@ -20,12 +22,16 @@
 pub mod args;
 pub mod ask;
 pub mod client;
+pub mod compare;
 pub mod engine;
+pub mod files;
+pub mod hlog;
 pub mod host;
 pub mod modes;
 pub mod null;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod result;
 pub mod run;
 pub mod scenario;

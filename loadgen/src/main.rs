@@ -1,6 +1,7 @@
 //! Flags in, exit code out.
 
 mod others;
+mod outputs;
 
 use clap::Parser;
 use ringkeeper_load::args::{Cli, Command, NullArgs, OutputArgs, RunArgs};
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
         Command::Fill(args) => others::fill(&args),
         Command::Gap(args) => others::gap(&args, &stop),
         Command::Disk(args) => others::disk(&args, &stop),
+        Command::Report(args) => outputs::report(&args),
+        Command::Compare(args) => outputs::compare(&args),
         Command::Null(args) => serve_null(&args, &stop),
     };
     ExitCode::from(code)
@@ -84,14 +87,8 @@ fn finish(output: &OutputArgs, outcome: &Outcome, ending: Ending) -> u8 {
         Ending::RateMissed => RATE_MISSED,
         Ending::Invalid => INVALID,
     };
-    if let Some(path) = &output.json {
-        let written = serde_json::to_vec_pretty(outcome)
-            .map_err(std::io::Error::other)
-            .and_then(|bytes| std::fs::write(path, bytes));
-        if let Err(error) = written {
-            complain(&format!("cannot write {}: {error}", path.display()));
-            code = NOT_WRITTEN;
-        }
+    if !outputs::write_all(output, outcome) {
+        code = NOT_WRITTEN;
     }
     code
 }

@@ -237,6 +237,9 @@ pub struct Interval {
     pub heat: Vec<(f64, u64)>,
     pub server_cpu_share: f64,
     pub throttled_us: u64,
+    /// The intended times' histogram, for the interval log; not in the document, which would double for it.
+    #[serde(skip)]
+    pub intended_hdr: String,
 }
 
 /// One step of a ladder.

@@ -113,7 +113,7 @@ pub fn run(
     let mut gathered: Vec<Gathered> = Vec::new();
     let (mut busy, mut unsent, mut failed, mut cut_off) = (Vec::new(), 0, None, 0);
     let mut last_gone = None;
-    let mut shown = 0;
+    let (mut shown, mut intervals) = (0, Vec::new());
     let mut was_stopped = false;
     loop {
         if stop.load(Ordering::Relaxed) && !was_stopped {
@@ -145,7 +145,10 @@ pub fn run(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         while gathered.get(shown).is_some_and(|interval| interval.from == threads) {
-            told(progress(settings, &gathered[shown].tally, shown, began));
+            let whole = std::mem::take(&mut gathered[shown].tally);
+            told(progress(settings, &whole, shown, began));
+            // A tally weighs a megabyte: a long run cannot keep them.
+            intervals.push(interval(settings, &whole, shown));
             shown += 1;
         }
     }
@@ -177,8 +180,9 @@ pub fn run(
         lag: totals.lag.as_ref().map(|lag| Latency::of(lag)).unwrap_or_default(),
         threads_busy: busy.clone(),
     };
-    outcome.intervals =
-        gathered.iter().enumerate().map(|(at, one)| interval(settings, &one.tally, at)).collect();
+    let rest = gathered.iter().enumerate().skip(shown).map(|(at, one)| interval(settings, &one.tally, at));
+    intervals.extend(rest);
+    outcome.intervals = intervals;
     watch.finish(&mut outcome);
     let ending = judge(settings, &mut outcome, &ending, last_gone);
     Ok((outcome, ending))
@@ -198,6 +202,7 @@ pub fn blank(name: &str, servers: &[SocketAddr]) -> Outcome {
             version: version(servers),
         },
         verdict: Verdict { is_valid: true, reasons: Vec::new() },
+        host: host::host(),
         ..Outcome::default()
     }
 }
@@ -310,6 +315,7 @@ fn interval(settings: &Settings, tally: &Tally, at: usize) -> Interval {
         p999: micros(0.999),
         max: intended.max() as f64 / 1e3,
         heat: result::heat(&intended),
+        intended_hdr: result::encode(&intended),
         ..Interval::default()
     }
 }
@@ -369,6 +375,19 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// The sums of CPU seconds and of throttled microseconds at a time, on the line between the two readings around it.
+    fn at(&self, seconds: f64) -> (f64, f64) {
+        let next = self.series.partition_point(|reading| reading.0 < seconds);
+        let (Some(after), before) = (self.series.get(next).or(self.series.last()), next.saturating_sub(1))
+        else {
+            return (0.0, 0.0);
+        };
+        let before = &self.series[before];
+        let part = ((seconds - before.0) / (after.0 - before.0).max(1e-9)).clamp(0.0, 1.0);
+        let between = |from: f64, to: f64| from + (to - from) * part;
+        (between(before.1, after.1), between(before.2 as f64, after.2 as f64))
+    }
+
     /// How long the measured part was.
     fn measured(&self, settings: &Settings) -> Duration {
         let elapsed = self.began.elapsed().saturating_sub(settings.warmup);
@@ -398,10 +417,11 @@ impl<'a> Watch<'a> {
                 outcome.host.file_systems.push(text);
             }
         }
-        for (interval, pair) in outcome.intervals.iter_mut().zip(self.series.windows(2)) {
-            let seconds = (pair[1].0 - pair[0].0).max(1e-9);
-            interval.server_cpu_share = (pair[1].1 - pair[0].1) / seconds;
-            interval.throttled_us = pair[1].2.saturating_sub(pair[0].2);
+        for interval in &mut outcome.intervals {
+            let begin = self.at(interval.end_s - interval.seconds);
+            let end = self.at(interval.end_s);
+            interval.server_cpu_share = (end.0 - begin.0) / interval.seconds.max(1e-9);
+            interval.throttled_us = (end.1 - begin.1).max(0.0) as u64;
         }
     }
 }

@@ -1,0 +1,134 @@
+//! Files that the load generator writes and reads. A file is whole or not there: it is written beside its place and renamed.
+
+use crate::plan::Plan;
+use crate::result::{Outcome, FORMAT};
+use serde_json::Value;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file, or leaves what was there. What is no plain file (a pipe, `/dev/stdout`) is written to as it is.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|known| !known.is_file()) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    // Of a link, what it points at is replaced and not the link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let beside = beside(&path)?;
+    let written = File::create(&beside)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&beside, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("this is no name of a file"))?;
+    Ok(path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id())))
+}
+
+/// A result as it is written.
+pub fn json(outcome: &Outcome) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(outcome).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Reads a result. The message of an error names the file.
+pub fn read(path: &Path) -> Result<Outcome, String> {
+    let name = path.display();
+    let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    parse(&bytes).map_err(|why| format!("{name} {why}"))
+}
+
+fn parse(bytes: &[u8]) -> Result<Outcome, String> {
+    let none = |why: String| format!("is no result of ringkeeper-load: {why}");
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| none(error.to_string()))?;
+    let format = value.get("format").and_then(Value::as_u64);
+    match format {
+        None => return Err(none("it has no format number".to_owned())),
+        Some(format) if format > u64::from(FORMAT) => {
+            return Err(format!(
+                "is a result of format {format}; this ringkeeper-load reads up to {FORMAT}: use a newer one"
+            ))
+        }
+        Some(_) => {}
+    }
+    figures(&mut value);
+    let mut outcome: Outcome = serde_json::from_value(value).map_err(|error| none(error.to_string()))?;
+    // Its numbers of spaces are places: they must be there.
+    outcome.load.plan = outcome.load.plan.map(Plan::checked).transpose().map_err(none)?;
+    Ok(outcome)
+}
+
+/// JSON has no NaN and writes null; it is read as 0, which is "not measured" all over a result.
+fn figures(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(figures),
+        Value::Object(fields) => {
+            fields.iter_mut().filter(|(name, _)| *name != "plan").for_each(|(_, v)| figures(v))
+        }
+        Value::Null => *value = Value::from(0.0),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_whole_or_not_there() {
+        let room = tempfile::tempdir().expect("a directory");
+        let path = room.path().join("result.json");
+        write(&path, b"one").expect("it is written");
+        write(&path, b"two").expect("it is replaced");
+        assert_eq!(fs::read(&path).expect("it is there"), b"two");
+        let taken = room.path().join("taken");
+        fs::create_dir(&taken).expect("a directory");
+        assert!(write(&taken, b"x").is_err(), "a directory is no file");
+        assert!(write(&room.path().join("none/x"), b"x").is_err());
+        assert!(write(Path::new("/dev/full"), b"x").is_err());
+        write(Path::new("/dev/null"), b"x").expect("a device takes it");
+        let link = room.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        write(&link, b"three").expect("it is written");
+        assert!(fs::symlink_metadata(&link).is_ok_and(|link| link.is_symlink()));
+        assert_eq!(fs::read(&path).expect("it is there"), b"three");
+        assert_eq!(fs::read_dir(room.path()).expect("it is read").count(), 3, "nothing is left beside");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut outcome = Outcome { format: FORMAT, name: "one".to_owned(), ..Outcome::default() };
+        outcome.all.intended.mean = f64::NAN;
+        let read = parse(&json(&outcome).expect("it is written")).expect("it is read");
+        assert_eq!((read.name.as_str(), read.all.intended.mean), ("one", 0.0));
+        assert!(read.load.plan.is_none());
+    }
+
+    #[test]
+    fn a_plan_that_could_not_be_carried_out_is_refused() {
+        let mut outcome = Outcome { format: FORMAT, ..Outcome::default() };
+        outcome.load.plan = Some(Plan { spaces: Vec::new(), requests: Vec::new(), multi_size: 1, seed: 1 });
+        assert!(parse(&json(&outcome).expect("it is written")).is_err_and(|why| why.contains("a plan")));
+    }
+
+    #[test]
+    fn what_is_no_result_is_said() {
+        for (text, want) in [
+            ("", "no result"),
+            ("[1]", "no format number"),
+            ("{\"format\": 1}", "missing field"),
+            ("{\"format\": -1}", "no format number"),
+            ("{\"format\": 99, \"other\": []}", "format 99"),
+        ] {
+            let why = parse(text.as_bytes()).expect_err(text);
+            assert!(why.contains(want), "{text}: {why}");
+        }
+        let why = read(Path::new("/none/such.json")).expect_err("it is not there");
+        assert!(why.contains("/none/such.json"));
+    }
+}
