@@ -49,6 +49,7 @@ step optional "cargo deny" scripts/deny.sh
 if [ "$mode" = full ]; then
   step required build cargo build --locked --bin ringkeeper
   step required smoke scripts/smoke.sh
+  step required "load smoke" scripts/load_smoke.sh
   step required clients scripts/clients.sh all
   step required torture scripts/torture.sh "${TORTURE_CYCLES:-10}"
   step required "torture, io_uring" scripts/torture.sh "${TORTURE_CYCLES:-10}" --more '--io uring --shards 2' --seed 3

@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// Open loop by default: operations are due at fixed times, and their latency counts from then, whether or not the
 /// server was ready for them. Exit codes: 0 done; 1 the server could not be reached, refused, or was gone at the end;
-/// 2 a wrong flag or scenario; 3 the result is INVALID, because the load generator was the limit; 4 the rate was not
+/// 2 a wrong flag or scenario, or a file that is no result; 3 the result is INVALID, because the load generator was the limit; 4 the rate was not
 /// reached; 5 a result could not be written.
 #[derive(Parser, Debug)]
 #[command(name = "ringkeeper-load", version, max_term_width = 100)]

@@ -39,7 +39,8 @@ impl Pool {
     pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32) -> std::io::Result<usize> {
         let link = Link::dial(to, Session::default(), timeout_ms)?;
         let index = self.links.len();
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
         self.links.push(Some(link));
         Ok(index)
@@ -76,6 +77,7 @@ impl Pool {
             if !flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
                 continue;
             }
+            let mut has_read_for_end = false;
             while let Some(link) = &mut self.links[index] {
                 let was_up = link.phase() == Phase::Up;
                 let mut now = None;
@@ -88,6 +90,10 @@ impl Pool {
                 }
                 match received {
                     Ok(true) => {}
+                    // An end that came with the last bytes is told only once: it is read for.
+                    Ok(false) if flags.contains(epoll::EventFlags::RDHUP) && !has_read_for_end => {
+                        has_read_for_end = true
+                    }
                     Ok(false) => break,
                     Err(gone) => {
                         told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
