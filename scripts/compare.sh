@@ -109,7 +109,7 @@ measure() { # SERVER NAME ROUND FLAGS...
   local server=$1 name=$2 round=$3 status=0
   shift 3
   local flags=("$@")
-  [ "${flags[0]}" = run ] && flags+=(--duration "$seconds" --warmup 1 -t "$threads" --root "/race/$name")
+  [ "${flags[0]}" = run ] && flags+=(--duration "$seconds" --warmup 1 -t "$threads" --root "/race/$name-$round")
   "${nice[@]}" "$load" "${flags[@]}" -q -s "$(address "$server")" --pid "$(pid_of "$server")" --name "$server" \
     --json "$results/$name.$server.$round.json" >"$work/out" 2>&1 || status=$?
   # 3 is an INVALID result (the load generator was the limit), 4 a rate that was not reached: both are results.
