@@ -323,7 +323,7 @@ impl Disk for PowerDisk {
         Ok(FileBytes::Read(AlignedBuf::copy_of(&self.read_at(path, 0, usize::MAX >> 1)?)))
     }
 
-    fn create_zeroed(&self, path: &Path, len: u64) -> io::Result<()> {
+    fn create_zeroed(&self, path: &Path, len: u64, _rest: &dyn Fn(Duration)) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let inode = state.create(path);
         state.write(inode, 0, &vec![0; len as usize])?;
@@ -332,7 +332,7 @@ impl Disk for PowerDisk {
     }
 
     fn reserve(&self, path: &Path, len: u64) -> io::Result<()> {
-        self.create_zeroed(path, len)
+        self.create_zeroed(path, len, &|_| ())
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::buffer::AlignedBuf;
 use super::map::Mapping;
@@ -75,8 +76,9 @@ pub trait Disk: Send + Sync {
     fn map(&self, path: &Path) -> io::Result<FileBytes>;
     /// All of a file, past the page cache where the file system allows.
     fn read_direct(&self, path: &Path) -> io::Result<FileBytes>;
-    /// A new file of `len` zero bytes, written (not merely reserved) and synced.
-    fn create_zeroed(&self, path: &Path, len: u64) -> io::Result<()>;
+    /// A new file of `len` zero bytes, written (not merely reserved) and synced. `rest` is called behind each piece with
+    /// the time that it took, and may wait: the log's own writes go to the same disk.
+    fn create_zeroed(&self, path: &Path, len: u64, rest: &dyn Fn(Duration)) -> io::Result<()>;
     /// A new file that merely holds `len` bytes of space.
     fn reserve(&self, path: &Path, len: u64) -> io::Result<()>;
     /// A new file to be written and synced.
@@ -113,7 +115,7 @@ impl RealDisk {
         let path = dir.join("probe.tmp");
         let buffered = RealDisk { direct: false };
         let tried = (|| {
-            buffered.create_zeroed(&path, 4096)?;
+            buffered.create_zeroed(&path, 4096, &|_| ())?;
             let candidate = RealDisk { direct: true };
             let file = candidate.open_log(&path)?;
             let direct = file.direct && candidate.write_durable(&file, 0, &AlignedBuf::zeroed(4096)).is_ok();
@@ -139,6 +141,9 @@ impl RealDisk {
         self.direct
     }
 }
+
+/// Zeros that are written at once: less than a write of the log waits for.
+const ZEROS_BYTES: usize = 256 << 10;
 
 impl Disk for RealDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<Item>> {
@@ -197,21 +202,23 @@ impl Disk for RealDisk {
         Ok(FileBytes::Read(buffer))
     }
 
-    fn create_zeroed(&self, path: &Path, len: u64) -> io::Result<()> {
+    fn create_zeroed(&self, path: &Path, len: u64, rest: &dyn Fn(Duration)) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        let zeros = AlignedBuf::zeroed(1 << 20);
+        let zeros = AlignedBuf::zeroed(ZEROS_BYTES);
         // Past the cache: 64 MiB of dirty pages would be flushed between the log's own writes.
         let direct = self.direct.then(|| self.open_log(path)).transpose()?.filter(|f| f.direct);
         let target = direct.as_ref().and_then(|f| f.file.as_ref()).unwrap_or(&file);
         let mut at = 0;
         while at < len {
             let n = (len - at).min(zeros.len() as u64) as usize;
+            let began = Instant::now();
             match target.write_all_at(&zeros[..n], at) {
                 // A file system that takes the flag and refuses the write.
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => file.write_all_at(&zeros[..n], at)?,
                 other => other?,
             }
             at += n as u64;
+            rest(began.elapsed());
         }
         file.sync_all()
     }
@@ -225,7 +232,7 @@ impl Disk for RealDisk {
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
-            Some(libc::EOPNOTSUPP | libc::ENOSYS) => self.create_zeroed(path, len),
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => self.create_zeroed(path, len, &|_| ()),
             _ => Err(error),
         }
     }

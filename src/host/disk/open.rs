@@ -306,7 +306,7 @@ fn small_segment(disk: &dyn Disk, dir: &Path, number: SegmentNumber, segment_byt
     let mut bytes = segment_bytes / 2;
     while bytes >= SMALL_SEGMENT_BYTES_MIN {
         bytes -= bytes % BLOCK as u64;
-        let made = disk.create_zeroed(&fresh, bytes).and_then(|()| {
+        let made = disk.create_zeroed(&fresh, bytes, &|_| ()).and_then(|()| {
             disk.rename(&fresh, &segment_path(dir, number))?;
             disk.sync_dir(dir)
         });

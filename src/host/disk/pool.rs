@@ -1,12 +1,15 @@
 //! Segments ahead of use: the next file is zero-filled, or taken from what purging retired, before the
-//! writer asks for it. On a thread of its own, because filling 64 MiB takes longer than a batch may wait.
+//! writer asks for it. On a thread of its own, because filling 64 MiB takes longer than a batch may wait, and in small
+//! pieces with pauses, because the batches go to the same disk.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::file::Disk;
 use crate::log::SegmentNumber;
@@ -33,12 +36,20 @@ enum Job {
     Retire(SegmentNumber),
 }
 
+/// A piece of zeros is followed by a pause of so many times its own length: the log's writes then meet an idle disk three
+/// times out of four. Without it a fill held up every write for the 100 ms and more that it took.
+const REST: u32 = 3;
+/// The longest pause, so that a slow disk is filled in time.
+const REST_MAX: Duration = Duration::from_millis(20);
+
 /// What the jobs work on.
 struct Work {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,
     retired: VecDeque<SegmentNumber>,
+    /// The writer waits for the segment.
+    hurry: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -49,7 +60,12 @@ impl Work {
             return self.disk.sync_dir(&self.dir);
         }
         let fresh = self.dir.join(format!("{:016x}.tmp", number.0));
-        if let Err(e) = self.disk.create_zeroed(&fresh, self.segment_bytes) {
+        let rest = |took: Duration| {
+            if !self.hurry.load(Ordering::Relaxed) {
+                std::thread::sleep((took * REST).min(REST_MAX));
+            }
+        };
+        if let Err(e) = self.disk.create_zeroed(&fresh, self.segment_bytes, &rest) {
             let _ = self.disk.remove(&fresh);
             return Err(e);
         }
@@ -102,6 +118,7 @@ pub struct Pool {
     /// The number of the segment ahead.
     next: SegmentNumber,
     ahead: Ahead,
+    hurry: Arc<AtomicBool>,
 }
 
 impl Pool {
@@ -114,7 +131,9 @@ impl Pool {
         ready: bool,
         inline: bool,
     ) -> io::Result<Pool> {
-        let mut work = Work { disk, dir, segment_bytes, retired: VecDeque::new() };
+        // Whoever fills segments inline has nobody else on the disk.
+        let hurry = Arc::new(AtomicBool::new(inline));
+        let mut work = Work { disk, dir, segment_bytes, retired: VecDeque::new(), hurry: hurry.clone() };
         let (answer, answers) = channel();
         let worker = if inline {
             Worker::Inline(work)
@@ -129,7 +148,7 @@ impl Pool {
             Worker::Thread { jobs: Some(jobs), thread: Some(thread) }
         };
         let ahead = if ready { Ahead::Ready } else { Ahead::Nothing };
-        Ok(Pool { worker, answers, answer, next, ahead })
+        Ok(Pool { worker, answers, answer, next, ahead, hurry })
     }
 
     /// Sees to it that the segment ahead is being prepared, unless it failed.
@@ -163,12 +182,14 @@ impl Pool {
     /// On failure the number stays the pool's next, and `take_over` says that the caller made it otherwise.
     pub fn take(&mut self) -> io::Result<SegmentNumber> {
         self.prepare();
+        let was_hurried = self.hurry.swap(true, Ordering::Relaxed);
         while matches!(self.ahead, Ahead::Asked) {
             match self.answers.recv() {
                 Ok(answer) => self.on_answer(answer),
                 Err(_) => return Err(io::Error::other("the thread that prepares segments is gone")),
             }
         }
+        self.hurry.store(was_hurried, Ordering::Relaxed);
         if let Ahead::Failed(e) = &self.ahead {
             // The failure stays until `retry`: filling a file up to the end of a full disk is not for every batch.
             return Err(e
@@ -245,6 +266,7 @@ fn run(work: &mut Work, job: Job, report: &Sender<(SegmentNumber, io::Result<()>
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        self.hurry.store(true, Ordering::Relaxed);
         if let Worker::Thread { jobs, thread } = &mut self.worker {
             *jobs = None;
             if let Some(thread) = thread.take() {
