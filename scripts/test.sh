@@ -57,7 +57,7 @@ if [ "$mode" = full ]; then
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
   step required loom scripts/loom.sh
-  step optional miri scripts/miri.sh wire:: auth:: session:: watch:: tree::
+  step optional miri scripts/miri.sh
   step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"
   step optional "hostile inputs" scripts/hostile.sh
   step optional fuzz scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
