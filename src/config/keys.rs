@@ -301,6 +301,9 @@ fn read_limits(r: &mut Reader) -> Limits {
     limits
 }
 
+/// The default of `snapCount`, as in ZooKeeper.
+const SNAP_COUNT: i64 = 100_000;
+
 fn read_log(r: &mut Reader) -> LogSettings {
     let segment_kib = read_segment_kib(r);
     let segment_bytes = wide(segment_kib) * 1024;
@@ -315,13 +318,14 @@ fn read_log(r: &mut Reader) -> LogSettings {
                     without a snapshot, and without one that it needs the server does not start";
         r.warn_key("snapshot.trust.empty", text.to_owned());
     }
-    let snap_count = r.property("snapCount", "a whole number of transactions", 2..=1_000_000_000);
+    let snap_count =
+        r.property("snapCount", "a whole number of transactions", 2..=1_000_000_000).unwrap_or(SNAP_COUNT);
     LogSettings {
         segment_bytes,
         sync_warning: r.millis("fsync.warningthresholdms", 0, 1000),
         force_sync,
-        snapshot_after_txns: wide(snap_count.unwrap_or(100_000)),
-        snapshot_grows: snap_count.is_none(),
+        snapshot_after_txns: wide(snap_count),
+        snapshot_grows: snap_count == SNAP_COUNT,
         snapshot_after_bytes: Some(
             r.property("snapSizeLimitInKb", KIB, i64::MIN..=1 << 40).unwrap_or(4_194_304),
         )
