@@ -5,11 +5,12 @@
 #
 # Fetches ZooKeeper, builds both of our programs in release, and runs each point against each server in turn, ROUNDS
 # times (default 3), with the order turned round every time. Every server keeps its default of syncing each write before
-# it acknowledges it. Prints a Markdown table of medians and ratios; the results (JSON) and an HTML page of overlays are
-# left in RESULTS (default target/compare).
+# it acknowledges it. Prints a Markdown table of medians and ratios; the results (JSON) and an HTML page of overlays for each point
+# are left in RESULTS (default target/compare).
 #
 # Environment: ROUNDS, SECONDS_EACH (default 8), RESULTS, DATA (where the servers' data goes: the disk that is measured;
-# default a directory in RESULTS), THREADS (of load, default 1), BIG=1 (the points with a million znodes as well).
+# default a directory in RESULTS), THREADS (of load, default 1), NO_BUILD=1
+# (take the two programs as they are).
 set -euo pipefail
 export RINGKEEPER_BIN=${RINGKEEPER_BIN:-$(dirname "$0")/../target/release/ringkeeper}
 . "$(dirname "$0")/lib.sh"
@@ -144,6 +145,13 @@ for ((round = 1; round <= rounds; round++)); do
     esac
     echo "round $round: $name done" >&2
   done
+done
+
+# The last round of each point, one over the other. 3 is an INVALID result among them: the page says so.
+for point in "${points[@]}"; do
+  pages=("$results/${point%%:*}".{zookeeper,ringkeeper,null}."$rounds.json")
+  [ -e "${pages[0]}" ] || continue
+  "$load" compare "${pages[@]}" --html "$results/${point%%:*}.html" >/dev/null 2>"$work/out" || [ $? = 3 ] || cat "$work/out" >&2
 done
 
 commit=$(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)

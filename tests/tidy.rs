@@ -128,6 +128,23 @@ fn the_load_generator_knows_the_wire_alone() {
     assert_eq!(rooms_of_ours("use ringkeeper::tree::Path;\nuse ringkeeper::wire::Stat;\n"), ["tree"]);
 }
 
+/// cargo reads the manifest of every member, so an image is built only where all of them are in its context.
+#[test]
+fn every_member_of_the_workspace_comes_into_the_image() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).expect("a file at the top level");
+    let (manifest, let_through) = (read("Cargo.toml"), read(".dockerignore"));
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("a workspace");
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).filter(|member| *member != ".").collect();
+    assert!(members.contains(&"loadgen"), "{members:?}");
+    for member in members {
+        assert!(
+            let_through.lines().any(|line| line == format!("!{member}")),
+            ".dockerignore shuts out {member}"
+        );
+    }
+}
+
 /// Rooms other than `wire` that a source outside the server names.
 fn rooms_of_ours(source: &str) -> Vec<String> {
     let code = blank_comments_and_literals(source);

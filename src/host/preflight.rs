@@ -207,7 +207,7 @@ fn choose_driver(report: &mut Report, io: Io, shards: u16) -> Driver {
             Driver::Uring
         }
         Err(why) if io == Io::Auto => {
-            report.note("io", format!("epoll, because {why}"));
+            report.note("io", format!("epoll for the shards, a thread for the log, because {why}"));
             Driver::Epoll
         }
         Err(why) => {

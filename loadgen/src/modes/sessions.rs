@@ -202,11 +202,8 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
                 add(&mut churned.handshake, now.saturating_sub(due(index)));
                 came_up.push(index);
             }
-            Event::Frame(frame) => match frame.first_chunk::<4>() {
-                Some([0, 0, 0, 2]) => add(&mut churned.answer, now.saturating_sub(due(index))),
-                Some([0, 0, 0, 1]) => {}
-                _ => {}
-            },
+            Event::Frame([0, 0, 0, 2, ..]) => add(&mut churned.answer, now.saturating_sub(due(index))),
+            Event::Frame(_) => {}
             Event::Gone(crate::client::Gone::Closed) => churned.closed += 1,
             Event::Gone(_) => churned.lost += 1,
         });
