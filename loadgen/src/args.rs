@@ -1,9 +1,9 @@
 //! What the command line says.
 
-use crate::engine::Pace;
 use crate::plan::{Choice, Mix, Plan, Size, Space};
 use crate::run::Settings;
 use crate::scenario;
+use crate::schedule::Pace;
 use clap::{Args, Parser, Subcommand};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;

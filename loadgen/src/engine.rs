@@ -7,6 +7,7 @@ use crate::ask::{Asker, Broken};
 use crate::client::{Gone, Link, Phase, Session};
 use crate::plan::{Dice, Plan};
 use crate::record::{errors, Tally};
+use crate::schedule::{Pace, Schedule};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
 use rustix::time::{clock_gettime, ClockId};
@@ -17,15 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
-
-/// When operations are due.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Pace {
-    /// As soon as a connection has room: closed loop.
-    Closed,
-    /// At a rate, for all threads together, that moves evenly from the first to the second over the run.
-    Open { from: f64, to: f64 },
-}
 
 /// What one thread is told.
 #[derive(Clone)]
@@ -378,7 +370,7 @@ impl Worker {
     /// The measured run.
     fn load(&mut self, stop: &AtomicBool, home: &Sender<Word>, used: &Receiver<Tally>) -> Word {
         let end = self.orders.warmup + self.orders.duration;
-        let mut schedule = Schedule::new(&self.orders);
+        let mut schedule = Schedule::new(self.orders.pace, self.orders.thread, self.orders.threads, end);
         let mut next_house = 0;
         let mut interval = 0;
         let mut cpu = None;
@@ -537,92 +529,4 @@ impl Worker {
 fn thread_cpu() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// The times at which this thread's operations are due.
-struct Schedule {
-    /// Nanoseconds; the end of time in a closed loop.
-    next: u64,
-    number: f64,
-    threads: f64,
-    from: f64,
-    /// Operations a second gained in a second.
-    slope: f64,
-}
-
-impl Schedule {
-    fn new(orders: &Orders) -> Schedule {
-        let Pace::Open { from, to } = orders.pace else {
-            return Schedule { next: u64::MAX, number: 0.0, threads: 1.0, from: 1.0, slope: 0.0 };
-        };
-        let seconds = (orders.warmup + orders.duration) as f64 / 1e9;
-        // The threads take turns: thread k has the operations k, k + threads, ...
-        let number = orders.thread as f64 - orders.threads as f64;
-        let mut schedule =
-            Schedule { next: 0, number, threads: orders.threads as f64, from, slope: (to - from) / seconds };
-        schedule.advance();
-        schedule
-    }
-
-    fn advance(&mut self) {
-        self.number += self.threads;
-        // number = from * t + slope * t * t / 2
-        let seconds = if self.slope.abs() < 1e-9 {
-            self.number / self.from
-        } else {
-            let root = (self.from * self.from + 2.0 * self.slope * self.number).max(0.0).sqrt();
-            2.0 * self.number / (self.from + root)
-        };
-        self.next = (seconds * 1e9) as u64;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn orders(thread: usize, threads: usize, from: f64, to: f64) -> Orders {
-        Orders {
-            servers: Vec::new(),
-            thread,
-            threads,
-            connections: 0..1,
-            depth: 1,
-            pace: Pace::Open { from, to },
-            session_timeout_ms: 30_000,
-            warmup: 0,
-            duration: 10_000_000_000,
-            interval: 1_000_000_000,
-            drain: 0,
-            connect: 0,
-        }
-    }
-
-    fn due_before(orders: &Orders, end: u64) -> Vec<u64> {
-        let mut schedule = Schedule::new(orders);
-        let mut due = Vec::new();
-        while schedule.next < end {
-            due.push(schedule.next);
-            schedule.advance();
-        }
-        due
-    }
-
-    #[test]
-    fn threads_share_a_rate_evenly() {
-        let mut all: Vec<u64> =
-            (0..3).flat_map(|t| due_before(&orders(t, 3, 1_000.0, 1_000.0), 1_000_000_000)).collect();
-        all.sort_unstable();
-        assert_eq!(all.len(), 1_000);
-        assert!(all.windows(2).all(|pair| (999_990..=1_000_010).contains(&(pair[1] - pair[0]))));
-    }
-
-    #[test]
-    fn a_ramp_asks_for_the_mean_of_its_ends() {
-        let due = due_before(&orders(0, 1, 100.0, 300.0), 10_000_000_000);
-        assert!((1_999..=2_001).contains(&due.len()), "{}", due.len());
-        let first = due.iter().filter(|at| **at < 1_000_000_000).count();
-        let last = due.iter().filter(|at| **at >= 9_000_000_000).count();
-        assert!((105..=115).contains(&first) && (285..=295).contains(&last), "{first} {last}");
-    }
 }

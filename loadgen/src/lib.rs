@@ -7,6 +7,7 @@
 //! client  words       a connection; a server's four-letter words
 //! ask                 requests and what must come back
 //! setup  host         the tree before a run; what the machine says
+//! schedule            when operations are due; pure
 //! engine              one thread of load: schedule, connections, measures
 //! run                 a run, from its threads to its result
 //! modes               ladder, fan-out, storm, hold, churn, fill, gap
@@ -35,6 +36,7 @@ pub mod report;
 pub mod result;
 pub mod run;
 pub mod scenario;
+pub mod schedule;
 pub mod setup;
 pub mod table;
 pub mod words;

@@ -5,13 +5,13 @@ use hdrhistogram::Histogram;
 use ringkeeper_load::args::{
     resolve, ChurnArgs, DiskArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
 };
-use ringkeeper_load::engine::Pace;
 use ringkeeper_load::modes::{
     disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
 };
 use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings};
+use ringkeeper_load::schedule::Pace;
 use ringkeeper_load::table;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
 
-use crate::engine::{self, Orders, Pace, Start, Word};
+use crate::engine::{self, Orders, Start, Word};
 use crate::host::{self, Reading};
 use crate::plan::Plan;
 use crate::record::Tally;
 use crate::result::{self, Counts, Interval, Latency, Load, Outcome, Own, Target, Verdict, FORMAT};
+use crate::schedule::Pace;
 use crate::setup::{self, Client};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

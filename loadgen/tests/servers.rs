@@ -1,10 +1,10 @@
 //! Runs against servers that misbehave in known ways: what the load generator says of each.
 
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, put_i64, ConnectRequest, ConnectResponse};
-use ringkeeper_load::engine::Pace;
 use ringkeeper_load::plan::{put_value, Choice, Plan, Size, Space};
 use ringkeeper_load::result::Outcome;
 use ringkeeper_load::run::{self, Ending, Settings};
+use ringkeeper_load::schedule::Pace;
 use ringkeeper_load::{null, result};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! A ladder of rates: each step is a run of its own, and the knee is the highest rate that the server still holds.
 
-use crate::engine::Pace;
 use crate::result::{Outcome, Step};
 use crate::run::{self, Ending, Progress, Settings};
+use crate::schedule::Pace;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
