@@ -59,6 +59,7 @@ fn node(path: &str, data: &str, num_children: i32) -> Node {
         num_children,
         acl: AclId::OPEN,
         owner: 0,
+        place: 0,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use criterion::{criterion_group, criterion_main, Criterion};
 use ringkeeper::ids::{WallMillis, Zxid};
-use ringkeeper::tree::{AclId, Data, Node, Path, PathHasher, Table, Znode};
+use ringkeeper::tree::{path, AclId, Data, Node, Path, PathHasher, Table, Znode};
 use std::hint::black_box;
 
 #[cfg(feature = "mimalloc")]
@@ -24,7 +24,14 @@ fn node(path: &str, data: Option<&[u8]>) -> Node {
         num_children: 0,
         acl: AclId::OPEN,
         owner: 0,
+        place: 0,
     })
+}
+
+fn insert(table: &mut Table, path: &str, data: Option<&[u8]>) {
+    let mut node = node(path, data);
+    Node::make_mut(&mut node).place = table.free_place(path::parent(path).unwrap_or("/"));
+    table.insert(node);
 }
 
 fn path(n: usize) -> String {
@@ -34,13 +41,13 @@ fn path(n: usize) -> String {
 fn bench(c: &mut Criterion) {
     let size: usize = std::env::var("TREE_NODES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     let mut table = Table::new(PathHasher::new([1, 2, 3, 4]));
-    table.insert(node("/", None));
-    table.insert(node("/app", None));
+    insert(&mut table, "/", None);
+    insert(&mut table, "/app", None);
     for n in 0..1000 {
-        table.insert(node(&format!("/app/svc{n:03}"), None));
+        insert(&mut table, &format!("/app/svc{n:03}"), None);
     }
     for n in 0..size {
-        table.insert(node(&path(n), Some(&[7; 100])));
+        insert(&mut table, &path(n), Some(&[7; 100]));
     }
     let paths: Vec<String> = (0..size).map(|n| path(n.wrapping_mul(7919) % size)).collect();
     let mut at = 0;
@@ -62,7 +69,7 @@ fn bench(c: &mut Criterion) {
         b.iter(|| {
             at = (at + 1) % size;
             let child = format!("{}x", paths[at]);
-            table.insert(node(&child, None));
+            insert(&mut table, &child, None);
             black_box(table.remove(&child));
         })
     });

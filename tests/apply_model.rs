@@ -413,9 +413,9 @@ fn seen(answer: &Answer) -> Want {
         }
         Answer::Stat(node) => Want::Stat(stat_bytes(node.stat())),
         Answer::Multi(bytes) => Want::Multi(bytes.to_vec()),
-        Answer::Session { id, timeout_ms, password } => {
-            assert_eq!(*password, PASSWORD);
-            Want::Session(id.0, *timeout_ms)
+        Answer::Session(granted) => {
+            assert_eq!(granted.password, PASSWORD);
+            Want::Session(granted.id.0, granted.timeout_ms)
         }
         Answer::SessionRefused => Want::SessionRefused,
         Answer::Moved => Want::Moved,

@@ -8,7 +8,7 @@ pub mod shard {
     use ringkeeper::handoff::{Addressee, AnswerKind, Committed, Publication};
     use ringkeeper::ids::{ConnId, Millis, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
     use ringkeeper::shard::{Options, Shard};
-    use ringkeeper::tree::{AclId, Answer, Data, Node, Path, PathHasher, Table, Znode};
+    use ringkeeper::tree::{path, AclId, Answer, Data, Granted, Node, Path, PathHasher, Table, Znode};
     use ringkeeper::watch::Limits;
     use ringkeeper::wire::{ConnectRequest, OpCode, PathAndWatch, RequestHeader};
     use std::borrow::Cow;
@@ -57,7 +57,14 @@ pub mod shard {
             num_children: 0,
             acl: AclId::OPEN,
             owner: 0,
+            place: 0,
         })
+    }
+
+    fn insert(table: &mut Table, path: &str) {
+        let mut node = node(path);
+        Node::make_mut(&mut node).place = table.free_place(path::parent(path).unwrap_or("/"));
+        table.insert(node);
     }
 
     pub fn path(n: usize) -> String {
@@ -77,9 +84,9 @@ pub mod shard {
     pub fn serving() -> (Shard, ConnId) {
         let hasher = PathHasher::new([1, 2, 3, 4]);
         let mut table = Table::new(hasher.clone());
-        table.insert(node("/"));
+        insert(&mut table, "/");
         for n in 0..NODES {
-            table.insert(node(&path(n)));
+            insert(&mut table, &path(n));
         }
         let now = NOW;
         let mut shard = Shard::new(options(), hasher, now);
@@ -98,7 +105,8 @@ pub mod shard {
         shard.received(now, conn, &hello);
         shard.take_upward().expect("a session is asked for");
         let to = Addressee { shard: ShardId(0), conn, xid: Xid(0), kind: AnswerKind::Handshake };
-        let answer = Answer::Session { id: SessionId(5), timeout_ms: 10_000, password: [0; 16] };
+        let answer =
+            Answer::Session(Box::new(Granted { id: SessionId(5), timeout_ms: 10_000, password: [0; 16] }));
         let committed = vec![Committed { zxid: Zxid(2), changes: Default::default(), to: Some(to), answer }];
         shard.install(now, &Publication { number: 1, committed, sessions: 1, last_zxid: Zxid(2) });
         while let Some(resumed) = shard.next_resumed() {

@@ -4,7 +4,7 @@ use super::state::{Stamp, State};
 use crate::error::Code;
 use crate::ids::{Owner, SessionId};
 use crate::session::{Password, Session};
-use crate::tree::{path, Answer, Change, Node};
+use crate::tree::{path, Answer, Attached, Change, Granted, Node};
 
 impl State {
     pub(super) fn create_session(
@@ -18,8 +18,8 @@ impl State {
             return Answer::SessionRefused;
         }
         self.sessions.insert(id, Session { timeout_ms, password, owner });
-        self.changes.push(Change::Attached { session: id, old: None, new: owner });
-        Answer::Session { id, timeout_ms, password }
+        self.changes.push(Change::Attached(Box::new(Attached { session: id, old: None, new: owner })));
+        Answer::Session(Box::new(Granted { id, timeout_ms, password }))
     }
 
     /// The password is checked first: a wrong one disturbs nobody (chapter 17).
@@ -34,8 +34,8 @@ impl State {
         session.owner = owner;
         session.timeout_ms = timeout_ms;
         let password = session.password;
-        self.changes.push(Change::Attached { session: id, old: Some(old), new: owner });
-        Answer::Session { id, timeout_ms, password }
+        self.changes.push(Change::Attached(Box::new(Attached { session: id, old: Some(old), new: owner })));
+        Answer::Session(Box::new(Granted { id, timeout_ms, password }))
     }
 
     /// The session's end, by its client or by expiry: its ephemerals go in one transaction, in the order in which
@@ -57,7 +57,7 @@ impl State {
             let parent = self.node(parent).expect("every znode but the root has a parent");
             self.take_out(&node, &parent, stamp);
         }
-        self.changes.push(Change::SessionClosed { session: id, owner: session.owner });
+        self.changes.push(Change::SessionClosed(Box::new((id, session.owner))));
         Answer::Code(Code::Ok)
     }
 }

@@ -11,9 +11,10 @@ use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Zxid};
 use crate::session::{Session, SessionTable};
 use crate::tree::quota::{self, Quotas};
+use crate::tree::warm::AHEAD;
 use crate::tree::{
-    ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher, Table,
-    Znode,
+    ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher,
+    Striped, Table, Znode,
 };
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
@@ -98,17 +99,23 @@ pub struct StripeCursor {
     out: Vec<Vec<Node>>,
 }
 
+/// The znodes of a stripe, asked for all at once: each copy counts one up in the znode itself.
+fn copy(nodes: &Striped<Node>, stripe: usize) -> Vec<Node> {
+    nodes.stripe(stripe).for_each(Znode::warm);
+    nodes.stripe(stripe).cloned().collect()
+}
+
 impl State {
     /// The state of a new server: the root and what ZooKeeper keeps under /zookeeper.
     #[must_use]
     pub fn new(hasher: PathHasher) -> State {
         let mut state = State::empty(hasher);
-        for (path, num_children, acl, aversion) in [
-            (path::ROOT, 1, AclId::OPEN, 0),
-            (path::ZOOKEEPER, 2, AclId::OPEN, 0),
-            (path::QUOTA, 0, AclId::OPEN, 0),
+        for (path, num_children, acl, aversion, place) in [
+            (path::ROOT, 1, AclId::OPEN, 0, 0),
+            (path::ZOOKEEPER, 2, AclId::OPEN, 0, 0),
+            (path::QUOTA, 0, AclId::OPEN, 0, 0),
             // ZooKeeper sets this ACL while it starts, which leaves an aversion of -1.
-            (path::CONFIG, 0, AclId::READ_ONLY, -1),
+            (path::CONFIG, 0, AclId::READ_ONLY, -1, 1),
         ] {
             let node = Node::new(Znode {
                 path: Path::new(path),
@@ -124,6 +131,7 @@ impl State {
                 num_children,
                 acl,
                 owner: 0,
+                place,
             });
             state.took(&node, 1);
             state.table.insert(node);
@@ -203,17 +211,27 @@ impl State {
         self.batches.insert(header.server, (header.incarnation, header.sequence));
         self.last_wall = self.last_wall.max(header.wall);
         let mut next = header.first_zxid;
-        while let Some(txn) = batch.next_txn()? {
-            let zxid = if txn.takes_zxid() { next } else { self.last_zxid };
-            if txn.takes_zxid() {
-                next = next.next();
+        let mut group: SmallVec<[Txn<'_>; AHEAD]> = SmallVec::new();
+        loop {
+            while group.len() < AHEAD {
+                let Some(txn) = batch.next_txn()? else { break };
+                group.push(txn);
             }
-            let stamp = Stamp { zxid, wall: header.wall, options: header.options };
-            let owner = header.owner(txn.shard, txn.conn);
-            let outcome = self.apply(&txn, owner, stamp)?;
-            each(&txn, outcome);
+            if group.is_empty() {
+                return Ok(true);
+            }
+            self.table.warm(group.iter().filter_map(Txn::path_hint));
+            for txn in group.drain(..) {
+                let zxid = if txn.takes_zxid() { next } else { self.last_zxid };
+                if txn.takes_zxid() {
+                    next = next.next();
+                }
+                let stamp = Stamp { zxid, wall: header.wall, options: header.options };
+                let owner = header.owner(txn.shard, txn.conn);
+                let outcome = self.apply(&txn, owner, stamp)?;
+                each(&txn, outcome);
+            }
         }
-        Ok(true)
     }
 
     fn is_repeated(&self, header: &super::txn::BatchHeader) -> bool {
@@ -475,7 +493,7 @@ impl State {
         let mut left = stripes;
         while left > 0 && cursor.next < cursor.copied.len() {
             if !cursor.copied[cursor.next] {
-                cursor.out.push(self.table.nodes().stripe(cursor.next).cloned().collect());
+                cursor.out.push(copy(self.table.nodes(), cursor.next));
                 cursor.copied[cursor.next] = true;
                 left -= 1;
             }
@@ -510,7 +528,7 @@ impl State {
         // A stripe that came by a split after the start holds nothing that was not copied with the one it left.
         if cursor.copied.get(stripe) == Some(&false) {
             cursor.copied[stripe] = true;
-            cursor.out.push(self.table.nodes().stripe(stripe).cloned().collect());
+            cursor.out.push(copy(self.table.nodes(), stripe));
         }
     }
 

@@ -16,7 +16,7 @@
 
 use crate::ids::{ConnId, Owner, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
 use crate::session::Password;
-use crate::wire::{put_buffer, put_i32, put_i64, Id, Reader, Truncated};
+use crate::wire::{first_string, put_buffer, put_i32, put_i64, Id, Reader, Truncated};
 use std::cell::OnceCell;
 
 /// The version of this layout. A server that meets another one stops and says so.
@@ -116,6 +116,16 @@ impl Txn<'_> {
     #[must_use]
     pub fn takes_zxid(&self) -> bool {
         !matches!(self.body, TxnBody::Attach { .. })
+    }
+
+    /// The path that it most likely is about: for what looks ahead.
+    #[must_use]
+    pub fn path_hint(&self) -> Option<&[u8]> {
+        match &self.body {
+            TxnBody::Request { request, .. } => first_string(request),
+            TxnBody::Reap { path } => Some(path.as_bytes()),
+            TxnBody::CreateSession { .. } | TxnBody::Attach { .. } | TxnBody::CloseSession => None,
+        }
     }
 
     /// The bytes that it takes in a batch, or a few more.

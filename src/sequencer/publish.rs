@@ -62,12 +62,13 @@ impl Sequencer {
         for one in committed {
             for change in &one.changes {
                 match change {
-                    Change::Attached { session, .. } if self.serving => {
+                    Change::Attached(attached) if self.serving => {
+                        let session = attached.session;
                         let timeout =
-                            self.state.sessions.get(*session).map_or(0, |session| session.timeout_ms);
-                        self.expiry.track(*session, u64::try_from(timeout).unwrap_or(0), now);
+                            self.state.sessions.get(session).map_or(0, |session| session.timeout_ms);
+                        self.expiry.track(session, u64::try_from(timeout).unwrap_or(0), now);
                     }
-                    Change::SessionClosed { session, .. } => self.expiry.forget(*session),
+                    Change::SessionClosed(closed) => self.expiry.forget(closed.0),
                     _ => {}
                 }
             }

@@ -113,7 +113,7 @@ impl World {
 
     fn new_session(&mut self) -> SessionId {
         match self.propose(SessionId::NONE, Wish::CreateSession { timeout_ms: 4_000 }, Vec::new()) {
-            Answer::Session { id, .. } => id,
+            Answer::Session(granted) => granted.id,
             other => panic!("{other:?}"),
         }
     }

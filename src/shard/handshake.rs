@@ -4,8 +4,10 @@ use super::connection::{Connection, Phase};
 use super::{Shard, Why, Word};
 use crate::handoff::Wish;
 use crate::ids::{Millis, SessionId, Xid};
-use crate::tree::Answer;
-use crate::wire::{next_frame, ConnectRequest, ConnectResponse, Frame};
+use crate::tree::warm::AHEAD;
+use crate::tree::{Answer, Granted};
+use crate::wire::{first_string, next_frame, ConnectRequest, ConnectResponse, Frame, OpCode};
+use smallvec::SmallVec;
 
 /// The words that ZooKeeper knows. Anything else is taken as a length.
 const WORDS: [&[u8; 4]; 18] = [
@@ -17,8 +19,14 @@ impl Shard {
     /// Handles frames from the front of `bytes`; says how many bytes were used.
     pub(super) fn take_frames(&mut self, now: Millis, c: &mut Connection, bytes: &[u8]) -> usize {
         let mut used = 0;
+        let mut warm = 0;
         while !self.is_paused(c) {
             let rest = &bytes[used..];
+            if warm == 0 && c.phase == Phase::Live {
+                self.warm(c, rest);
+                warm = AHEAD;
+            }
+            warm = warm.saturating_sub(1);
             match c.phase {
                 Phase::Done | Phase::Closing | Phase::Word => return bytes.len(),
                 Phase::Fresh | Phase::Live | Phase::Handshaking { .. } => {}
@@ -43,6 +51,33 @@ impl Shard {
             }
         }
         used
+    }
+
+    /// Asks for the znodes that the next few requests look up, as far as they are answered at once.
+    fn warm(&self, c: &Connection, bytes: &[u8]) {
+        if !c.pending.is_empty() {
+            return;
+        }
+        let mut rest = bytes;
+        let frames = std::iter::from_fn(|| {
+            let Frame::Whole(frame) = next_frame(rest, self.options.frame_bytes_max) else { return None };
+            rest = &rest[4 + frame.len()..];
+            Some(frame)
+        });
+        self.warm_lookups(frames);
+    }
+
+    /// Asks for the znodes that these requests look up, up to the first that is no lookup. One alone gains nothing.
+    pub(super) fn warm_lookups<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
+        let path = |frame: &'a [u8]| {
+            let (head, record) = frame.split_first_chunk::<8>()?;
+            let op = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+            OpCode::from_i32(op).filter(|op| op.is_lookup()).and_then(|_| first_string(record))
+        };
+        let paths: SmallVec<[&[u8]; AHEAD]> = frames.map_while(path).take(AHEAD).collect();
+        if paths.len() > 1 {
+            self.table.warm(paths.into_iter());
+        }
     }
 
     pub(super) fn take_kept_frames(&mut self, now: Millis, c: &mut Connection) {
@@ -112,16 +147,17 @@ impl Shard {
     pub(super) fn on_handshake_answer(&mut self, now: Millis, c: &mut Connection, answer: &Answer) {
         let Phase::Handshaking { read_only } = c.phase else { return };
         let response = match answer {
-            Answer::Session { id, timeout_ms, password } => {
-                c.session = *id;
-                c.timeout_ms = *timeout_ms;
+            Answer::Session(granted) => {
+                let Granted { id, timeout_ms, password } = **granted;
+                c.session = id;
+                c.timeout_ms = timeout_ms;
                 c.phase = Phase::Live;
                 c.last_heard = now;
-                self.sessions.insert(*id, c.id);
+                self.sessions.insert(id, c.id);
                 ConnectResponse {
-                    timeout_ms: *timeout_ms,
+                    timeout_ms,
                     session_id: id.0,
-                    password: *password,
+                    password,
                     read_only: read_only.map(|_| false),
                 }
             }

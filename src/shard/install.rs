@@ -7,6 +7,7 @@ use super::{Shard, Why};
 use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed, Publication};
 use crate::ids::{Millis, Owner, SessionId, Zxid};
+use crate::tree::warm::{self, AHEAD};
 use crate::tree::{Answer, Change, Node, Path};
 use crate::wire::{begin_frame, end_frame, put_buffer, reply_header, EventType, OpCode};
 
@@ -14,8 +15,13 @@ impl Shard {
     /// Takes over one batch.
     pub fn install(&mut self, now: Millis, publication: &Publication) {
         self.sessions_total = publication.sessions;
-        for committed in &publication.committed {
-            self.install_one(now, committed);
+        for group in publication.committed.chunks(AHEAD) {
+            let nodes = group.iter().flat_map(|one| one.changes.iter().filter_map(Change::node)).take(AHEAD);
+            warm::znodes(nodes.clone());
+            self.table.warm(nodes.map(|node| node.path.as_bytes()));
+            for committed in group {
+                self.install_one(now, committed);
+            }
         }
         self.last_zxid = publication.last_zxid.max(self.last_zxid);
     }
@@ -28,11 +34,9 @@ impl Shard {
             self.table.install(change);
             self.fire(zxid, change);
             match change {
-                Change::Attached { old: Some(old), new, .. } if old != new => self.detach(*old),
+                Change::Attached(attached) => self.detach(attached.old.filter(|old| *old != attached.new)),
                 // A client's own close is answered first.
-                Change::SessionClosed { session, owner } if to.is_none() => {
-                    self.end_session(*session, *owner)
-                }
+                Change::SessionClosed(closed) if to.is_none() => self.end_session(closed.0, closed.1),
                 _ => {}
             }
         }
@@ -67,7 +71,8 @@ impl Shard {
     }
 
     /// A session has another owner now: if its old connection is here, it is closed (G05).
-    fn detach(&mut self, old: Owner) {
+    fn detach(&mut self, old: Option<Owner>) {
+        let Some(old) = old else { return };
         if old == self.owner_of(old.conn) {
             self.with(old.conn, |shard, c| shard.cut(c, Why::SessionMoved));
         }
@@ -139,6 +144,6 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
         }
         Answer::Stat(node) => node.stat().encode(out),
         Answer::Multi(results) => out.extend_from_slice(results),
-        Answer::Code(_) | Answer::Session { .. } | Answer::SessionRefused | Answer::Moved => {}
+        Answer::Code(_) | Answer::Session(_) | Answer::SessionRefused | Answer::Moved => {}
     }
 }

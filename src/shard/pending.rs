@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::Shard;
 use crate::error::Code;
 use crate::ids::{Millis, Xid, Zxid};
+use crate::tree::warm::AHEAD;
 use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
 
 /// Bytes of requests that are not answered yet, of all of a shard's connections: at so many nobody is read, however
@@ -104,7 +105,16 @@ impl Shard {
     /// Handles what stands in front and needs the sequencer no more. Nothing else waits here: the next transaction
     /// comes after it.
     pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
+        let mut warm = 0;
         while !c.is_done() {
+            if warm == 0 {
+                self.warm_lookups(c.pending.iter().map_while(|pending| match pending {
+                    Pending::Deferred { frame, .. } => Some(&frame[..]),
+                    _ => None,
+                }));
+                warm = AHEAD;
+            }
+            warm -= 1;
             match c.pending.front() {
                 None | Some(Pending::Write { .. } | Pending::Sync { done: false, .. }) => break,
                 Some(Pending::Deferred { is_long: true, .. }) => return self.queue_long(c),

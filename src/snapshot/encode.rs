@@ -9,6 +9,7 @@ use super::{
     MEMBERSHIP_BYTES_MAX, TRAILER_BYTES,
 };
 use crate::apply::{znode_digest, SnapshotHead, State};
+use crate::tree::warm::{self, AHEAD};
 use crate::tree::Node;
 use crate::wire::{put_i32, put_i64};
 use crc32c::{crc32c, crc32c_append};
@@ -78,11 +79,14 @@ impl<'w> Encoder<'w> {
 
     /// Writes znodes, in any order and any portions.
     pub fn nodes(&mut self, nodes: &[Node]) -> io::Result<()> {
-        for node in nodes {
-            put_node(&mut self.raw, node);
-            self.nodes += 1;
-            self.digest = self.digest.wrapping_add(znode_digest(node));
-            self.end_record()?;
+        for nodes in nodes.chunks(AHEAD) {
+            warm::znodes(nodes.iter());
+            for node in nodes {
+                put_node(&mut self.raw, node);
+                self.nodes += 1;
+                self.digest = self.digest.wrapping_add(znode_digest(node));
+                self.end_record()?;
+            }
         }
         Ok(())
     }

@@ -70,6 +70,8 @@ impl NodeRef<'_> {
             num_children: self.i32_at(60),
             acl: AclId(self.i32_at(64) as u32),
             owner: self.owner(),
+            // The loader's to give.
+            place: 0,
         })
     }
 }

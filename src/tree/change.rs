@@ -6,7 +6,25 @@ use super::znode::Node;
 use crate::error::Code;
 use crate::ids::{Owner, SessionId};
 
-/// One fact. The order inside a transaction is the order of its operations, and so of its watch events.
+/// A session's new owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Attached {
+    pub session: SessionId,
+    pub old: Option<Owner>,
+    pub new: Owner,
+}
+
+/// A session as its client is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    pub id: SessionId,
+    pub timeout_ms: i32,
+    pub password: [u8; 16],
+}
+
+/// One fact. What is seldom is boxed: a batch of these crosses between cores, 32 bytes each.
+///
+/// The order inside a transaction is the order of its operations, and so of its watch events.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A znode came to be: NodeCreated on it, NodeChildrenChanged on its parent.
@@ -22,9 +40,26 @@ pub enum Change {
     /// A list that no znode refers to any more.
     AclDropped { id: AclId },
     /// A session has a (new) owner; the old owner's connection is closed.
-    Attached { session: SessionId, old: Option<Owner>, new: Owner },
+    Attached(Box<Attached>),
     /// A session is gone, its ephemerals went before in the same transaction.
-    SessionClosed { session: SessionId, owner: Owner },
+    SessionClosed(Box<(SessionId, Owner)>),
+}
+
+impl Change {
+    /// The znode that it is about.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        match self {
+            Change::Created { node, .. }
+            | Change::Deleted { node, .. }
+            | Change::DataSet { node }
+            | Change::Updated { node } => Some(node),
+            Change::AclAdded { .. }
+            | Change::AclDropped { .. }
+            | Change::Attached(_)
+            | Change::SessionClosed(_) => None,
+        }
+    }
 }
 
 /// What one transaction answers to the connection that asked. Its shard encodes it.
@@ -41,7 +76,7 @@ pub enum Answer {
     /// A multi's results, encoded.
     Multi(Box<[u8]>),
     /// A session was made or attached.
-    Session { id: SessionId, timeout_ms: i32, password: [u8; 16] },
+    Session(Box<Granted>),
     /// A re-attach was refused: no such session, or the password is wrong.
     SessionRefused,
     /// The connection does not own the session (any more): it is closed without a word (TR42).

@@ -1,20 +1,42 @@
-//! The children of one znode, as thin pointers to their paths.
+//! The children of one znode: places, counted from 0, each with a thin pointer to a path.
 //!
-//! Most parents have few: those stand in a plain list. A directory of 100,000 has a striped set, so that neither
-//! adding nor removing a child ever stops its owner.
+//! A child knows its place (`Znode::place`), so it comes and goes without a search or a hash, and a list of a million
+//! grows by a thousand places at a time: neither adding nor removing ever stops its owner. The lowest free place is
+//! taken first, so a list that was long once ends up short again.
 
 use super::path::Path;
-use super::striped::Striped;
 use smallvec::SmallVec;
 
-/// A list is searched from end to end up to this many; beyond it a set takes over.
+/// Most parents have few: up to this many places stand in a plain list.
 const FEW_MAX: usize = 8;
+/// Places of a block.
+const BLOCK_PLACES: usize = 1024;
+/// Bits of a block's map of places that are taken.
+const BLOCK_WORDS: usize = BLOCK_PLACES / 64;
 
 /// The paths of a znode's children.
 #[derive(Clone)]
 pub enum ChildSet {
-    Few(SmallVec<[Path; 2]>),
-    Many(Box<Striped<Path>>),
+    Few(SmallVec<[Option<Path>; 2]>),
+    Many(Box<Blocks>),
+}
+
+/// A long list.
+#[derive(Clone, Default)]
+pub struct Blocks {
+    blocks: Vec<Block>,
+    /// How many places of each block are taken: beside the blocks, for a quick look over all.
+    taken: Vec<u16>,
+    /// Blocks before this one are full.
+    first_open: usize,
+    len: usize,
+}
+
+#[derive(Clone)]
+struct Block {
+    /// As long as its highest place needs; empty when no place is taken.
+    places: Vec<Option<Path>>,
+    map: [u64; BLOCK_WORDS],
 }
 
 impl Default for ChildSet {
@@ -28,8 +50,8 @@ impl ChildSet {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            ChildSet::Few(list) => list.len(),
-            ChildSet::Many(set) => set.len(),
+            ChildSet::Few(list) => list.iter().flatten().count(),
+            ChildSet::Many(blocks) => blocks.len,
         }
     }
 
@@ -43,44 +65,184 @@ impl ChildSet {
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
         let (few, many) = match self {
             ChildSet::Few(list) => (Some(list.iter()), None),
-            ChildSet::Many(set) => (None, Some(set.iter())),
+            ChildSet::Many(blocks) => {
+                (None, Some(blocks.blocks.iter().flat_map(|block| block.places.iter())))
+            }
         };
-        few.into_iter().flatten().chain(many.into_iter().flatten())
+        few.into_iter().flatten().chain(many.into_iter().flatten()).flatten()
     }
 
-    /// All children at once, sorted by hash.
-    pub(super) fn from_sorted(children: Vec<(u64, Path)>, rehash: impl Fn(&Path) -> u64) -> ChildSet {
-        if children.len() <= FEW_MAX {
-            return ChildSet::Few(children.into_iter().map(|(_, path)| path).collect());
-        }
-        ChildSet::Many(Box::new(Striped::from_sorted(children, rehash)))
+    /// The place that the next child takes.
+    #[must_use]
+    pub fn free_place(&self) -> u32 {
+        let place = match self {
+            ChildSet::Few(list) => list.iter().position(Option::is_none).unwrap_or(list.len()),
+            ChildSet::Many(blocks) => blocks.free_place(),
+        };
+        u32::try_from(place).expect("a znode has fewer than 2^32 children: num_children is a positive i32")
     }
 
-    pub(super) fn insert(&mut self, hash: u64, child: Path, rehash: impl Fn(&Path) -> u64) {
+    /// Puts a child into its place, which must be free.
+    pub(super) fn put(&mut self, place: u32, child: Path) {
+        let at = place as usize;
         match self {
-            ChildSet::Few(list) if list.len() < FEW_MAX => list.push(child),
-            ChildSet::Few(list) => {
-                let mut set = Striped::default();
-                for path in list.drain(..) {
-                    set.insert(rehash(&path), path, &rehash);
+            ChildSet::Few(list) if at < FEW_MAX => {
+                if list.len() <= at {
+                    list.resize(at + 1, None);
                 }
-                set.insert(hash, child, &rehash);
-                *self = ChildSet::Many(Box::new(set));
+                let old = list[at].replace(child);
+                assert!(old.is_none(), "a child's place was free");
             }
-            ChildSet::Many(set) => set.insert(hash, child, rehash),
+            ChildSet::Few(list) => {
+                let mut blocks = Blocks::default();
+                for (at, path) in list.drain(..).enumerate() {
+                    if let Some(path) = path {
+                        blocks.put(at, path);
+                    }
+                }
+                blocks.put(at, child);
+                *self = ChildSet::Many(Box::new(blocks));
+            }
+            ChildSet::Many(blocks) => blocks.put(at, child),
         }
     }
 
-    pub(super) fn remove(&mut self, hash: u64, child: &str) {
+    /// Frees a child's place.
+    pub(super) fn free(&mut self, place: u32) {
+        let at = place as usize;
         match self {
             ChildSet::Few(list) => {
-                if let Some(at) = list.iter().position(|path| path.as_bytes() == child.as_bytes()) {
-                    list.swap_remove(at);
+                list[at].take().expect("a child stands in its place");
+                while list.last().is_some_and(Option::is_none) {
+                    list.pop();
                 }
             }
-            ChildSet::Many(set) => {
-                set.remove(hash, |path| path.as_bytes() == child.as_bytes());
-            }
+            ChildSet::Many(blocks) => blocks.free(at),
         }
+    }
+}
+
+impl Block {
+    fn new() -> Block {
+        Block { places: Vec::new(), map: [0; BLOCK_WORDS] }
+    }
+
+    /// The lowest free place; `BLOCK_PLACES` where there is none.
+    fn free_place(&self) -> usize {
+        let free = self.map.iter().position(|word| *word != u64::MAX);
+        free.map_or(BLOCK_PLACES, |at| at * 64 + self.map[at].trailing_ones() as usize)
+    }
+}
+
+impl Blocks {
+    fn free_place(&self) -> usize {
+        let open =
+            self.taken.iter().skip(self.first_open).position(|taken| usize::from(*taken) < BLOCK_PLACES);
+        match open {
+            Some(at) => {
+                let block = self.first_open + at;
+                block * BLOCK_PLACES + self.blocks[block].free_place()
+            }
+            None => self.blocks.len() * BLOCK_PLACES,
+        }
+    }
+
+    fn put(&mut self, place: usize, child: Path) {
+        let (at, within) = (place / BLOCK_PLACES, place % BLOCK_PLACES);
+        while self.blocks.len() <= at {
+            self.blocks.push(Block::new());
+            self.taken.push(0);
+        }
+        let block = &mut self.blocks[at];
+        if block.places.len() <= within {
+            block.places.resize(within + 1, None);
+        }
+        let old = block.places[within].replace(child);
+        assert!(old.is_none(), "a child's place was free");
+        block.map[within / 64] |= 1 << (within % 64);
+        self.taken[at] += 1;
+        self.len += 1;
+        while self.taken.get(self.first_open).is_some_and(|taken| usize::from(*taken) == BLOCK_PLACES) {
+            self.first_open += 1;
+        }
+    }
+
+    fn free(&mut self, place: usize) {
+        let (at, within) = (place / BLOCK_PLACES, place % BLOCK_PLACES);
+        let block = &mut self.blocks[at];
+        block.places[within].take().expect("a child stands in its place");
+        block.map[within / 64] &= !(1 << (within % 64));
+        self.taken[at] -= 1;
+        self.len -= 1;
+        self.first_open = self.first_open.min(at);
+        if self.taken[at] == 0 {
+            self.blocks[at].places = Vec::new();
+        }
+        while self.taken.last() == Some(&0) {
+            self.taken.pop();
+            self.blocks.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn path(n: u32) -> Path {
+        Path::new(&format!("/p/{n}"))
+    }
+
+    /// Every place against a plain map, in a fixed disorder of coming and going.
+    #[test]
+    fn a_child_keeps_its_place_and_the_lowest_free_one_comes_next() {
+        let (steps, most) = if cfg!(miri) { (300, 30) } else { (40_000, 5_000) };
+        let mut set = ChildSet::default();
+        let mut model: BTreeMap<u32, Path> = BTreeMap::new();
+        let mut dice = 1u64;
+        for step in 0..steps {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let grows = if step < steps / 2 { 3 } else { 1 };
+            if (dice >> 33) % 4 < grows && model.len() < most || model.is_empty() {
+                let place = set.free_place();
+                let lowest = (0..).find(|n| !model.contains_key(n));
+                if step % 97 == 0 || model.len() < 20 {
+                    assert_eq!(Some(place), lowest);
+                }
+                set.put(place, path(step));
+                model.insert(place, path(step));
+            } else {
+                let nth = (dice >> 35) as usize % model.len();
+                let place = *model.keys().nth(nth).unwrap();
+                set.free(place);
+                model.remove(&place);
+            }
+            assert_eq!(set.len(), model.len());
+        }
+        let there: Vec<&Path> = set.iter().collect();
+        assert_eq!(there, model.values().collect::<Vec<_>>());
+        for place in model.into_keys().rev() {
+            set.free(place);
+        }
+        assert!(set.is_empty() && set.iter().next().is_none());
+        assert_eq!(set.free_place(), 0);
+    }
+
+    #[test]
+    fn a_list_that_was_long_holds_nothing_of_it() {
+        let many = if cfg!(miri) { 2_500 } else { 50_000 };
+        let mut set = ChildSet::default();
+        for n in 0..many {
+            assert_eq!(set.free_place(), n);
+            set.put(n, path(n));
+        }
+        for n in 0..many - 1 {
+            set.free(n);
+        }
+        let ChildSet::Many(blocks) = &set else { panic!("it was long") };
+        let held: usize = blocks.blocks.iter().map(|block| block.places.len()).sum();
+        assert!(held <= BLOCK_PLACES, "{held} places for one child");
+        assert_eq!(set.free_place(), 0, "the lowest place is taken first");
     }
 }

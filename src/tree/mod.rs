@@ -12,10 +12,11 @@ pub mod path;
 pub mod quota;
 mod striped;
 mod table;
+pub mod warm;
 mod znode;
 
 pub use acl::{AclId, AclList, AclTable};
-pub use change::{Answer, Change};
+pub use change::{Answer, Attached, Change, Granted};
 pub use children::ChildSet;
 pub use loader::{PathTwice, TableLoader};
 pub use path::Path;

@@ -1,5 +1,6 @@
 //! Paths: a thin shared string, and ZooKeeper's rules for what is one.
 
+use super::warm;
 use crate::error::Code;
 use std::borrow::Borrow;
 use std::fmt;
@@ -22,6 +23,19 @@ impl Path {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0.slice
+    }
+
+    /// Whether it is the same path: most often the very same allocation, and then neither is looked at.
+    #[inline]
+    #[must_use]
+    pub fn is(&self, other: &Path) -> bool {
+        self.0.as_ptr() == other.0.as_ptr() || self.as_bytes() == other.as_bytes()
+    }
+
+    /// Asks for its memory.
+    #[inline]
+    pub(super) fn warm(&self) {
+        warm::ask(self.0.as_ptr());
     }
 
     /// The text.
@@ -110,12 +124,13 @@ pub fn validate(path: &str) -> Result<(), Code> {
     if path.ends_with('/') {
         return bad;
     }
-    for component in path[1..].split('/') {
-        if matches!(component, "" | "." | "..") {
+    for component in path.as_bytes()[1..].split(|byte| *byte == b'/') {
+        if matches!(component, b"" | b"." | b"..") {
             return bad;
         }
     }
-    if path.chars().any(is_forbidden) {
+    let is_plain = path.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if !is_plain && path.chars().any(is_forbidden) {
         return bad;
     }
     Ok(())

@@ -5,9 +5,11 @@ use super::change::Change;
 use super::children::ChildSet;
 use super::path::{self, Path};
 use super::striped::Striped;
-use super::znode::{Node, CONTAINER_OWNER, TTL_OWNER_BASE};
+use super::warm::AHEAD;
+use super::znode::{Node, Znode, CONTAINER_OWNER, TTL_OWNER_BASE};
 use crate::ids::SessionId;
 use ahash::RandomState;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Hashes paths with a key that came in at start: paths come from strangers.
@@ -156,10 +158,9 @@ impl Table {
         let hash = self.hasher.hash(node.path.as_bytes());
         self.count_in(&node);
         if node.path.as_bytes() != b"/" {
-            self.add_to_family(hash, node.path.clone());
+            self.add_to_family(&node);
         }
-        let hasher = &self.hasher;
-        self.nodes.insert(hash, node, |node| hasher.hash(node.path.as_bytes()));
+        self.nodes.insert(hash, node);
     }
 
     /// What is known of a znode beside its place: the sum of bytes, its session's list.
@@ -171,17 +172,43 @@ impl Table {
         }
     }
 
-    pub(super) fn add_to_family(&mut self, hash: u64, child: Path) {
-        let hasher = &self.hasher;
-        let parent = path::parent(child.as_str()).expect("a stored path is absolute");
-        let parent_hash = hasher.hash(parent.as_bytes());
-        let family = self.families.find_or_insert(
-            parent_hash,
-            |family| family.parent.as_bytes() == parent.as_bytes(),
-            |family| hasher.hash(family.parent.as_bytes()),
-            || Family { parent: Path::new(parent), children: ChildSet::default() },
-        );
-        family.children.insert(hash, child, |path| hasher.hash(path.as_bytes()));
+    fn add_to_family(&mut self, node: &Node) {
+        let parent = path::parent(node.path.as_str()).expect("a stored path is absolute");
+        let parent_hash = self.hasher.hash(parent.as_bytes());
+        self.family(parent_hash, parent.as_bytes()).put(node.place, node.path.clone());
+    }
+
+    /// The children of `parent`, whose list is begun where there is none.
+    pub(super) fn family(&mut self, hash: u64, parent: &[u8]) -> &mut ChildSet {
+        let make = || {
+            let parent = std::str::from_utf8(parent).expect("a path is cut at a slash");
+            Family { parent: Path::new(parent), children: ChildSet::default() }
+        };
+        let family = self.families.find_or_insert(hash, |family| family.parent.as_bytes() == parent, make);
+        &mut family.children
+    }
+
+    /// The place that the next child of `parent` takes.
+    #[must_use]
+    pub fn free_place(&self, parent: &str) -> u32 {
+        self.children(parent).map_or(0, ChildSet::free_place)
+    }
+
+    /// Asks for the memory that a lookup of these paths will touch: a hint, which changes nothing.
+    pub fn warm<'a>(&self, paths: impl Iterator<Item = &'a [u8]>) {
+        let mut nodes: SmallVec<[&Node; AHEAD]> = SmallVec::new();
+        for path in paths {
+            if let Some(node) = self.nodes.guess(self.hasher.hash(path)) {
+                Znode::warm(node);
+                nodes.push(node);
+            }
+        }
+        for node in nodes {
+            node.path.warm();
+            if let Some(data) = &node.data {
+                data.warm();
+            }
+        }
     }
 
     /// Puts a znode in the place of the one with its path, which is returned. The owner must be the same.
@@ -189,7 +216,7 @@ impl Table {
         let hash = self.hasher.hash(node.path.as_bytes());
         let slot = self
             .nodes
-            .find_mut(hash, |old| old.path == node.path)
+            .find_mut(hash, |old| old.path.is(&node.path))
             .expect("what is replaced is there: apply looked it up in the same state");
         self.data_bytes += node.data_len() as u64;
         let old = std::mem::replace(slot, node);
@@ -218,7 +245,7 @@ impl Table {
             let parent_hash = self.hasher.hash(parent.as_bytes());
             let is_parent = |family: &Family| family.parent.as_bytes() == parent.as_bytes();
             if let Some(family) = self.families.find_mut(parent_hash, is_parent) {
-                family.children.remove(hash, path);
+                family.children.free(node.place);
                 if family.children.is_empty() {
                     self.families.remove(parent_hash, is_parent);
                 }
@@ -243,7 +270,7 @@ impl Table {
             }
             Change::AclAdded { id, list } => self.acls.insert(*id, list.clone()),
             Change::AclDropped { id } => self.acls.remove(*id),
-            Change::Attached { .. } | Change::SessionClosed { .. } => {}
+            Change::Attached(_) | Change::SessionClosed(_) => {}
         }
     }
 }
@@ -260,7 +287,7 @@ mod tests {
     use crate::ids::{WallMillis, Zxid};
     use crate::tree::{AclId, Znode};
 
-    fn node(path: &str, owner: i64) -> Node {
+    fn node(path: &str, owner: i64, place: u32) -> Node {
         Node::new(Znode {
             path: Path::new(path),
             data: None,
@@ -275,17 +302,18 @@ mod tests {
             num_children: 0,
             acl: AclId::OPEN,
             owner,
+            place,
         })
     }
 
     #[test]
     fn children_and_ephemerals_follow_the_nodes() {
         let mut table = Table::new(PathHasher::new([1, 2, 3, 4]));
-        table.insert(node("/", 0));
-        table.insert(node("/a", 0));
+        table.insert(node("/", 0, 0));
+        table.insert(node("/a", 0, 0));
         let many = if cfg!(miri) { 200 } else { 2_000 };
         for n in 0..many {
-            table.insert(node(&format!("/a/{n}"), 7));
+            table.insert(node(&format!("/a/{n}"), 7, table.free_place("/a")));
         }
         assert_eq!(table.children("/a").map(ChildSet::len), Some(many));
         assert_eq!(table.descendants("/a"), many);

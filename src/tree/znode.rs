@@ -2,6 +2,7 @@
 
 use super::acl::AclId;
 use super::path::Path;
+use super::warm;
 use crate::ids::{SessionId, WallMillis, Zxid};
 use crate::wire::Stat;
 use triomphe::{Arc, ThinArc};
@@ -26,10 +27,16 @@ impl Data {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0.slice
     }
+
+    /// Asks for its memory: the count and the first bytes.
+    #[inline]
+    pub(super) fn warm(&self) {
+        warm::ask(self.0.as_ptr());
+    }
 }
 
 /// A znode. `Debug` shows it whole: for tests and `inspect`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Znode {
     pub path: Path,
     /// `None` is the null that a client stored, not the empty string (TR27).
@@ -47,7 +54,24 @@ pub struct Znode {
     pub acl: AclId,
     /// ZooKeeper's encoding: 0, a session id, a container's or a TTL node's mark (chapter 3.11).
     pub owner: i64,
+    /// Where it stands in its parent's list of children in this process's tables; no part of the replicated state.
+    pub place: u32,
 }
+
+/// What is replicated: two servers may give a znode different places.
+impl PartialEq for Znode {
+    fn eq(&self, other: &Znode) -> bool {
+        let times = |node: &Znode| (node.czxid, node.mzxid, node.pzxid, node.ctime, node.mtime);
+        let counters = |node: &Znode| (node.version, node.cversion, node.aversion, node.num_children);
+        let keeper = |node: &Znode| (node.acl, node.owner);
+        (&self.path, &self.data) == (&other.path, &other.data)
+            && times(self) == times(other)
+            && counters(self) == counters(other)
+            && keeper(self) == keeper(other)
+    }
+}
+
+impl Eq for Znode {}
 
 /// The stored owner of a container.
 pub const CONTAINER_OWNER: i64 = i64::MIN;
@@ -79,6 +103,15 @@ pub fn ephemeral_kind(owner: i64, extended_types: bool) -> EphemeralKind {
 }
 
 impl Znode {
+    /// Asks for the memory of a znode that is about to be looked at.
+    #[inline]
+    pub fn warm(node: &Node) {
+        let at = Node::as_ptr(node);
+        warm::ask(at);
+        // It lies on two cache lines: the end is on the second.
+        warm::ask(at.wrapping_add(1).cast::<u8>().wrapping_sub(8));
+    }
+
     /// The data's length in bytes; null counts as none.
     #[must_use]
     pub fn data_len(&self) -> usize {

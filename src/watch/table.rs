@@ -292,8 +292,7 @@ impl Watches {
     }
 
     pub(super) fn set_bits(&mut self, kind: Kind, path: &Path, conn: ConnId, old: Bits, new: Bits) {
-        let hasher = &self.hasher;
-        let hash = hasher.hash(path.as_bytes());
+        let hash = self.hasher.hash(path.as_bytes());
         let table = match kind {
             Kind::Data => &mut self.data,
             Kind::Child => &mut self.child,
@@ -301,7 +300,6 @@ impl Watches {
         let entry = table.find_or_insert(
             hash,
             |entry| entry.path == *path,
-            |entry| hasher.hash(entry.path.as_bytes()),
             || Entry { path: path.clone(), watchers: Watchers::One(conn, Bits::default()), sticky: 0 },
         );
         entry.watchers.set(conn, new);

@@ -68,6 +68,13 @@ pub struct AclRef<'a> {
 const ACL_BYTES_MIN: usize = 12;
 
 impl<'a> AclRef<'a> {
+    /// Whether this is `world:anyone` with all permissions.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let is = |field: &Option<Cow<'_, str>>, text| field.as_deref() == Some(text);
+        self.perms == Perms::ALL && is(&self.id.scheme, "world") && is(&self.id.id, "anyone")
+    }
+
     /// A vector of entries; `None` is null. Memory is bounded by the record: an entry takes 12 bytes at least.
     pub(super) fn decode_list(reader: &mut Reader<'a>) -> Result<Option<Vec<AclRef<'a>>>, Truncated> {
         let Some(count) = reader.count(ACL_BYTES_MIN)? else { return Ok(None) };

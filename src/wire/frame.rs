@@ -31,6 +31,14 @@ pub fn next_frame(bytes: &[u8], bytes_max: usize) -> Frame<'_> {
     }
 }
 
+/// The string that a record begins with: the path of nearly every request. For what looks ahead; nothing is judged.
+#[inline]
+#[must_use]
+pub fn first_string(record: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = record.split_first_chunk::<4>()?;
+    rest.get(..usize::try_from(i32::from_be_bytes(*length)).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

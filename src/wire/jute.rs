@@ -83,7 +83,11 @@ impl<'a> Reader<'a> {
     /// Jute's ustring; `None` is null. Invalid UTF-8 becomes U+FFFD, as in ZooKeeper.
     #[inline]
     pub fn string(&mut self) -> Result<Option<Cow<'a, str>>, Truncated> {
-        Ok(self.buffer()?.map(String::from_utf8_lossy))
+        let text = |bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(bytes),
+        };
+        Ok(self.buffer()?.map(text))
     }
 
     /// A vector's count; `None` is null. `item_bytes_min` is the least that one item takes on the wire, so that a

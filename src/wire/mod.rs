@@ -13,7 +13,7 @@ mod request;
 
 pub use connect::{ConnectRequest, ConnectResponse, PASSWORD_BYTES};
 pub use data::{Acl, AclRef, Id, IdRef, Perms, Stat};
-pub use frame::{next_frame, Frame, FRAME_BYTES_MAX_DEFAULT};
+pub use frame::{first_string, next_frame, Frame, FRAME_BYTES_MAX_DEFAULT};
 pub use jute::{java_text, put_buffer, put_i32, put_i64, put_string, Reader, Truncated};
 pub use op::{xid, OpCode};
 pub use reply::{

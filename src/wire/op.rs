@@ -84,6 +84,13 @@ impl OpCode {
         self as i32
     }
 
+    /// Whether it reads one znode, whose path its record begins with.
+    #[must_use]
+    pub fn is_lookup(self) -> bool {
+        use OpCode::*;
+        matches!(self, Exists | GetData | GetAcl | GetChildren | GetChildren2)
+    }
+
     /// The short name that the word `cons` shows as `lop`.
     #[must_use]
     pub fn short_name(self) -> &'static str {

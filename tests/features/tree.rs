@@ -21,6 +21,7 @@ fn znode(path: &str, cversion: i32, num_children: i32, acl: AclId) -> Znode {
         num_children,
         acl,
         owner: 0,
+        place: 0,
     }
 }
 

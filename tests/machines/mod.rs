@@ -16,7 +16,7 @@ use ringkeeper::sequencer::{
     self, Effect, Input, Logged, Now, RecoveredEntry, RecoveredLog, Sequencer, TICK_MS,
 };
 use ringkeeper::shard::{self, Shard, Word, Wrote};
-use ringkeeper::tree::{AclId, AclList, Node, PathHasher, Table, Znode};
+use ringkeeper::tree::{AclId, AclList, AclTable, Node, PathHasher, Table, TableLoader, Znode};
 use ringkeeper::watch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -142,7 +142,7 @@ impl World {
         let hasher = PathHasher::new(KEY);
         let mut state =
             State::from_snapshot(hasher.clone(), SnapshotHead { acls, ..SnapshotHead::default() });
-        let mut table = Table::new(hasher.clone());
+        let mut loader = TableLoader::new(hasher.clone(), AclTable::default());
         let mut all: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
         for node in State::new(hasher).table.nodes().iter() {
             all.insert(node.path.as_bytes().to_vec(), node.clone());
@@ -152,8 +152,9 @@ impl World {
         }
         for node in all.into_values() {
             state.load_node(&node);
-            table.insert(node);
+            loader.push(node);
         }
+        let mut table = loader.finish().expect("no path comes twice");
         let lists: Vec<_> = state.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect();
         lists.into_iter().for_each(|(id, list)| table.acls.insert(id, list));
         state.loaded(table);

@@ -266,8 +266,8 @@ impl World {
 
     fn on_published(&mut self, publication: &Publication) {
         for committed in &publication.committed {
-            if let (Answer::Session { id, .. }, Some(to)) = (&committed.answer, committed.to) {
-                self.sessions.push((*id, to.conn));
+            if let (Answer::Session(granted), Some(to)) = (&committed.answer, committed.to) {
+                self.sessions.push((granted.id, to.conn));
             }
         }
     }
