@@ -9,15 +9,16 @@ import os
 import statistics
 import sys
 
-LOCAL = "sequential consistency: this server's own state, in this client's order, its own writes included; it may lag"
+ORDERED = "sequential consistency: this server's own state, in this client's order, its own writes included; it may lag"
+LOCAL = "this server's own state, which may lag: the like of ZooKeeper's"
 # What is promised for a read, by server and way of reading.
 READS = {
-    "ringkeeper": LOCAL,
-    "zookeeper": LOCAL,
+    "ringkeeper": ORDERED,
+    "zookeeper": ORDERED,
     "etcd": "linearizable: the leader asks a majority whether it still leads, then answers (alone here, it asks itself)",
-    "etcd-serializable": "this member's own state, which may lag: the like of ZooKeeper's",
+    "etcd-serializable": LOCAL,
     "consul": "the leader's state under its lease; old only for a moment while the leader changes",
-    "consul-stale": "this server's own state, which may lag: the like of ZooKeeper's",
+    "consul-stale": LOCAL,
 }
 NAMES = {
     "ringkeeper": "ringkeeper",
@@ -93,11 +94,13 @@ def main():
                   f" {one['rss']:.0f} | {one['client']:.1f} | {' | '.join(ratios)} |")
     print("\nWhat is promised:\n")
     seen = {way for ways in medians.values() for way in ways}
-    for way in (way for way in NAMES if way in seen):
-        print(f"- a get of {NAMES[way]}: {READS[way]}.")
+    for promise in dict.fromkeys(READS.values()):
+        who = [NAMES[way] for way in NAMES if way in seen and READS[way] == promise]
+        if who:
+            print(f"- a get of {' and '.join(who)}: {promise}.")
     print("- a set or create of each: linearizable, and in the server's log and synced before the answer. ZooKeeper and"
           " ringkeeper refuse a set of no node and a create of one that is there; the others' put does not look.")
-    print("- one client of one server: none of this shows what a majority costs.")
+    print("- one server of each kind: none of this shows what a majority costs.")
     if is_limited:
         print(f"- *: the client used {BUSY:.0%} or more of the CPU it may have, so the server could do more.")
     for peer in ("zookeeper", "etcd", "consul"):

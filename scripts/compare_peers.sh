@@ -13,8 +13,9 @@
 #
 # etcd and Consul come from ETCD_BIN and CONSUL_BIN, else from PATH, else they are built from the Go modules pinned in
 # scripts/peers/etcd and scripts/peers/consul, else unpacked from Debian's packages (nothing is installed). One that cannot
-# be had is left out, and the table says so. The Consul pinned is the last line under an open licence that builds from
-# open modules alone (1.14, MPL-2.0); to race a newer one set CONSUL_BIN. Needs Go, and what scripts/zookeeper.sh needs.
+# be had is left out, and the table says so. Consul is pinned to the last of 1.14 (MPL-2.0): from the end of 1.16 on it is
+# under no open licence, and 1.15 draws in modules that have left theirs. To race a newer one set CONSUL_BIN. Needs Go,
+# and what scripts/zookeeper.sh needs.
 #
 # Environment: ROUNDS (default 3), SECONDS_EACH (default 8), WARM_SECONDS (default 10, for the JVM and each operation),
 # RESULTS, DATA (where the servers' data goes: the disk that is measured; default a directory in RESULTS), THREADS (of
