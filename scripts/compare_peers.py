@@ -23,10 +23,10 @@ READS = {
 NAMES = {
     "ringkeeper": "ringkeeper",
     "zookeeper": "ZooKeeper",
-    "etcd": "etcd, linearizable",
-    "etcd-serializable": "etcd, serializable",
-    "consul": "Consul, default",
-    "consul-stale": "Consul, stale",
+    "etcd": "etcd (linearizable)",
+    "etcd-serializable": "etcd (serializable)",
+    "consul": "Consul (default)",
+    "consul-stale": "Consul (stale)",
 }
 # From here on the client was the limit, not the server.
 BUSY = 0.9
@@ -86,7 +86,7 @@ def main():
         ours = ways.get("ringkeeper", {})
         for way in filter(ways.get, NAMES):
             one = ways[way]
-            label = NAMES[way] if name.startswith("get") else NAMES[way].split(",")[0]
+            label = NAMES[way] if name.startswith("get") else NAMES[way].split(" (")[0]
             mark = " *" if one["busy"] >= BUSY else ""
             is_limited = is_limited or bool(mark)
             ratios = [f"{one[key] / ours[key]:.2f}" if ours.get(key) else "" for key in ("rate", "cpu")]

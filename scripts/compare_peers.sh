@@ -139,7 +139,7 @@ start_peer() {
   shift
   "${nice[@]}" "$@" </dev/null >"$work/$name.log" 2>&1 &
   pid[$name]=$!
-  timeout 90 "$client" wait -client "$name" -at "${at[$name]}" 2>"$work/wait" && return 0
+  timeout 90 "$client" wait -client "$name" -at "${at[$name]}" -pid "${pid[$name]}" 2>"$work/wait" && return 0
   { echo "it did not come up:"; cat "$work/wait"; tail -2 "$work/$name.log"; } | tr '\n' ' ' >"$results/$name.txt"
   stop_server "${pid[$name]}" || true
   unset "pid[$name]" "at[$name]"

@@ -1,8 +1,8 @@
 // The client of scripts/compare_peers.sh: one closed loop for ZooKeeper's protocol, etcd's and Consul's, so that what is
 // compared has a client of the same language.
 //
-//	peers wait -client CLIENT -at HOST:PORT              returns once the server takes a write; 60 s at most
-//	peers load -client CLIENT -at HOST:PORT              lays the keys that get and set go to
+//	peers wait -client CLIENT -at HOST:PORT [-pid SERVER]   returns once the server takes a write; 60 s at most
+//	peers load -client CLIENT -at HOST:PORT                 lays the keys that get and set go to
 //	peers run -client CLIENT -at HOST:PORT -op OPERATION [-c CONNECTIONS] [-seconds S] [-pid SERVER] ...
 //
 // CLIENT is zookeeper, etcd, etcd-serializable, consul or consul-stale. `run` prints one JSON object.
@@ -15,6 +15,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -85,6 +86,9 @@ func wait(o options) error {
 		err := firstWrite(o)
 		if err == nil {
 			return nil
+		}
+		if o.pid != 0 && syscall.Kill(o.pid, 0) != nil {
+			return fmt.Errorf("process %d ended", o.pid)
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("no write taken within %v: %w", patience, err)
