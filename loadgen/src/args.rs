@@ -1,9 +1,12 @@
 //! What the command line says.
 
+use crate::container;
 use crate::plan::{Choice, Mix, Plan, Size, Space};
+use crate::process::Roots;
 use crate::run::Settings;
 use crate::scenario;
 use crate::schedule::Pace;
+use crate::server::Server;
 use clap::{Args, Parser, Subcommand};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -57,6 +60,13 @@ pub struct TargetArgs {
     /// Process ids of the servers on this machine: CPU, memory, switches and disk writes are read of them.
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
+    /// Containers of the servers on this machine, by name or id: all processes of one are read together.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub container: Vec<String>,
+    /// The command of the engine that knows them, for example "sudo podman"; else podman, docker and nerdctl are asked, then
+    /// the cgroups of all processes.
+    #[arg(long, value_name = "COMMAND")]
+    pub engine: Option<String>,
     /// A name for this result, in tables and legends.
     #[arg(long, default_value = "")]
     pub name: String,
@@ -353,6 +363,19 @@ pub fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
     Ok(all)
 }
 
+impl TargetArgs {
+    /// The servers whose processes are read.
+    pub fn watched(&self) -> Result<Vec<Server>, String> {
+        let pids = self.pid.iter().map(|pid| Server::process(*pid, Roots::default()));
+        let containers = self.container.iter().map(|name| {
+            let roots = Roots::default();
+            let (name, pid) = container::find(name, self.engine.as_deref(), &roots)?;
+            Ok(Server::container(name, pid, roots))
+        });
+        pids.chain(containers).collect()
+    }
+}
+
 impl PlanArgs {
     pub fn plan(&self) -> Result<Plan, String> {
         if let Some(path) = &self.scenario {
@@ -396,7 +419,7 @@ impl RunArgs {
         Ok(Settings {
             name: self.target.name.clone(),
             servers: resolve(&self.target.servers)?,
-            server_pids: self.target.pid.clone(),
+            watched: self.target.watched()?,
             pace: if self.closed { Pace::Closed } else { self.rate },
             connections: self.connections,
             depth: self.depth as usize,

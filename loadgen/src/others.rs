@@ -12,6 +12,7 @@ use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings};
 use ringkeeper_load::schedule::Pace;
+use ringkeeper_load::server::Server;
 use ringkeeper_load::table;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -45,8 +46,8 @@ fn row(name: &str, latencies: &Histogram<u64>, seconds: f64) -> OpResult {
 }
 
 /// What is read of the servers' processes is nothing where none is named.
-fn without_pids(outcome: &mut Outcome, pids: &[u32]) {
-    if pids.is_empty() {
+fn without_servers(outcome: &mut Outcome, watched: &[Server]) {
+    if watched.is_empty() {
         outcome.figures.retain(|figure| !figure.name.contains("CPU") && !figure.name.contains("RSS"));
     }
 }
@@ -101,7 +102,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
         let target = &args.target;
         let settings = fan_out::Settings {
             servers: resolve(&target.servers).map_err(usage)?,
-            server_pids: target.pid.clone(),
+            watched: target.watched().map_err(usage)?,
             watchers: args.watchers as usize,
             rounds: args.rounds as usize,
             path: args.path.clone(),
@@ -136,7 +137,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("setter's reply, longest", micros(fan.reply.max()) / 1e3, "ms"),
             Figure::new("server CPU an event", fan.cpu_s * 1e6 / fan.events.len().max(1) as f64, "us"),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if fan.missing > 0 {
             let why = format!("{} events did not come in time, in {} rounds", fan.missing, fan.short_rounds);
@@ -152,7 +153,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let target = &args.target;
         let settings = sessions::Storm {
             servers: resolve(&target.servers).map_err(usage)?,
-            server_pids: target.pid.clone(),
+            watched: target.watched().map_err(usage)?,
             sessions: args.sessions as usize,
             at_once: args.at_once as usize,
             hold: Duration::from_secs_f64(args.hold),
@@ -184,7 +185,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
                 "% of a core",
             ),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
             let why = format!(
@@ -206,7 +207,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
         }
         let settings = sessions::Churn {
             servers: resolve(&target.servers).map_err(usage)?,
-            server_pids: target.pid.clone(),
+            watched: target.watched().map_err(usage)?,
             rate: args.rate,
             duration: Duration::from_secs_f64(args.duration),
             session_timeout_ms: target.session_timeout as i32,
@@ -225,7 +226,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("sessions a second", churned.closed as f64 / churned.seconds.max(1e-9), "/s"),
             Figure::new("server CPU a session", churned.cpu_s * 1e6 / closed, "us"),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if churned.lost > 0 {
             outcome.verdict.reasons.push(format!("{} sessions were lost or never answered", churned.lost));
@@ -240,9 +241,10 @@ pub fn fill(args: &FillArgs) -> u8 {
         let target = &args.target;
         let servers = resolve(&target.servers).map_err(usage)?;
         let plan = args.plan.plan().map_err(usage)?;
+        let watched = target.watched().map_err(usage)?;
         let mut outcome: Outcome = blank(&target.name, &servers);
         let connect = Duration::from_secs_f64(target.connect_timeout);
-        let filled = filling::fill(&servers, &target.pid, &plan, connect, |done, total| {
+        let filled = filling::fill(&servers, &watched, &plan, connect, |done, total| {
             if !args.output.quiet && done % 100_000 == 0 {
                 eprintln!("{done} of {total} znodes");
             }
@@ -258,7 +260,7 @@ pub fn fill(args: &FillArgs) -> u8 {
             Figure::new("RSS a znode", (filled.rss_after as f64 - filled.rss_before as f64) / znodes, "B"),
             Figure::new("RSS", filled.rss_after as f64 / 1e6, "MB"),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &watched);
         Ok(finish(&args.output, &outcome, Ending::Whole))
     })())
 }
@@ -290,7 +292,7 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         outcome.load.mode = "disk".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
         outcome.load.duration_s = args.duration;
-        outcome.host = ringkeeper_load::host::host();
+        outcome.host.fsync = "on: the file is opened with O_DIRECT and O_DSYNC".to_owned();
         outcome.host.file_systems.extend(ringkeeper_load::host::file_system(&args.dir.to_string_lossy()));
         outcome.all = row("record", &written.durable, args.duration);
         outcome.ops = vec![outcome.all.clone()];

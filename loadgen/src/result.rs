@@ -177,6 +177,9 @@ pub struct ServerUse {
     /// A process id or a container.
     pub name: String,
     pub command: String,
+    /// How many processes of it lived at the end.
+    #[serde(default)]
+    pub processes: u64,
     pub cpu_s: f64,
     pub cpu_us_per_op: f64,
     pub user_share: f64,
@@ -191,13 +194,19 @@ pub struct ServerUse {
     pub cgroup: Cgroup,
 }
 
-/// A server's container limits, and how often they held it up in the measured part.
+/// A server's limits, the tightest of its cgroup and of all above it, and how often they held it up in the measured part.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cgroup {
     pub path: String,
     /// Cores' worth of quota; 0: none.
     pub cpu_limit: f64,
     pub memory_limit_bytes: u64,
+    /// What its own group holds now, and the most it held since it was made; 0: not known.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    #[serde(default)]
+    pub memory_bytes_max: u64,
+    /// The effective one.
     pub cpuset: String,
     pub periods: u64,
     pub throttled_periods: u64,
@@ -213,9 +222,10 @@ pub struct Host {
     pub cpus: usize,
     pub memory_bytes: u64,
     pub load_average: String,
-    /// File system of each server's data, where it is known: `path type options`.
+    /// File system of each server's log, where it is known: `directory: device type options`.
     pub file_systems: Vec<String>,
-    /// As the server says it: `forceSync`, where it is known.
+    /// Whether the servers' acknowledged writes are on the disk: begins with `on`, `off` or `unknown`, and says how that is
+    /// known. Empty: no server was watched.
     pub fsync: String,
     pub cgroup: Cgroup,
 }

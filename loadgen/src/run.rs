@@ -1,11 +1,12 @@
 //! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
 
 use crate::engine::{self, Orders, Start, Word};
-use crate::host::{self, Reading};
+use crate::host;
 use crate::plan::Plan;
 use crate::record::Tally;
 use crate::result::{self, Counts, Interval, Latency, Load, Outcome, Own, Target, Verdict, FORMAT};
 use crate::schedule::Pace;
+use crate::server::{self, Reading, Server};
 use crate::setup::{self, Client};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Settings {
     pub name: String,
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
     pub pace: Pace,
     pub connections: u64,
     pub depth: usize,
@@ -349,7 +350,7 @@ impl<'a> Watch<'a> {
     }
 
     fn read(&self) -> Vec<Option<Reading>> {
-        self.settings.server_pids.iter().map(|pid| Reading::of(*pid)).collect()
+        server::read_all(&self.settings.watched)
     }
 
     fn look(&mut self) {
@@ -367,7 +368,7 @@ impl<'a> Watch<'a> {
         if is_due && into < self.settings.duration || is_end {
             let readings = self.read();
             let cpu = readings.iter().flatten().map(Reading::cpu_s).sum();
-            let throttled = readings.iter().flatten().map(|reading| reading.cgroup.throttled_us).sum();
+            let throttled = readings.iter().flatten().map(Reading::throttled_us).sum();
             self.series.push((into.as_secs_f64(), cpu, throttled));
             self.last = Some(Instant::now());
             if is_end {
@@ -392,7 +393,7 @@ impl<'a> Watch<'a> {
     /// How long the measured part was.
     fn measured(&self, settings: &Settings) -> Duration {
         let elapsed = self.began.elapsed().saturating_sub(settings.warmup);
-        if self.after.is_empty() && !self.settings.server_pids.is_empty() || elapsed < settings.duration {
+        if self.after.is_empty() && !self.settings.watched.is_empty() || elapsed < settings.duration {
             elapsed.min(settings.duration)
         } else {
             settings.duration
@@ -404,18 +405,9 @@ impl<'a> Watch<'a> {
         if self.after.is_empty() {
             self.after = self.read();
         }
-        let pids = &self.settings.server_pids;
-        for ((pid, before), after) in pids.iter().zip(&self.before).zip(&self.after) {
+        for ((server, before), after) in self.settings.watched.iter().zip(&self.before).zip(&self.after) {
             if let (Some(before), Some(after)) = (before, after) {
-                outcome.servers.push(host::used(*pid, before, after, outcome.counts.answered));
-            }
-        }
-        for pid in pids {
-            if let Some(text) = std::fs::read_link(format!("/proc/{pid}/cwd")).ok().and_then(|cwd| {
-                let cwd = cwd.to_string_lossy().into_owned();
-                host::file_system(&cwd)
-            }) {
-                outcome.host.file_systems.push(text);
+                outcome.servers.push(server.used(before, after, outcome.counts.answered));
             }
         }
         for interval in &mut outcome.intervals {

@@ -131,6 +131,24 @@ pub fn table(outcome: &Outcome) -> String {
                 time(server.cgroup.throttled_us as f64)
             );
         }
+        if server.cgroup.memory_limit_bytes > 0 {
+            let _ = writeln!(
+                o,
+                "  limited to {} of memory: {} in use, {} at most",
+                bytes(server.cgroup.memory_limit_bytes as f64),
+                bytes(server.cgroup.memory_bytes as f64),
+                bytes(server.cgroup.memory_bytes_max as f64)
+            );
+        }
+        if server.processes > 1 {
+            let _ = writeln!(o, "  {} processes, counted together", server.processes);
+        }
+    }
+    if !outcome.host.fsync.is_empty() {
+        let _ = writeln!(o, "fsync {}", outcome.host.fsync);
+    }
+    for system in &outcome.host.file_systems {
+        let _ = writeln!(o, "log in {system}");
     }
     let c = &outcome.counts;
     let _ = writeln!(

@@ -3,8 +3,8 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::{put_open_acl, put_path};
-use crate::host::Reading;
 use crate::record::{add, histogram};
+use crate::server::{cpu_between, read_all, Server};
 use crate::setup::Client;
 use hdrhistogram::Histogram;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
     pub watchers: usize,
     pub rounds: usize,
     pub path: String,
@@ -156,8 +156,7 @@ fn arm(settings: &Settings, pool: &mut Pool) -> Result<(), String> {
 
 fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bool) -> Result<u64, String> {
     let wanted = pool.links.iter().flatten().count().saturating_sub(1);
-    let read = || settings.server_pids.iter().filter_map(|pid| Reading::of(*pid)).collect::<Vec<_>>();
-    let before = read();
+    let before = read_all(&settings.watched);
     let Some(link) = &mut pool.links[SETTER] else {
         return Err("the setter's connection is gone".to_owned());
     };
@@ -188,9 +187,9 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
         });
     }
     // A server that finishes its accounts after the last event is charged for them.
-    let after = read();
+    let after = read_all(&settings.watched);
     if is_counted {
-        fan.cpu_s += before.iter().zip(&after).map(|(before, after)| after.cpu_since(before)).sum::<f64>();
+        fan.cpu_s += cpu_between(&before, &after);
         add(&mut fan.last, last);
         if let Some(reply) = reply {
             add(&mut fan.reply, reply);

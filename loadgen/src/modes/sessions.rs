@@ -3,8 +3,8 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::Asker;
-use crate::host::Reading;
 use crate::record::{add, histogram};
+use crate::server::{cpu_between, read_all, rss_of, Server};
 use hdrhistogram::Histogram;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Storm {
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
     pub sessions: usize,
     /// Handshakes under way at once.
     pub at_once: usize,
@@ -40,18 +40,10 @@ pub struct Stormed {
     pub lost: usize,
 }
 
-fn read(pids: &[u32]) -> Vec<Reading> {
-    pids.iter().filter_map(|pid| Reading::of(*pid)).collect()
-}
-
-fn cpu(before: &[Reading], after: &[Reading]) -> f64 {
-    before.iter().zip(after).map(|(before, after)| after.cpu_since(before)).sum()
-}
-
 /// Opens all sessions, holds them with pings, and lets them go.
 pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -> Result<Stormed, String> {
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
-    let before = read(&settings.server_pids);
+    let before = read_all(&settings.watched);
     let began = Instant::now();
     let mut dialled = Vec::with_capacity(settings.sessions);
     let mut stormed = Stormed {
@@ -94,13 +86,12 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         }
     }
     stormed.seconds = began.elapsed().as_secs_f64();
-    let open = read(&settings.server_pids);
-    stormed.open_cpu_s = cpu(&before, &open);
+    let open = read_all(&settings.watched);
+    stormed.open_cpu_s = cpu_between(&before, &open);
     hold(settings, &mut pool, &mut stormed, stop);
-    let after = read(&settings.server_pids);
-    stormed.hold_cpu_s = cpu(&open, &after);
-    let rss = |readings: &[Reading]| readings.iter().map(|reading| reading.rss as i64).sum::<i64>();
-    stormed.rss_gained = rss(&after) - rss(&before);
+    let after = read_all(&settings.watched);
+    stormed.hold_cpu_s = cpu_between(&open, &after);
+    stormed.rss_gained = rss_of(&after) as i64 - rss_of(&before) as i64;
     close_all(&mut pool);
     Ok(stormed)
 }
@@ -154,7 +145,7 @@ fn close_all(pool: &mut Pool) {
 #[derive(Clone, Debug)]
 pub struct Churn {
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
     /// Sessions a second.
     pub rate: f64,
     pub duration: Duration,
@@ -176,7 +167,7 @@ pub struct Churned {
 /// Opens sessions at a rate; each asks once (exists of the root) and closes.
 pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
-    let before = read(&settings.server_pids);
+    let before = read_all(&settings.watched);
     let mut churned =
         Churned { handshake: histogram(), answer: histogram(), closed: 0, lost: 0, cpu_s: 0.0, seconds: 0.0 };
     let period = 1e9 / settings.rate;
@@ -222,7 +213,7 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         }
     }
     churned.seconds = pool.now() as f64 / 1e9;
-    churned.cpu_s = cpu(&before, &read(&settings.server_pids));
+    churned.cpu_s = cpu_between(&before, &read_all(&settings.watched));
     churned.lost += dialled.saturating_sub(churned.closed + churned.lost);
     Ok(churned)
 }

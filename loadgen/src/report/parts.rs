@@ -266,6 +266,13 @@ fn limits(cgroup: &Cgroup) -> String {
     if cgroup.memory_limit_bytes > 0 {
         parts.push(format!("memory {}", bytes(cgroup.memory_limit_bytes as f64)));
     }
+    if cgroup.memory_bytes > 0 {
+        let most = match cgroup.memory_bytes_max {
+            0 => String::new(),
+            most => format!(", {} at most", bytes(most as f64)),
+        };
+        parts.push(format!("its group holds {}{most}", bytes(cgroup.memory_bytes as f64)));
+    }
     if !cgroup.cpuset.is_empty() {
         parts.push(format!("CPUs {}", cgroup.cpuset));
     }
@@ -315,7 +322,7 @@ pub fn environment(out: &mut String, outcome: &Outcome) {
     }
     fact("kernel", host.kernel.clone());
     fact("load before", host.load_average.clone());
-    fact("file system", host.file_systems.join("\n"));
+    fact("file system of the log", host.file_systems.join("\n"));
     fact("fsync", host.fsync.clone());
     for server in &outcome.servers {
         fact(&format!("limits of {}", server.name), limits(&server.cgroup));
