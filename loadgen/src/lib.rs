@@ -9,7 +9,7 @@
 //! setup               the tree before a run
 //! process  cgroup     what the kernel says of processes and their limits
 //! server  container   a server as its processes; a container's name to them
-//! host                the machine
+//! durability  host    whether writes are on the disk; the machine
 //! schedule            when operations are due; pure
 //! engine              one thread of load: schedule, connections, measures
 //! run                 a run, from its threads to its result
@@ -29,6 +29,7 @@ pub mod cgroup;
 pub mod client;
 pub mod compare;
 pub mod container;
+pub mod durability;
 pub mod engine;
 pub mod files;
 pub mod hlog;

@@ -110,7 +110,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             session_timeout_ms: target.session_timeout as i32,
             patience: Duration::from_secs_f64(args.patience),
         };
-        let mut outcome = blank(&target.name, &settings.servers);
+        let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let fan = fan_out::run(&settings, stop, |round, last_us| {
             if !args.output.quiet {
                 eprintln!("round {round}: the last event after {}", table::time(last_us));
@@ -160,7 +160,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
             session_timeout_ms: target.session_timeout as i32,
             patience: Duration::from_secs_f64(args.patience),
         };
-        let mut outcome = blank(&target.name, &settings.servers);
+        let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let stormed = sessions::storm(&settings, stop, |opened| {
             if !args.output.quiet {
                 eprintln!("{opened} sessions are open");
@@ -212,7 +212,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
             duration: Duration::from_secs_f64(args.duration),
             session_timeout_ms: target.session_timeout as i32,
         };
-        let mut outcome = blank(&target.name, &settings.servers);
+        let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let churned = sessions::churn(&settings, stop).map_err(server)?;
         outcome.load.mode = "churn".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
@@ -242,7 +242,7 @@ pub fn fill(args: &FillArgs) -> u8 {
         let servers = resolve(&target.servers).map_err(usage)?;
         let plan = args.plan.plan().map_err(usage)?;
         let watched = target.watched().map_err(usage)?;
-        let mut outcome: Outcome = blank(&target.name, &servers);
+        let mut outcome: Outcome = blank(&target.name, &servers, &watched);
         let connect = Duration::from_secs_f64(target.connect_timeout);
         let filled = filling::fill(&servers, &watched, &plan, connect, |done, total| {
             if !args.output.quiet && done % 100_000 == 0 {
@@ -288,7 +288,7 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         let duration = Duration::from_secs_f64(args.duration);
         let written =
             disks::write(&args.dir, args.rate, args.bytes as usize, duration, stop).map_err(server)?;
-        let mut outcome = blank(&args.name, &[]);
+        let mut outcome = blank(&args.name, &[], &[]);
         outcome.load.mode = "disk".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
         outcome.load.duration_s = args.duration;

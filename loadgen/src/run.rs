@@ -1,5 +1,6 @@
 //! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
 
+use crate::durability;
 use crate::engine::{self, Orders, Start, Word};
 use crate::host;
 use crate::plan::Plan;
@@ -107,7 +108,7 @@ pub fn run(
         handles.push(builder.spawn(body).map_err(|error| format!("cannot start a thread: {error}"))?);
     }
     drop(home);
-    let host = host::host();
+    let host = surroundings(&settings.watched, &settings.servers);
     start.barrier.wait();
     let began = Instant::now();
     let mut watch = Watch::new(settings, began);
@@ -162,7 +163,7 @@ pub fn run(
     }
     let measured = watch.measured(settings);
     let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
-    let mut outcome = blank(&settings.name, &settings.servers);
+    let mut outcome = blank(&settings.name, &settings.servers, &[]);
     outcome.load = load(settings, threads);
     outcome.host = host;
     let seconds = measured.as_secs_f64();
@@ -192,7 +193,7 @@ pub fn run(
 
 /// A result with nothing measured: who asks whom.
 #[must_use]
-pub fn blank(name: &str, servers: &[SocketAddr]) -> Outcome {
+pub fn blank(name: &str, servers: &[SocketAddr], watched: &[Server]) -> Outcome {
     Outcome {
         format: FORMAT,
         name: name.to_owned(),
@@ -204,9 +205,15 @@ pub fn blank(name: &str, servers: &[SocketAddr]) -> Outcome {
             version: version(servers),
         },
         verdict: Verdict { is_valid: true, reasons: Vec::new() },
-        host: host::host(),
+        host: surroundings(watched, servers),
         ..Outcome::default()
     }
+}
+
+/// The machine, and where the servers' logs lie on it.
+fn surroundings(watched: &[Server], servers: &[SocketAddr]) -> result::Host {
+    let (fsync, file_systems) = durability::of_all(watched, servers);
+    result::Host { fsync, file_systems, ..host::host() }
 }
 
 /// What is known when all threads have ended.
