@@ -410,11 +410,19 @@ impl PlanArgs {
     }
 }
 
+/// A result holds all of them.
+const INTERVALS_MAX: f64 = 100_000.0;
+
 impl RunArgs {
     pub fn settings(&self) -> Result<Settings, String> {
         let time = Duration::from_secs_f64;
         if self.duration <= 0.0 || self.interval <= 0.0 {
             return Err("--duration and --interval must be above 0".to_owned());
+        }
+        if self.interval < 0.001 || self.duration / self.interval > INTERVALS_MAX {
+            return Err(format!(
+                "--interval is at least 0.001, and a run has at most {INTERVALS_MAX} intervals"
+            ));
         }
         Ok(Settings {
             name: self.target.name.clone(),
