@@ -89,7 +89,11 @@ pub fn ladder(args: &LadderArgs, stop: &Arc<AtomicBool>) -> u8 {
                 table::time(step.intended.p99),
                 table::time(step.intended.p999),
                 step.cpu_us_per_op,
-                if step.is_knee { "<- knee" } else { "" },
+                match (step.is_knee, step.is_at_least) {
+                    (true, true) => "<- knee, at least",
+                    (true, false) => "<- knee",
+                    (false, _) => "",
+                },
                 if step.is_valid { "" } else { " INVALID" },
             );
         }

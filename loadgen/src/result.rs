@@ -262,6 +262,9 @@ pub struct Step {
     pub cpu_us_per_op: f64,
     pub is_valid: bool,
     pub is_knee: bool,
+    /// Of a knee: the server may hold more, nothing above was measured that says otherwise.
+    #[serde(default)]
+    pub is_at_least: bool,
 }
 
 /// A figure of a mode.

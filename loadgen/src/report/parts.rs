@@ -239,12 +239,15 @@ pub fn ladder(out: &mut String, outcome: &Outcome) {
             let mut row = vec![format!("{}/s", count(step.rate)), format!("{}/s", count(step.per_second))];
             row.extend([l.p50, l.p99, l.p999, l.max].map(time));
             row.extend([cpu, whole(step.errors)]);
-            row.push(match (step.is_knee, step.is_valid) {
-                (true, true) => "knee".to_owned(),
-                (true, false) => "knee, INVALID".to_owned(),
-                (false, false) => "INVALID".to_owned(),
-                (false, true) => String::new(),
-            });
+            let knee = match (step.is_knee, step.is_at_least) {
+                (true, true) => "knee, at least",
+                (true, false) => "knee",
+                (false, _) => "",
+            };
+            let invalid = if step.is_valid { "" } else { "INVALID" };
+            row.push(
+                [knee, invalid].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", "),
+            );
             row
         })
         .collect();
