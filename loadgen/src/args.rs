@@ -128,7 +128,7 @@ pub struct PlanArgs {
     /// Everything is made below this znode.
     #[arg(long, default_value = "/ringkeeper-load")]
     pub root: String,
-    /// Two runs with one seed ask the same.
+    /// Two runs with one seed ask the same; what they create bears other names.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }

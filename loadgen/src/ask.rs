@@ -32,6 +32,8 @@ enum Kind {
 pub struct Asker {
     /// The number of this connection in the whole run: it creates below its own znode.
     number: u64,
+    /// The run's own number: what an earlier run left below the same znode is not in the way.
+    run: u32,
     /// Replies below it are dropped: from a run's warm-up, or of an operation that was due after the end.
     window: (u64, u64),
     xid: i32,
@@ -48,9 +50,10 @@ pub struct Broken(pub i32);
 impl Asker {
     /// `window`: from and up to which intended times operations are recorded.
     #[must_use]
-    pub fn new(number: u64, window: (u64, u64)) -> Asker {
+    pub fn new(number: u64, run: u32, window: (u64, u64)) -> Asker {
         Asker {
             number,
+            run,
             window,
             xid: 0,
             flights: VecDeque::new(),
@@ -186,10 +189,11 @@ impl Asker {
 
     fn create(&mut self, out: &mut Vec<u8>, plan: &Plan, size: usize, flags: i32) {
         let start = self.begin(out, OpCode::Create);
-        let (number, made) = (self.number, self.made);
+        let (number, run, made) = (self.number, self.run, self.made);
         put_path(out, |out| {
             put_own(out, plan, number);
             out.extend_from_slice(b"/n");
+            put_hex(out, run.into());
             put_hex(out, made);
         });
         put_sized_value(out, size);
@@ -323,4 +327,38 @@ pub fn put_open_acl(out: &mut Vec<u8>) {
     put_i32(out, 31);
     ringkeeper::wire::put_string(out, "world");
     ringkeeper::wire::put_string(out, "anyone");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Choice, Size};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn two_runs_on_one_root_create_znodes_of_different_names() {
+        let space = Space {
+            root: "/r".to_owned(),
+            keys: 10,
+            keys_per_parent: 10,
+            choice: Choice::Uniform,
+            value: Size::Fixed(5),
+        };
+        let mix = "create=1".parse().expect("a mix");
+        let plan = Plan::simple(space, &mix, 2, 1).expect("a plan");
+        let mut paths = BTreeSet::new();
+        for run in [7, 8] {
+            for number in 0..3 {
+                let mut asker = Asker::new(number, run, (0, 1));
+                for _ in 0..5 {
+                    let mut out = Vec::new();
+                    asker.ask(&mut out, &plan, &mut Dice::new(&plan, number), 0, 0);
+                    let path = Reader::new(&out[12..]).buffer().expect("a path").expect("a path").to_vec();
+                    assert!(path.starts_with(format!("/r/c{number:08x}/n{run:08x}").as_bytes()), "{path:?}");
+                    assert!(paths.insert(path));
+                }
+            }
+        }
+        assert_eq!(paths.len(), 2 * 3 * 5);
+    }
 }

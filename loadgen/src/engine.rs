@@ -26,6 +26,8 @@ pub struct Orders {
     /// This thread and how many there are.
     pub thread: usize,
     pub threads: usize,
+    /// The run's own number, for the names of what it creates.
+    pub run: u32,
     /// The numbers of its connections in the whole run.
     pub connections: std::ops::Range<u64>,
     /// Operations under way on a connection at most.
@@ -133,7 +135,7 @@ impl Worker {
             .map(|number| Conn {
                 number,
                 link: None,
-                asker: Asker::new(number, window),
+                asker: Asker::new(number, orders.run, window),
                 session: Session::default(),
                 is_ready: false,
                 is_dirty: false,

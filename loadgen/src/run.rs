@@ -84,12 +84,14 @@ pub fn run(
     let mut handles = Vec::new();
     let mut back = Vec::new();
     let nanos = |d: Duration| d.as_nanos() as u64;
+    let number = run_number();
     for thread in 0..threads {
         let share = |n: usize| settings.connections * n as u64 / threads as u64;
         let orders = Orders {
             servers: settings.servers.clone(),
             thread,
             threads,
+            run: number,
             connections: share(thread)..share(thread + 1),
             depth: settings.depth,
             pace: settings.pace,
@@ -189,6 +191,12 @@ pub fn run(
     watch.finish(&mut outcome);
     let ending = judge(settings, &mut outcome, &ending, last_gone);
     Ok((outcome, ending))
+}
+
+/// A number that no other run has: from the clock and the process id, spread over all bits.
+fn run_number() -> u32 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    ((nanos ^ u64::from(std::process::id()) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
 /// A result with nothing measured: who asks whom.
