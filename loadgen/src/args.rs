@@ -1,5 +1,6 @@
 //! What the command line says.
 
+use crate::client::put_auth;
 use crate::container;
 use crate::plan::{Choice, Mix, Plan, Size, Space};
 use crate::process::Roots;
@@ -8,8 +9,10 @@ use crate::scenario;
 use crate::schedule::Pace;
 use crate::server::Server;
 use clap::{Args, Parser, Subcommand};
+use std::io::Read;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Load for any server that speaks ZooKeeper's protocol.
@@ -67,6 +70,9 @@ pub struct TargetArgs {
     /// the cgroups of all processes.
     #[arg(long, value_name = "COMMAND")]
     pub engine: Option<String>,
+    /// Credentials that each connection gives: SCHEME:WORDS, for example digest:user:password; @FILE reads them from there.
+    #[arg(long, value_name = "CREDENTIALS")]
+    pub auth: Vec<String>,
     /// A name for this result, in tables and legends.
     #[arg(long, default_value = "")]
     pub name: String,
@@ -364,6 +370,28 @@ pub fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
 }
 
 impl TargetArgs {
+    /// The frames that give the credentials.
+    pub fn auth(&self) -> Result<Arc<[u8]>, String> {
+        let mut frames = Vec::new();
+        for given in &self.auth {
+            let text = match given.strip_prefix('@') {
+                None => given.clone(),
+                Some(path) => {
+                    let mut text = String::new();
+                    std::fs::File::open(path)
+                        .and_then(|file| file.take(CREDENTIALS_BYTES_MAX).read_to_string(&mut text))
+                        .map_err(|error| format!("--auth: {path}: {error}"))?;
+                    text.trim_end().to_owned()
+                }
+            };
+            // The words are not shown: they are a secret.
+            let (scheme, words) =
+                text.split_once(':').ok_or("--auth: SCHEME:WORDS, for example digest:user:password")?;
+            put_auth(&mut frames, scheme, words.as_bytes());
+        }
+        Ok(frames.into())
+    }
+
     /// The servers whose processes are read.
     pub fn watched(&self) -> Result<Vec<Server>, String> {
         let pids = self.pid.iter().map(|pid| Server::process(*pid, Roots::default()));
@@ -410,6 +438,7 @@ impl PlanArgs {
     }
 }
 
+const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
 /// A result holds all of them.
 const INTERVALS_MAX: f64 = 100_000.0;
 
@@ -428,6 +457,7 @@ impl RunArgs {
             name: self.target.name.clone(),
             servers: resolve(&self.target.servers)?,
             watched: self.target.watched()?,
+            auth: self.target.auth()?,
             pace: if self.closed { Pace::Closed } else { self.rate },
             connections: self.connections,
             depth: self.depth as usize,

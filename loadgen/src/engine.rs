@@ -23,6 +23,8 @@ use std::time::Instant;
 #[derive(Clone)]
 pub struct Orders {
     pub servers: Vec<SocketAddr>,
+    /// Whole auth frames, sent behind each handshake.
+    pub auth: Arc<[u8]>,
     /// This thread and how many there are.
     pub thread: usize,
     pub threads: usize,
@@ -205,11 +207,12 @@ impl Worker {
         conn.dials += 1;
         conn.retry_at = 0;
         let to = self.orders.servers[at];
-        let dialled = Link::dial(to, conn.session.clone(), self.orders.session_timeout_ms).and_then(|link| {
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
-            epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
-            Ok(link)
-        });
+        let dialled = Link::dial(to, conn.session.clone(), self.orders.session_timeout_ms, &self.orders.auth)
+            .and_then(|link| {
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
+                epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
+                Ok(link)
+            });
         match dialled {
             Ok(link) => {
                 conn.link = Some(link);

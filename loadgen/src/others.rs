@@ -1,6 +1,6 @@
 //! The modes, from flags to a printed result.
 
-use crate::{complain, finish, show, SERVER, USAGE};
+use crate::{complain, finish, show, tell, SERVER, USAGE};
 use hdrhistogram::Histogram;
 use ringkeeper_load::args::{
     resolve, ChurnArgs, DiskArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
@@ -8,12 +8,14 @@ use ringkeeper_load::args::{
 use ringkeeper_load::modes::{
     disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
 };
+use ringkeeper_load::process::Roots;
 use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings};
 use ringkeeper_load::schedule::Pace;
 use ringkeeper_load::server::Server;
 use ringkeeper_load::table;
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,28 +77,11 @@ pub fn ladder(args: &LadderArgs, stop: &Arc<AtomicBool>) -> u8 {
         let output = &args.run.output;
         let (outcome, ending) = ladders::climb(&settings, &rungs, stop, |rate, progress| {
             if !output.quiet {
-                eprint!("{:>8}/s: ", table::count(rate));
+                let _ = write!(std::io::stderr(), "{:>8}/s: ", table::count(rate));
             }
             show(output, &progress);
         })
         .map_err(server)?;
-        for step in &outcome.ladder {
-            println!(
-                "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {:>6.2} us CPU/op  {}{}",
-                table::count(step.rate),
-                table::count(step.per_second),
-                table::time(step.intended.p50),
-                table::time(step.intended.p99),
-                table::time(step.intended.p999),
-                step.cpu_us_per_op,
-                match (step.is_knee, step.is_at_least) {
-                    (true, true) => "<- knee, at least",
-                    (true, false) => "<- knee",
-                    (false, _) => "",
-                },
-                if step.is_valid { "" } else { " INVALID" },
-            );
-        }
         Ok(finish(output, &outcome, ending))
     })())
 }
@@ -107,6 +92,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
         let settings = fan_out::Settings {
             servers: resolve(&target.servers).map_err(usage)?,
             watched: target.watched().map_err(usage)?,
+            auth: target.auth().map_err(usage)?,
             watchers: args.watchers as usize,
             rounds: args.rounds as usize,
             path: args.path.clone(),
@@ -117,7 +103,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
         let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let fan = fan_out::run(&settings, stop, |round, last_us| {
             if !args.output.quiet {
-                eprintln!("round {round}: the last event after {}", table::time(last_us));
+                tell(&format!("round {round}: the last event after {}", table::time(last_us)));
             }
         })
         .map_err(server)?;
@@ -148,6 +134,15 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
         }
+        outcome.counts.connections_lost = fan.lost as u64;
+        if fan.lost > 0 {
+            outcome.verdict.reasons.push(format!("{} connections were lost", fan.lost));
+            ending = Ending::RateMissed;
+        }
+        if let Some(why) = fan.broken {
+            outcome.verdict.reasons.push(format!("it ended after {} rounds: {why}", fan.last.len()));
+            ending = Ending::ServerGone;
+        }
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -158,6 +153,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let settings = sessions::Storm {
             servers: resolve(&target.servers).map_err(usage)?,
             watched: target.watched().map_err(usage)?,
+            auth: target.auth().map_err(usage)?,
             sessions: args.sessions as usize,
             at_once: args.at_once as usize,
             hold: Duration::from_secs_f64(args.hold),
@@ -167,7 +163,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let stormed = sessions::storm(&settings, stop, |opened| {
             if !args.output.quiet {
-                eprintln!("{opened} sessions are open");
+                tell(&format!("{opened} sessions are open"));
             }
         })
         .map_err(server)?;
@@ -193,8 +189,12 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let mut ending = Ending::Whole;
         if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
             let why = format!(
-                "{} of {} sessions opened, {} refused, {} lost while they were held",
-                stormed.opened, settings.sessions, stormed.refused, stormed.lost
+                "{} of {} sessions opened, {} refused, {} lost while they were held{}",
+                stormed.opened,
+                settings.sessions,
+                stormed.refused,
+                stormed.lost,
+                stormed.why.map_or(String::new(), |why| format!(" (the last: {why})"))
             );
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
@@ -212,6 +212,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
         let settings = sessions::Churn {
             servers: resolve(&target.servers).map_err(usage)?,
             watched: target.watched().map_err(usage)?,
+            auth: target.auth().map_err(usage)?,
             rate: args.rate,
             duration: Duration::from_secs_f64(args.duration),
             session_timeout_ms: target.session_timeout as i32,
@@ -233,7 +234,12 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
         without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if churned.lost > 0 {
-            outcome.verdict.reasons.push(format!("{} sessions were lost or never answered", churned.lost));
+            let why = churned.why.map_or(String::new(), |why| format!(" (the last: {why})"));
+            let lost = churned.lost;
+            outcome
+                .verdict
+                .reasons
+                .push(format!("{lost} sessions were lost, refused or never answered{why}"));
             ending = Ending::RateMissed;
         }
         Ok(finish(&args.output, &outcome, ending))
@@ -248,11 +254,18 @@ pub fn fill(args: &FillArgs) -> u8 {
         let watched = target.watched().map_err(usage)?;
         let mut outcome: Outcome = blank(&target.name, &servers, &watched);
         let connect = Duration::from_secs_f64(target.connect_timeout);
-        let filled = filling::fill(&servers, &watched, &plan, connect, |done, total| {
-            if !args.output.quiet && done % 100_000 == 0 {
-                eprintln!("{done} of {total} znodes");
-            }
-        })
+        let filled = filling::fill(
+            &servers,
+            &target.auth().map_err(usage)?,
+            &watched,
+            &plan,
+            connect,
+            |done, total| {
+                if !args.output.quiet && done % 100_000 == 0 {
+                    tell(&format!("{done} of {total} znodes"));
+                }
+            },
+        )
         .map_err(server)?;
         outcome.load.mode = "fill".to_owned();
         outcome.load.plan = Some(plan);
@@ -265,13 +278,21 @@ pub fn fill(args: &FillArgs) -> u8 {
             Figure::new("RSS", filled.rss_after as f64 / 1e6, "MB"),
         ];
         without_servers(&mut outcome, &watched);
-        Ok(finish(&args.output, &outcome, Ending::Whole))
+        let mut ending = Ending::Whole;
+        if let Some(why) = filled.broken {
+            outcome.verdict.reasons.push(format!("it ended before its time: {why}"));
+            ending = Ending::ServerGone;
+        }
+        Ok(finish(&args.output, &outcome, ending))
     })())
 }
 
 pub fn gap(args: &GapArgs, stop: &Arc<AtomicBool>) -> u8 {
     told((|| {
         let settings = settings(&args.run)?;
+        if let Some(pid) = args.kill {
+            Server::process(pid, Roots::default()).map_err(usage)?;
+        }
         let blow = gaps::Blow {
             kill: args.kill,
             after: Duration::from_secs_f64(args.kill_after),

@@ -61,6 +61,14 @@ impl Roots {
         stat_fields(&self.text(&pid.to_string(), "stat"))?.get(19)?.parse().ok()
     }
 
+    /// Whether a process is there and still holds what it had: one that has ended and is not asked for by its parent does
+    /// not.
+    #[must_use]
+    pub fn lives(&self, pid: u32) -> bool {
+        let stat = self.text(&pid.to_string(), "stat");
+        stat_fields(&stat).is_some_and(|fields| !["Z", "X"].contains(fields.first().unwrap_or(&"X")))
+    }
+
     /// The processes that are one with `leader`: those of its pid namespace or of its cgroup, where these are not our own
     /// as well. A launcher and what it launched are one server.
     #[must_use]

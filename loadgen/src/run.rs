@@ -21,6 +21,8 @@ pub struct Settings {
     pub name: String,
     pub servers: Vec<SocketAddr>,
     pub watched: Vec<Server>,
+    /// Whole auth frames, sent behind each handshake.
+    pub auth: Arc<[u8]>,
     pub pace: Pace,
     pub connections: u64,
     pub depth: usize,
@@ -74,7 +76,7 @@ pub fn run(
     mut told: impl FnMut(Progress),
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
-        let mut client = Client::open(&settings.servers, settings.connect)?;
+        let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
         setup::make_tree(&mut client, &settings.plan, settings.connections, |_, _| {})?;
     }
     let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
@@ -89,6 +91,7 @@ pub fn run(
         let share = |n: usize| settings.connections * n as u64 / threads as u64;
         let orders = Orders {
             servers: settings.servers.clone(),
+            auth: settings.auth.clone(),
             thread,
             threads,
             run: number,
@@ -193,6 +196,21 @@ pub fn run(
     Ok((outcome, ending))
 }
 
+/// The command line, without what --auth says: a result is passed on.
+fn command(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut is_secret = false;
+    let told = words.map(|word| {
+        let shown = match word.strip_prefix("--auth=") {
+            Some(_) => "--auth=...".to_owned(),
+            None if is_secret => "...".to_owned(),
+            None => word.clone(),
+        };
+        is_secret = word == "--auth";
+        shown
+    });
+    told.collect()
+}
+
 /// A number that no other run has: from the clock and the process id, spread over all bits.
 fn run_number() -> u32 {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
@@ -207,7 +225,7 @@ pub fn blank(name: &str, servers: &[SocketAddr], watched: &[Server]) -> Outcome 
         name: name.to_owned(),
         tool: format!("ringkeeper-load {}", env!("CARGO_PKG_VERSION")),
         started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-        command: std::env::args().collect(),
+        command: command(std::env::args()),
         target: Target {
             servers: servers.iter().map(ToString::to_string).collect(),
             version: version(servers),
@@ -273,6 +291,9 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
     if ended.was_stopped {
         reasons.push("stopped before its time: the figures are of what was done until then".to_owned());
         ending = Ending::Stopped;
+    }
+    if outcome.counts.sessions_lost > 0 {
+        reasons.push(format!("{} sessions were lost and begun anew", outcome.counts.sessions_lost));
     }
     if outcome.counts.connections_lost > 0 {
         let why = last_gone.unwrap_or_default();
@@ -431,5 +452,17 @@ impl<'a> Watch<'a> {
             interval.server_cpu_share = (end.0 - begin.0) / interval.seconds.max(1e-9);
             interval.throttled_us = (end.1 - begin.1).max(0.0) as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_tells_the_command_without_its_secrets() {
+        let words = ["load", "--auth", "digest:me:secret", "-r", "5", "--auth=digest:me:secret"];
+        let told = command(words.into_iter().map(str::to_owned));
+        assert_eq!(told, ["load", "--auth", "...", "-r", "5", "--auth=..."]);
     }
 }

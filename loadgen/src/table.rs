@@ -1,6 +1,6 @@
 //! A result for eyes on a terminal.
 
-use crate::result::{Latency, OpResult, Outcome};
+use crate::result::{Latency, OpResult, Outcome, Step};
 use std::fmt::Write;
 
 /// Microseconds, as short as they can be read.
@@ -73,11 +73,31 @@ pub fn headline(outcome: &Outcome) -> String {
     }
 }
 
+fn step(out: &mut String, step: &Step) {
+    let knee = match (step.is_knee, step.is_at_least) {
+        (true, true) => "<- knee, at least",
+        (true, false) => "<- knee",
+        (false, _) => "",
+    };
+    let _ = writeln!(
+        out,
+        "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {:>6.2} us CPU/op  {knee}{}",
+        count(step.rate),
+        count(step.per_second),
+        time(step.intended.p50),
+        time(step.intended.p99),
+        time(step.intended.p999),
+        step.cpu_us_per_op,
+        if step.is_valid { "" } else { " INVALID" },
+    );
+}
+
 /// The whole table.
 #[must_use]
 pub fn table(outcome: &Outcome) -> String {
     let mut out = String::new();
     let o = &mut out;
+    outcome.ladder.iter().for_each(|one| step(o, one));
     let _ = writeln!(
         o,
         "\n{}\n{} {}\n",

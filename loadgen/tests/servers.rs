@@ -22,6 +22,7 @@ fn settings(server: SocketAddr, pace: Pace) -> Settings {
         name: String::new(),
         servers: vec![server],
         watched: vec![Server::process(std::process::id(), Roots::default()).expect("we are a process")],
+        auth: Arc::new([]),
         pace,
         connections: 4,
         depth: 1,

@@ -13,24 +13,36 @@ pub struct Filled {
     pub cpu_s: f64,
     pub rss_before: u64,
     pub rss_after: u64,
+    /// What ended it before its time.
+    pub broken: Option<String>,
 }
 
 /// Creates the keys of a plan, pipelined on one connection.
 pub fn fill(
     servers: &[SocketAddr],
+    auth: &[u8],
     watched: &[Server],
     plan: &Plan,
     connect: Duration,
-    told: impl FnMut(u64, u64),
+    mut told: impl FnMut(u64, u64),
 ) -> Result<Filled, String> {
-    let mut client = Client::open(servers, connect)?;
+    let mut client = Client::open(servers, connect, auth)?;
     let before = read_all(watched);
     let began = Instant::now();
-    make_tree(&mut client, plan, 0, told)?;
+    let mut made = 0;
+    let done = make_tree(&mut client, plan, 0, |done, total| {
+        made = done;
+        told(done, total);
+    });
+    let broken = match done {
+        Err(why) if made == 0 => return Err(why),
+        done => done.err(),
+    };
     let seconds = began.elapsed().as_secs_f64();
     let after = read_all(watched);
     Ok(Filled {
-        znodes: plan.spaces.iter().map(|space| space.keys + space.parents()).sum(),
+        znodes: made,
+        broken,
         seconds,
         cpu_s: cpu_between(&before, &after),
         rss_before: rss_of(&before),
