@@ -147,8 +147,8 @@ fn config(roots: &Roots, pid: u32) -> String {
 
 /// The last value of a key in `key=value` lines.
 fn said<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.filter(|(name, _)| name.trim() == key).last().map(|(_, value)| value.trim())
+    let mut pairs = text.lines().rev().filter_map(|line| line.split_once('='));
+    pairs.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
 }
 
 /// ZooKeeper's: a line of the configuration file becomes the system property, and only `no` is no.
