@@ -1,12 +1,18 @@
 //! What the command line says.
 
+use crate::client::put_auth;
+use crate::container;
 use crate::plan::{Choice, Mix, Plan, Size, Space};
+use crate::process::Roots;
 use crate::run::Settings;
 use crate::scenario;
 use crate::schedule::Pace;
+use crate::server::Server;
 use clap::{Args, Parser, Subcommand};
+use std::io::Read;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Load for any server that speaks ZooKeeper's protocol.
@@ -57,6 +63,16 @@ pub struct TargetArgs {
     /// Process ids of the servers on this machine: CPU, memory, switches and disk writes are read of them.
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
+    /// Containers of the servers on this machine, by name or id: all processes of one are read together.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub container: Vec<String>,
+    /// The command of the engine that knows them, for example "sudo podman"; else podman, docker and nerdctl are asked, then
+    /// the cgroups of all processes.
+    #[arg(long, value_name = "COMMAND")]
+    pub engine: Option<String>,
+    /// Credentials that each connection gives: SCHEME:WORDS, for example digest:user:password; @FILE reads them from there.
+    #[arg(long, value_name = "CREDENTIALS")]
+    pub auth: Vec<String>,
     /// A name for this result, in tables and legends.
     #[arg(long, default_value = "")]
     pub name: String,
@@ -118,7 +134,7 @@ pub struct PlanArgs {
     /// Everything is made below this znode.
     #[arg(long, default_value = "/ringkeeper-load")]
     pub root: String,
-    /// Two runs with one seed ask the same.
+    /// Two runs with one seed ask the same; what they create bears other names.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -353,6 +369,41 @@ pub fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
     Ok(all)
 }
 
+impl TargetArgs {
+    /// The frames that give the credentials.
+    pub fn auth(&self) -> Result<Arc<[u8]>, String> {
+        let mut frames = Vec::new();
+        for given in &self.auth {
+            let text = match given.strip_prefix('@') {
+                None => given.clone(),
+                Some(path) => {
+                    let mut text = String::new();
+                    std::fs::File::open(path)
+                        .and_then(|file| file.take(CREDENTIALS_BYTES_MAX).read_to_string(&mut text))
+                        .map_err(|error| format!("--auth: {path}: {error}"))?;
+                    text.trim_end().to_owned()
+                }
+            };
+            // The words are not shown: they are a secret.
+            let (scheme, words) =
+                text.split_once(':').ok_or("--auth: SCHEME:WORDS, for example digest:user:password")?;
+            put_auth(&mut frames, scheme, words.as_bytes());
+        }
+        Ok(frames.into())
+    }
+
+    /// The servers whose processes are read.
+    pub fn watched(&self) -> Result<Vec<Server>, String> {
+        let pids = self.pid.iter().map(|pid| Server::process(*pid, Roots::default()));
+        let containers = self.container.iter().map(|name| {
+            let roots = Roots::default();
+            let (name, pid) = container::find(name, self.engine.as_deref(), &roots)?;
+            Ok(Server::container(name, pid, roots))
+        });
+        pids.chain(containers).collect()
+    }
+}
+
 impl PlanArgs {
     pub fn plan(&self) -> Result<Plan, String> {
         if let Some(path) = &self.scenario {
@@ -387,16 +438,26 @@ impl PlanArgs {
     }
 }
 
+const CREDENTIALS_BYTES_MAX: u64 = 64 << 10;
+/// A result holds all of them.
+const INTERVALS_MAX: f64 = 100_000.0;
+
 impl RunArgs {
     pub fn settings(&self) -> Result<Settings, String> {
         let time = Duration::from_secs_f64;
         if self.duration <= 0.0 || self.interval <= 0.0 {
             return Err("--duration and --interval must be above 0".to_owned());
         }
+        if self.interval < 0.001 || self.duration / self.interval > INTERVALS_MAX {
+            return Err(format!(
+                "--interval is at least 0.001, and a run has at most {INTERVALS_MAX} intervals"
+            ));
+        }
         Ok(Settings {
             name: self.target.name.clone(),
             servers: resolve(&self.target.servers)?,
-            server_pids: self.target.pid.clone(),
+            watched: self.target.watched()?,
+            auth: self.target.auth()?,
             pace: if self.closed { Pace::Closed } else { self.rate },
             connections: self.connections,
             depth: self.depth as usize,

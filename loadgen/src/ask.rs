@@ -15,23 +15,40 @@ struct Flight {
     sent: u64,
 }
 
-/// What its reply is good for.
+/// What its reply must hold, and what it is good for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The first of two: only an error of it counts.
-    First,
-    /// Ends the operation.
-    Last,
-    /// Ends the operation and brings a value to be checked.
-    Value,
-    /// Ends the operation and brings the path that is to be deleted.
-    Path,
+    /// Nothing.
+    Empty,
+    /// A Stat; of a set, with the length of what was written.
+    Stat(Option<usize>),
+    /// A value of at least so many bytes that tells its own length, and its Stat.
+    Value(usize),
+    /// The path that was made; `true`: it is to be deleted.
+    Path(bool),
+    /// The path that was synced: the first of two.
+    Synced,
+    /// A value, as the first of two.
+    FirstValue(usize),
+    /// A list.
+    Children,
+    /// So many results, each a Stat.
+    Multi(usize),
+}
+
+impl Kind {
+    /// The first of two requests does not end the operation: only an error of it counts, and then the second does not.
+    fn is_first(self) -> bool {
+        matches!(self, Kind::Synced | Kind::FirstValue(_))
+    }
 }
 
 /// The requests of one connection. It outlives the socket.
 pub struct Asker {
     /// The number of this connection in the whole run: it creates below its own znode.
     number: u64,
+    /// The run's own number: what an earlier run left below the same znode is not in the way.
+    run: u32,
     /// Replies below it are dropped: from a run's warm-up, or of an operation that was due after the end.
     window: (u64, u64),
     xid: i32,
@@ -39,6 +56,8 @@ pub struct Asker {
     made: u64,
     to_delete: VecDeque<Vec<u8>>,
     operations: usize,
+    /// The first of two requests failed, and that was counted: the second is waited for and not counted.
+    has_failed: bool,
 }
 
 /// A reply that ends the connection.
@@ -48,15 +67,17 @@ pub struct Broken(pub i32);
 impl Asker {
     /// `window`: from and up to which intended times operations are recorded.
     #[must_use]
-    pub fn new(number: u64, window: (u64, u64)) -> Asker {
+    pub fn new(number: u64, run: u32, window: (u64, u64)) -> Asker {
         Asker {
             number,
+            run,
             window,
             xid: 0,
             flights: VecDeque::new(),
             made: 0,
             to_delete: VecDeque::new(),
             operations: 0,
+            has_failed: false,
         }
     }
 
@@ -78,23 +99,23 @@ impl Asker {
         match op {
             Op::Get => {
                 self.read(out, OpCode::GetData, space, dice.key(at));
-                self.fly(op, Kind::Value, intended, now);
+                self.fly(op, Kind::Value(space.value.min()), intended, now);
             }
             Op::Exists => {
                 self.read(out, OpCode::Exists, space, dice.key(at));
-                self.fly(op, Kind::Last, intended, now);
+                self.fly(op, Kind::Stat(None), intended, now);
             }
             Op::Children => {
                 let start = self.begin(out, OpCode::GetChildren);
                 put_path(out, |out| space.put_parent(out, dice.key(at)));
                 out.push(0);
                 end_frame(out, start);
-                self.fly(op, Kind::Last, intended, now);
+                self.fly(op, Kind::Children, intended, now);
             }
             Op::Set => {
                 let (key, size) = (dice.key(at), dice.size(at));
                 self.set(out, space, key, size);
-                self.fly(op, Kind::Last, intended, now);
+                self.fly(op, Kind::Stat(Some(size)), intended, now);
             }
             Op::Multi => {
                 let start = self.begin(out, OpCode::Multi);
@@ -106,27 +127,27 @@ impl Asker {
                 }
                 put_multi_header(out, -1, true, -1);
                 end_frame(out, start);
-                self.fly(op, Kind::Last, intended, now);
+                self.fly(op, Kind::Multi(plan.multi_size), intended, now);
             }
             Op::SyncGet => {
                 let key = dice.key(at);
                 let start = self.begin(out, OpCode::Sync);
                 put_path(out, |out| space.put_key(out, key));
                 end_frame(out, start);
-                self.fly(op, Kind::First, intended, now);
+                self.fly(op, Kind::Synced, intended, now);
                 self.read(out, OpCode::GetData, space, key);
-                self.fly(op, Kind::Value, intended, now);
+                self.fly(op, Kind::Value(space.value.min()), intended, now);
             }
             Op::ReadModifyWrite => {
                 let (key, size) = (dice.key(at), dice.size(at));
                 self.read(out, OpCode::GetData, space, key);
-                self.fly(op, Kind::First, intended, now);
+                self.fly(op, Kind::FirstValue(space.value.min()), intended, now);
                 self.set(out, space, key, size);
-                self.fly(op, Kind::Last, intended, now);
+                self.fly(op, Kind::Stat(Some(size)), intended, now);
             }
             Op::Create => {
                 self.create(out, plan, dice.size(at), 0);
-                self.fly(op, Kind::Last, intended, now);
+                self.fly(op, Kind::Path(false), intended, now);
             }
             Op::CreateDelete | Op::Ephemeral | Op::Sequential => {
                 if let Some(path) = self.to_delete.pop_front() {
@@ -134,7 +155,7 @@ impl Asker {
                     put_path(out, |out| out.extend_from_slice(&path));
                     put_i32(out, -1);
                     end_frame(out, start);
-                    self.fly(Op::Delete, Kind::Last, intended, now);
+                    self.fly(Op::Delete, Kind::Empty, intended, now);
                 } else {
                     let flags = match op {
                         Op::Ephemeral => 1,
@@ -142,7 +163,7 @@ impl Asker {
                         _ => 0,
                     };
                     self.create(out, plan, dice.size(at), flags);
-                    self.fly(op, Kind::Path, intended, now);
+                    self.fly(op, Kind::Path(true), intended, now);
                 }
             }
             Op::Delete => unreachable!("a mix does not name the second half of another operation"),
@@ -186,10 +207,11 @@ impl Asker {
 
     fn create(&mut self, out: &mut Vec<u8>, plan: &Plan, size: usize, flags: i32) {
         let start = self.begin(out, OpCode::Create);
-        let (number, made) = (self.number, self.made);
+        let (number, run, made) = (self.number, self.run, self.made);
         put_path(out, |out| {
             put_own(out, plan, number);
             out.extend_from_slice(b"/n");
+            put_hex(out, run.into());
             put_hex(out, made);
         });
         put_sized_value(out, size);
@@ -222,21 +244,24 @@ impl Asker {
         *last_zxid = zxid.max(*last_zxid);
         let Some(flight) = self.flights.pop_front() else { return Err(Broken(errors::WRONG_XID)) };
         let is_recorded = (self.window.0..self.window.1).contains(&flight.intended);
+        let is_first = flight.kind.is_first();
+        let was_counted = !is_first && std::mem::take(&mut self.has_failed);
         let wrong = match () {
             () if flight.xid != xid => errors::WRONG_XID,
             () if code != 0 => code,
             () => self.judge(&flight, reader.rest()),
         };
-        if flight.kind != Kind::First {
+        if !is_first {
             self.operations -= 1;
         }
         if wrong != 0 {
-            if is_recorded {
+            self.has_failed = is_first;
+            if is_recorded && !was_counted {
                 *tally.op(flight.op).errors.entry(wrong).or_default() += 1;
             }
             return if wrong == errors::WRONG_XID { Err(Broken(wrong)) } else { Ok(()) };
         }
-        if is_recorded && flight.kind != Kind::First {
+        if is_recorded && !is_first && !was_counted {
             let measure = tally.op(flight.op);
             measure.answered += 1;
             add(&mut measure.intended, now.saturating_sub(flight.intended));
@@ -248,34 +273,38 @@ impl Asker {
     /// 0, or what is wrong with a reply's body.
     fn judge(&mut self, flight: &Flight, body: &[u8]) -> i32 {
         let mut reader = Reader::new(body);
-        match flight.kind {
-            Kind::First | Kind::Last => 0,
-            Kind::Value => match (reader.buffer(), Stat::decode(&mut reader)) {
-                (Ok(value), Ok(stat)) => {
-                    let value = value.unwrap_or_default();
-                    let is_right = is_whole(value) && usize::try_from(stat.data_length) == Ok(value.len());
-                    if is_right {
-                        0
-                    } else {
-                        errors::WRONG_VALUE
-                    }
-                }
-                _ => errors::MALFORMED,
-            },
-            Kind::Path => match reader.buffer() {
-                Ok(Some(path)) => {
+        let is_right = match flight.kind {
+            Kind::Empty => Some(true),
+            Kind::Stat(size) => Stat::decode(&mut reader)
+                .ok()
+                .map(|stat| size.is_none_or(|size| usize::try_from(stat.data_length) == Ok(size))),
+            Kind::Value(least) | Kind::FirstValue(least) => {
+                value(&mut reader).map(|(value, stat)| is_right(value, &stat, least))
+            }
+            Kind::Path(is_to_delete) => reader.buffer().ok().flatten().map(|path| {
+                if is_to_delete {
                     self.to_delete.push_back(path.to_vec());
-                    0
                 }
-                _ => errors::MALFORMED,
-            },
+                true
+            }),
+            Kind::Synced => reader.buffer().ok().flatten().map(|_| true),
+            Kind::Children => reader.count(4).ok().flatten().map(|_| true),
+            Kind::Multi(count) => return multi(&mut reader, count),
+        };
+        match is_right {
+            Some(true) => 0,
+            Some(false) => errors::WRONG_VALUE,
+            None => errors::MALFORMED,
         }
     }
 
     /// The connection is gone: what was under way is counted and forgotten. `is_session_gone`: its ephemerals are too.
     pub fn lose(&mut self, code: i32, is_session_gone: bool, tally: &mut Tally) {
         for flight in self.flights.drain(..) {
-            if flight.kind != Kind::First && (self.window.0..self.window.1).contains(&flight.intended) {
+            if flight.kind.is_first() || std::mem::take(&mut self.has_failed) {
+                continue;
+            }
+            if (self.window.0..self.window.1).contains(&flight.intended) {
                 *tally.op(flight.op).errors.entry(code).or_default() += 1;
             }
         }
@@ -288,13 +317,49 @@ impl Asker {
     /// The run is over: what has no answer is counted, and its wait so far is in the histogram.
     pub fn give_up(&mut self, now: u64, tally: &mut Tally) {
         for flight in self.flights.drain(..) {
-            if flight.kind != Kind::First && (self.window.0..self.window.1).contains(&flight.intended) {
+            if flight.kind.is_first() || std::mem::take(&mut self.has_failed) {
+                continue;
+            }
+            if (self.window.0..self.window.1).contains(&flight.intended) {
                 let measure = tally.op(flight.op);
                 *measure.errors.entry(errors::UNANSWERED).or_default() += 1;
                 add(&mut measure.intended, now.saturating_sub(flight.intended));
             }
         }
         self.operations = 0;
+    }
+}
+
+fn value<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], Stat)> {
+    let value = reader.buffer().ok()?.unwrap_or_default();
+    Some((value, Stat::decode(reader).ok()?))
+}
+
+/// A value is as long as it says itself and as its Stat says, and no shorter than any that is written: below four bytes it
+/// can not tell its length.
+fn is_right(value: &[u8], stat: &Stat, least: usize) -> bool {
+    is_whole(value) && usize::try_from(stat.data_length) == Ok(value.len()) && value.len() >= least.min(4)
+}
+
+/// 0, or what is wrong with a multi's results. A multi that failed is answered without an error in the header: each result
+/// is one, 0 before the operation that failed and its code there.
+fn multi(reader: &mut Reader<'_>, count: usize) -> i32 {
+    let mut results = 0;
+    loop {
+        let (Ok(kind), Ok(is_end), Ok(_)) = (reader.i32(), reader.bool(), reader.i32()) else {
+            return errors::MALFORMED;
+        };
+        match (kind, is_end) {
+            (_, true) if results == count => return 0,
+            (_, true) => return errors::MALFORMED,
+            (-1, false) => match reader.i32() {
+                Ok(0) => {}
+                Ok(code) => return code,
+                Err(_) => return errors::MALFORMED,
+            },
+            (_, false) if kind == OpCode::SetData as i32 && Stat::decode(reader).is_ok() => results += 1,
+            (_, false) => return errors::MALFORMED,
+        }
     }
 }
 
@@ -323,4 +388,147 @@ pub fn put_open_acl(out: &mut Vec<u8>) {
     put_i32(out, 31);
     ringkeeper::wire::put_string(out, "world");
     ringkeeper::wire::put_string(out, "anyone");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Choice, Size};
+    use std::collections::BTreeSet;
+
+    fn plan(mix: &str) -> Plan {
+        let space = Space {
+            root: "/r".to_owned(),
+            keys: 10,
+            keys_per_parent: 10,
+            choice: Choice::Uniform,
+            value: Size::Fixed(100),
+        };
+        Plan::simple(space, &mix.parse().expect("a mix"), 3, 1).expect("a plan")
+    }
+
+    fn stat(out: &mut Vec<u8>, length: i32) {
+        out.extend_from_slice(&[0; 52]);
+        put_i32(out, length);
+        out.extend_from_slice(&[0; 12]);
+    }
+
+    fn data(bytes: usize, sent: usize, length: i32) -> Vec<u8> {
+        let (mut value, mut out) = (Vec::new(), Vec::new());
+        put_value(&mut value, bytes);
+        ringkeeper::wire::put_buffer(&mut out, Some(&value[..sent]));
+        stat(&mut out, length);
+        out
+    }
+
+    fn stats(results: usize, errors: &[i32]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for _ in 0..results {
+            put_multi_header(&mut out, OpCode::SetData as i32, false, 0);
+            stat(&mut out, 100);
+        }
+        for error in errors {
+            put_multi_header(&mut out, -1, false, *error);
+            put_i32(&mut out, *error);
+        }
+        put_multi_header(&mut out, -1, true, -1);
+        out
+    }
+
+    /// One operation of a mix, with its replies: (code, body) each. What is counted: the answered and the errors.
+    fn asked(mix: &str, replies: &[(i32, Vec<u8>)]) -> (u64, Vec<(i32, u64)>) {
+        let plan = plan(mix);
+        let mut asker = Asker::new(0, 1, (0, 10));
+        asker.ask(&mut Vec::new(), &plan, &mut Dice::new(&plan, 0), 5, 5);
+        let mut tally = Tally::default();
+        for (at, (code, body)) in replies.iter().enumerate() {
+            let mut frame = Vec::new();
+            put_i32(&mut frame, at as i32 + 1);
+            frame.extend_from_slice(&[0; 8]);
+            put_i32(&mut frame, *code);
+            frame.extend_from_slice(body);
+            let _ = asker.reply(&frame, 9, &mut 0, &mut tally);
+        }
+        assert_eq!(asker.under_way(), 0, "{mix}");
+        let mut errors = Vec::new();
+        tally.ops.iter().flatten().for_each(|measure| errors.extend(measure.errors.clone()));
+        (tally.answered(), errors)
+    }
+
+    #[test]
+    fn what_comes_back_is_looked_at() {
+        let set = |length| {
+            let mut out = Vec::new();
+            stat(&mut out, length);
+            out
+        };
+        let path = |text: &str| {
+            let mut out = Vec::new();
+            ringkeeper::wire::put_string(&mut out, text);
+            out
+        };
+        let children = vec![0, 0, 0, 1, 0, 0, 0, 1, b'a'];
+        let (wrong, short) = (vec![(errors::WRONG_VALUE, 1)], vec![(errors::MALFORMED, 1)]);
+        for (mix, body, want) in [
+            ("get", data(100, 100, 100), vec![]),
+            ("get", data(100, 60, 60), wrong.clone()),
+            ("get", data(100, 100, 99), wrong.clone()),
+            ("get", data(0, 0, 0), wrong.clone()),
+            ("get", data(3, 3, 3), wrong.clone()),
+            ("get", vec![0, 0, 0, 9, 1], short.clone()),
+            ("set", set(100), vec![]),
+            ("set", set(99), wrong),
+            ("set", vec![0; 67], short.clone()),
+            ("exists", set(7), vec![]),
+            ("exists", vec![], short.clone()),
+            ("children", children, vec![]),
+            ("children", vec![0, 0, 0, 9, 0], short.clone()),
+            ("create", path("/r/x"), vec![]),
+            ("ephemeral", vec![], short.clone()),
+            ("multi", stats(3, &[]), vec![]),
+            ("multi", stats(2, &[]), short.clone()),
+            ("multi", stats(0, &[0, -101, -2]), vec![(-101, 1)]),
+            ("multi", stats(3, &[])[..200].to_vec(), short),
+        ] {
+            let answered = u64::from(want.is_empty());
+            assert_eq!(asked(mix, &[(0, body.clone())]), (answered, want), "{mix} {body:?}");
+        }
+    }
+
+    #[test]
+    fn an_operation_of_two_requests_is_counted_once() {
+        let (mut set, mut path) = (Vec::new(), Vec::new());
+        stat(&mut set, 100);
+        ringkeeper::wire::put_string(&mut path, "/r/x");
+        let good = data(100, 100, 100);
+        for (mix, replies, want) in [
+            ("read-modify-write", [(0, good.clone()), (0, set.clone())], (1, vec![])),
+            ("read-modify-write", [(-101, vec![]), (-101, vec![])], (0, vec![(-101, 1)])),
+            ("read-modify-write", [(0, data(100, 50, 50)), (0, set)], (0, vec![(errors::WRONG_VALUE, 1)])),
+            ("sync-get", [(0, path.clone()), (0, good.clone())], (1, vec![])),
+            ("sync-get", [(-4, vec![]), (0, good)], (0, vec![(-4, 1)])),
+            ("sync-get", [(0, path), (-101, vec![])], (0, vec![(-101, 1)])),
+        ] {
+            assert_eq!(asked(mix, &replies), want, "{mix} {replies:?}");
+        }
+    }
+
+    #[test]
+    fn two_runs_on_one_root_create_znodes_of_different_names() {
+        let plan = plan("create=1");
+        let mut paths = BTreeSet::new();
+        for run in [7, 8] {
+            for number in 0..3 {
+                let mut asker = Asker::new(number, run, (0, 1));
+                for _ in 0..5 {
+                    let mut out = Vec::new();
+                    asker.ask(&mut out, &plan, &mut Dice::new(&plan, number), 0, 0);
+                    let path = Reader::new(&out[12..]).buffer().expect("a path").expect("a path").to_vec();
+                    assert!(path.starts_with(format!("/r/c{number:08x}/n{run:08x}").as_bytes()), "{path:?}");
+                    assert!(paths.insert(path));
+                }
+            }
+        }
+        assert_eq!(paths.len(), 2 * 3 * 5);
+    }
 }

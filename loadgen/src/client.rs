@@ -1,6 +1,10 @@
 //! One connection of one session, without waiting: bytes out, frames in, the order of xids held.
 
-use ringkeeper::wire::{ConnectRequest, ConnectResponse};
+use crate::record::errors;
+use ringkeeper::wire::{
+    begin_frame, end_frame, put_buffer, put_i32, put_string, xid, ConnectRequest, ConnectResponse, OpCode,
+    Reader,
+};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
@@ -8,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 
 /// Largest reply that is taken; ZooKeeper's own client stops at 4 MiB + 1.
-const REPLY_BYTES_MAX: usize = 64 << 20;
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +35,8 @@ pub enum Gone {
     SessionExpired,
     /// What came is no frame of the protocol.
     Protocol(&'static str),
+    /// It did not take what --auth said: the code of its answer.
+    Credentials(i32),
 }
 
 impl std::fmt::Display for Gone {
@@ -40,6 +46,9 @@ impl std::fmt::Display for Gone {
             Gone::Socket(error) => write!(f, "{error}"),
             Gone::SessionExpired => f.write_str("the server says that the session has expired"),
             Gone::Protocol(what) => write!(f, "the server sent {what}"),
+            Gone::Credentials(code) => {
+                write!(f, "the server refused the credentials: {}", errors::name(*code))
+            }
         }
     }
 }
@@ -66,8 +75,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Begins to connect. The handshake record waits in the out-buffer and is sent when TCP is ready.
-    pub fn dial(to: SocketAddr, session: Session, timeout_ms: i32) -> io::Result<Link> {
+    /// Begins to connect. The handshake record waits in the out-buffer, and whole auth frames behind it, and is sent when
+    /// TCP is ready.
+    pub fn dial(to: SocketAddr, session: Session, timeout_ms: i32, auth: &[u8]) -> io::Result<Link> {
         let family = if to.is_ipv6() { net::AddressFamily::INET6 } else { net::AddressFamily::INET };
         let flags = net::SocketFlags::NONBLOCK | net::SocketFlags::CLOEXEC;
         let socket = net::socket_with(family, net::SocketType::STREAM, flags, None)?;
@@ -87,6 +97,7 @@ impl Link {
             read_only: Some(false),
         }
         .encode(&mut out);
+        out.extend_from_slice(auth);
         Ok(Link {
             socket,
             phase: Phase::Dialling,
@@ -186,7 +197,11 @@ impl Link {
             let Some(frame) = bytes.get(at + 4..at + 4 + length) else { break };
             at += 4 + length;
             if self.phase == Phase::Up {
-                take(frame);
+                match credentials(frame) {
+                    None => take(frame),
+                    Some(0) => {}
+                    Some(code) => return Err(Gone::Credentials(code)),
+                }
             } else {
                 self.greeted(frame)?;
             }
@@ -206,4 +221,22 @@ impl Link {
         self.phase = Phase::Up;
         Ok(())
     }
+}
+
+/// Appends an addauth.
+pub fn put_auth(out: &mut Vec<u8>, scheme: &str, credentials: &[u8]) {
+    let start = begin_frame(out);
+    put_i32(out, xid::AUTH.0);
+    put_i32(out, OpCode::Auth as i32);
+    put_i32(out, 0);
+    put_string(out, scheme);
+    put_buffer(out, Some(credentials));
+    end_frame(out, start);
+}
+
+/// The code of an addauth's answer; `None`: the frame is none.
+fn credentials(frame: &[u8]) -> Option<i32> {
+    let mut reader = Reader::new(frame);
+    let is_answer = reader.i32() == Ok(xid::AUTH.0);
+    is_answer.then(|| reader.i64().and_then(|_| reader.i32()).unwrap_or(errors::MALFORMED))
 }

@@ -2,7 +2,7 @@
 
 use crate::plan::{Plan, Space};
 use crate::report::{self, bytes, count, escape, number, time, Curve, Line, Plot, Style, Unit, COLORS, NONE};
-use crate::result::{Load, Outcome};
+use crate::result::{Host, Load, Outcome};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -164,6 +164,18 @@ pub fn warnings(entries: &[Entry]) -> Vec<String> {
             said.push(format!("not the same load: {what} {a} in {}, {b} in {}", first.label, other.label));
         }
         let (a, b) = (&first.outcome.host, &other.outcome.host);
+        // How two servers sync is never in the same words: only one that does not is told.
+        if a.fsync.starts_with("off") != b.fsync.starts_with("off") {
+            let of =
+                |host: &Host| if host.fsync.is_empty() { "not known".to_owned() } else { host.fsync.clone() };
+            said.push(format!(
+                "not the same fsync: {} in {}, {} in {}",
+                of(a),
+                first.label,
+                of(b),
+                other.label
+            ));
+        }
         if (&a.cpu_model, a.cpus) != (&b.cpu_model, b.cpus) {
             said.push(format!(
                 "not the same machine: {} × {} in {}, {} × {} in {}",

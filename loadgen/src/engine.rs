@@ -23,9 +23,13 @@ use std::time::Instant;
 #[derive(Clone)]
 pub struct Orders {
     pub servers: Vec<SocketAddr>,
+    /// Whole auth frames, sent behind each handshake.
+    pub auth: Arc<[u8]>,
     /// This thread and how many there are.
     pub thread: usize,
     pub threads: usize,
+    /// The run's own number, for the names of what it creates.
+    pub run: u32,
     /// The numbers of its connections in the whole run.
     pub connections: std::ops::Range<u64>,
     /// Operations under way on a connection at most.
@@ -133,7 +137,7 @@ impl Worker {
             .map(|number| Conn {
                 number,
                 link: None,
-                asker: Asker::new(number, window),
+                asker: Asker::new(number, orders.run, window),
                 session: Session::default(),
                 is_ready: false,
                 is_dirty: false,
@@ -203,11 +207,12 @@ impl Worker {
         conn.dials += 1;
         conn.retry_at = 0;
         let to = self.orders.servers[at];
-        let dialled = Link::dial(to, conn.session.clone(), self.orders.session_timeout_ms).and_then(|link| {
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
-            epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
-            Ok(link)
-        });
+        let dialled = Link::dial(to, conn.session.clone(), self.orders.session_timeout_ms, &self.orders.auth)
+            .and_then(|link| {
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
+                epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
+                Ok(link)
+            });
         match dialled {
             Ok(link) => {
                 conn.link = Some(link);

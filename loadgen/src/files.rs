@@ -2,9 +2,9 @@
 
 use crate::plan::Plan;
 use crate::result::{Outcome, FORMAT};
-use serde_json::Value;
+use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file, or leaves what was there. What is no plain file (a pipe, `/dev/stdout`) is written to as it is.
@@ -39,39 +39,70 @@ pub fn json(outcome: &Outcome) -> io::Result<Vec<u8>> {
 /// Reads a result. The message of an error names the file.
 pub fn read(path: &Path) -> Result<Outcome, String> {
     let name = path.display();
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    parse(&bytes).map_err(|why| format!("{name} {why}"))
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {name}: {error}"))?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(format!("{name} is no result of ringkeeper-load: it has more than {BYTES_MAX} bytes"));
+    }
+    parse(&mut bytes).map_err(|why| format!("{name} {why}"))
 }
 
-fn parse(bytes: &[u8]) -> Result<Outcome, String> {
+/// A result of 100,000 intervals, which is the most that a run may have, is below this.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// What every result has, whatever its format.
+#[derive(Deserialize)]
+struct Head {
+    format: Option<u64>,
+}
+
+fn parse(bytes: &mut [u8]) -> Result<Outcome, String> {
     let none = |why: String| format!("is no result of ringkeeper-load: {why}");
-    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| none(error.to_string()))?;
-    let format = value.get("format").and_then(Value::as_u64);
-    match format {
-        None => return Err(none("it has no format number".to_owned())),
-        Some(format) if format > u64::from(FORMAT) => {
-            return Err(format!(
-                "is a result of format {format}; this ringkeeper-load reads up to {FORMAT}: use a newer one"
-            ))
-        }
-        Some(_) => {}
+    let no_number = || none("it has no format number".to_owned());
+    // Parts that are not known are passed over, not kept: a crafted file costs no more memory than its fields.
+    let head: Head = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => no_number(),
+        _ => none(error.to_string()),
+    })?;
+    let format = head.format.ok_or_else(no_number)?;
+    if format > u64::from(FORMAT) {
+        return Err(format!(
+            "is a result of format {format}; this ringkeeper-load reads up to {FORMAT}: use a newer one"
+        ));
     }
-    figures(&mut value);
-    let mut outcome: Outcome = serde_json::from_value(value).map_err(|error| none(error.to_string()))?;
+    figures(bytes);
+    let mut outcome: Outcome = serde_json::from_slice(bytes).map_err(|error| none(error.to_string()))?;
     // Its numbers of spaces are places: they must be there.
     outcome.load.plan = outcome.load.plan.map(Plan::checked).transpose().map_err(none)?;
     Ok(outcome)
 }
 
-/// JSON has no NaN and writes null; it is read as 0, which is "not measured" all over a result.
-fn figures(value: &mut Value) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(figures),
-        Value::Object(fields) => {
-            fields.iter_mut().filter(|(name, _)| *name != "plan").for_each(|(_, v)| figures(v))
+/// JSON has no NaN and writes null; it is read as 0, which is "not measured" all over a result. Both are four bytes. A plan
+/// that is null is none.
+fn figures(bytes: &mut [u8]) {
+    let (mut at, mut is_plan) = (0, false);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => {
+                let begin = at + 1;
+                at = begin;
+                while at < bytes.len() && bytes[at] != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                is_plan = bytes.get(begin..at) == Some(b"plan");
+            }
+            b'n' if bytes[at..].starts_with(b"null") => {
+                if !is_plan {
+                    bytes[at..at + 4].copy_from_slice(b"0.0 ");
+                }
+                at += 3;
+            }
+            b':' | b' ' | b'\n' | b'\r' | b'\t' => {}
+            _ => is_plan = false,
         }
-        Value::Null => *value = Value::from(0.0),
-        _ => {}
+        at += 1;
     }
 }
 
@@ -104,30 +135,38 @@ mod tests {
     fn what_is_written_is_read() {
         let mut outcome = Outcome { format: FORMAT, name: "one".to_owned(), ..Outcome::default() };
         outcome.all.intended.mean = f64::NAN;
-        let read = parse(&json(&outcome).expect("it is written")).expect("it is read");
+        let read = parse(&mut json(&outcome).expect("it is written")).expect("it is read");
         assert_eq!((read.name.as_str(), read.all.intended.mean), ("one", 0.0));
         assert!(read.load.plan.is_none());
+        let mut odd = br#"{"a \" null": null, "plan" : null, "b": [null,"null\\",null]}"#.to_vec();
+        figures(&mut odd);
+        let want = r#"{"a \" null": 0.0 , "plan" : null, "b": [0.0 ,"null\\",0.0 ]}"#;
+        assert_eq!(String::from_utf8_lossy(&odd), want);
     }
 
     #[test]
     fn a_plan_that_could_not_be_carried_out_is_refused() {
         let mut outcome = Outcome { format: FORMAT, ..Outcome::default() };
         outcome.load.plan = Some(Plan { spaces: Vec::new(), requests: Vec::new(), multi_size: 1, seed: 1 });
-        assert!(parse(&json(&outcome).expect("it is written")).is_err_and(|why| why.contains("a plan")));
+        assert!(parse(&mut json(&outcome).expect("it is written")).is_err_and(|why| why.contains("a plan")));
     }
 
     #[test]
     fn what_is_no_result_is_said() {
         for (text, want) in [
             ("", "no result"),
-            ("[1]", "no format number"),
+            ("[]", "no format number"),
+            ("7", "no format number"),
             ("{\"format\": 1}", "missing field"),
+            ("{\"format\": \"x\"}", "no format number"),
             ("{\"format\": -1}", "no format number"),
             ("{\"format\": 99, \"other\": []}", "format 99"),
         ] {
-            let why = parse(text.as_bytes()).expect_err(text);
+            let why = parse(&mut text.as_bytes().to_vec()).expect_err(text);
             assert!(why.contains(want), "{text}: {why}");
         }
+        let why = read(Path::new("/dev/zero")).expect_err("it has no end");
+        assert!(why.contains("more than"), "{why}");
         let why = read(Path::new("/none/such.json")).expect_err("it is not there");
         assert!(why.contains("/none/such.json"));
     }

@@ -6,7 +6,10 @@
 //! record  result      what was measured, and what is kept of it; pure
 //! client  words       a connection; a server's four-letter words
 //! ask                 requests and what must come back
-//! setup  host         the tree before a run; what the machine says
+//! setup               the tree before a run
+//! process  cgroup     what the kernel says of processes and their limits
+//! server  container   a server as its processes; a container's name to them
+//! durability  host    whether writes are on the disk; the machine
 //! schedule            when operations are due; pure
 //! engine              one thread of load: schedule, connections, measures
 //! run                 a run, from its threads to its result
@@ -22,8 +25,11 @@
 
 pub mod args;
 pub mod ask;
+pub mod cgroup;
 pub mod client;
 pub mod compare;
+pub mod container;
+pub mod durability;
 pub mod engine;
 pub mod files;
 pub mod hlog;
@@ -31,12 +37,14 @@ pub mod host;
 pub mod modes;
 pub mod null;
 pub mod plan;
+pub mod process;
 pub mod record;
 pub mod report;
 pub mod result;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod server;
 pub mod setup;
 pub mod table;
 pub mod words;

@@ -43,7 +43,12 @@ fn main() -> ExitCode {
 }
 
 fn complain(why: &str) {
-    eprintln!("ringkeeper-load: {why}");
+    tell(&format!("ringkeeper-load: {why}"));
+}
+
+/// A line for whoever watches; where nobody does, the exit code still says what matters.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn run(args: &RunArgs, stop: &Arc<AtomicBool>) -> u8 {
@@ -78,16 +83,26 @@ fn show(output: &OutputArgs, progress: &Progress) {
     }
 }
 
-/// Writes what was asked for. Whatever cannot be written, the table is printed.
+/// Prints; `false`: nobody takes it (a full disk, a pipe whose reader has gone).
+fn say(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    let said = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = &said {
+        complain(&format!("cannot print the result: {error}"));
+    }
+    said.is_ok()
+}
+
+/// Writes what was asked for. Whatever cannot be written, the rest is, and the table is printed.
 fn finish(output: &OutputArgs, outcome: &Outcome, ending: Ending) -> u8 {
-    print!("{}", table::table(outcome));
     let mut code = match ending {
         Ending::Whole => 0,
         Ending::Stopped | Ending::ServerGone => SERVER,
         Ending::RateMissed => RATE_MISSED,
         Ending::Invalid => INVALID,
     };
-    if !outputs::write_all(output, outcome) {
+    let is_written = outputs::write_all(output, outcome);
+    if !say(&table::table(outcome)) || !is_written {
         code = NOT_WRITTEN;
     }
     code
@@ -95,8 +110,7 @@ fn finish(output: &OutputArgs, outcome: &Outcome, ending: Ending) -> u8 {
 
 fn serve_null(args: &NullArgs, stop: &Arc<AtomicBool>) -> u8 {
     let ready = |address| {
-        println!("{address}");
-        let _ = std::io::stdout().flush();
+        say(&format!("{address}\n"));
     };
     match null::serve(args.listen, args.value as usize, stop, ready) {
         Ok(()) => 0,

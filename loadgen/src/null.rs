@@ -6,7 +6,8 @@
 //! connection on a list, a setData answers its own client and then sends one event to every connection on it.
 
 use ringkeeper::wire::{
-    begin_frame, end_frame, put_i32, put_i64, ConnectRequest, ConnectResponse, OpCode, Reader,
+    begin_frame, end_frame, put_i32, put_i64, put_multi_end, put_multi_header, ConnectRequest,
+    ConnectResponse, MultiItem, MultiReader, OpCode, Reader, SetData,
 };
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
@@ -195,7 +196,22 @@ impl Responder {
                 }
                 Some(OpCode::SetData) => {
                     *sets += 1;
-                    reply(out, xid, |out| stat(out, 0));
+                    let length = SetData::decode(&frame[8..]).ok()?.data.map_or(0, <[u8]>::len);
+                    reply(out, xid, |out| stat(out, length as i32));
+                }
+                Some(OpCode::Multi) => {
+                    let start = begin_frame(out);
+                    put_i32(out, xid);
+                    put_i64(out, 1);
+                    put_i32(out, 0);
+                    let mut items = MultiReader::new(OpCode::Multi, &frame[8..]);
+                    while let Some(item) = items.next_item().ok()? {
+                        let MultiItem::SetData(set) = item else { return None };
+                        put_multi_header(out, OpCode::SetData as i32, false, 0);
+                        stat(out, set.data.map_or(0, <[u8]>::len) as i32);
+                    }
+                    put_multi_end(out);
+                    end_frame(out, start);
                 }
                 Some(OpCode::Exists) => reply(out, xid, |out| stat(out, 0)),
                 Some(OpCode::Create | OpCode::Sync) => {

@@ -1,6 +1,6 @@
 //! The modes, from flags to a printed result.
 
-use crate::{complain, finish, show, SERVER, USAGE};
+use crate::{complain, finish, show, tell, SERVER, USAGE};
 use hdrhistogram::Histogram;
 use ringkeeper_load::args::{
     resolve, ChurnArgs, DiskArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
@@ -8,11 +8,14 @@ use ringkeeper_load::args::{
 use ringkeeper_load::modes::{
     disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
 };
+use ringkeeper_load::process::Roots;
 use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings};
 use ringkeeper_load::schedule::Pace;
+use ringkeeper_load::server::Server;
 use ringkeeper_load::table;
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +48,8 @@ fn row(name: &str, latencies: &Histogram<u64>, seconds: f64) -> OpResult {
 }
 
 /// What is read of the servers' processes is nothing where none is named.
-fn without_pids(outcome: &mut Outcome, pids: &[u32]) {
-    if pids.is_empty() {
+fn without_servers(outcome: &mut Outcome, watched: &[Server]) {
+    if watched.is_empty() {
         outcome.figures.retain(|figure| !figure.name.contains("CPU") && !figure.name.contains("RSS"));
     }
 }
@@ -74,24 +77,11 @@ pub fn ladder(args: &LadderArgs, stop: &Arc<AtomicBool>) -> u8 {
         let output = &args.run.output;
         let (outcome, ending) = ladders::climb(&settings, &rungs, stop, |rate, progress| {
             if !output.quiet {
-                eprint!("{:>8}/s: ", table::count(rate));
+                let _ = write!(std::io::stderr(), "{:>8}/s: ", table::count(rate));
             }
             show(output, &progress);
         })
         .map_err(server)?;
-        for step in &outcome.ladder {
-            println!(
-                "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {:>6.2} us CPU/op  {}{}",
-                table::count(step.rate),
-                table::count(step.per_second),
-                table::time(step.intended.p50),
-                table::time(step.intended.p99),
-                table::time(step.intended.p999),
-                step.cpu_us_per_op,
-                if step.is_knee { "<- knee" } else { "" },
-                if step.is_valid { "" } else { " INVALID" },
-            );
-        }
         Ok(finish(output, &outcome, ending))
     })())
 }
@@ -101,7 +91,8 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
         let target = &args.target;
         let settings = fan_out::Settings {
             servers: resolve(&target.servers).map_err(usage)?,
-            server_pids: target.pid.clone(),
+            watched: target.watched().map_err(usage)?,
+            auth: target.auth().map_err(usage)?,
             watchers: args.watchers as usize,
             rounds: args.rounds as usize,
             path: args.path.clone(),
@@ -109,10 +100,10 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             session_timeout_ms: target.session_timeout as i32,
             patience: Duration::from_secs_f64(args.patience),
         };
-        let mut outcome = blank(&target.name, &settings.servers);
+        let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let fan = fan_out::run(&settings, stop, |round, last_us| {
             if !args.output.quiet {
-                eprintln!("round {round}: the last event after {}", table::time(last_us));
+                tell(&format!("round {round}: the last event after {}", table::time(last_us)));
             }
         })
         .map_err(server)?;
@@ -136,12 +127,21 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("setter's reply, longest", micros(fan.reply.max()) / 1e3, "ms"),
             Figure::new("server CPU an event", fan.cpu_s * 1e6 / fan.events.len().max(1) as f64, "us"),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if fan.missing > 0 {
             let why = format!("{} events did not come in time, in {} rounds", fan.missing, fan.short_rounds);
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
+        }
+        outcome.counts.connections_lost = fan.lost as u64;
+        if fan.lost > 0 {
+            outcome.verdict.reasons.push(format!("{} connections were lost", fan.lost));
+            ending = Ending::RateMissed;
+        }
+        if let Some(why) = fan.broken {
+            outcome.verdict.reasons.push(format!("it ended after {} rounds: {why}", fan.last.len()));
+            ending = Ending::ServerGone;
         }
         Ok(finish(&args.output, &outcome, ending))
     })())
@@ -152,17 +152,18 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let target = &args.target;
         let settings = sessions::Storm {
             servers: resolve(&target.servers).map_err(usage)?,
-            server_pids: target.pid.clone(),
+            watched: target.watched().map_err(usage)?,
+            auth: target.auth().map_err(usage)?,
             sessions: args.sessions as usize,
             at_once: args.at_once as usize,
             hold: Duration::from_secs_f64(args.hold),
             session_timeout_ms: target.session_timeout as i32,
             patience: Duration::from_secs_f64(args.patience),
         };
-        let mut outcome = blank(&target.name, &settings.servers);
+        let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let stormed = sessions::storm(&settings, stop, |opened| {
             if !args.output.quiet {
-                eprintln!("{opened} sessions are open");
+                tell(&format!("{opened} sessions are open"));
             }
         })
         .map_err(server)?;
@@ -184,12 +185,16 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
                 "% of a core",
             ),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
             let why = format!(
-                "{} of {} sessions opened, {} refused, {} lost while they were held",
-                stormed.opened, settings.sessions, stormed.refused, stormed.lost
+                "{} of {} sessions opened, {} refused, {} lost while they were held{}",
+                stormed.opened,
+                settings.sessions,
+                stormed.refused,
+                stormed.lost,
+                stormed.why.map_or(String::new(), |why| format!(" (the last: {why})"))
             );
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
@@ -206,12 +211,13 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
         }
         let settings = sessions::Churn {
             servers: resolve(&target.servers).map_err(usage)?,
-            server_pids: target.pid.clone(),
+            watched: target.watched().map_err(usage)?,
+            auth: target.auth().map_err(usage)?,
             rate: args.rate,
             duration: Duration::from_secs_f64(args.duration),
             session_timeout_ms: target.session_timeout as i32,
         };
-        let mut outcome = blank(&target.name, &settings.servers);
+        let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
         let churned = sessions::churn(&settings, stop).map_err(server)?;
         outcome.load.mode = "churn".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
@@ -225,10 +231,15 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("sessions a second", churned.closed as f64 / churned.seconds.max(1e-9), "/s"),
             Figure::new("server CPU a session", churned.cpu_s * 1e6 / closed, "us"),
         ];
-        without_pids(&mut outcome, &args.target.pid);
+        without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
         if churned.lost > 0 {
-            outcome.verdict.reasons.push(format!("{} sessions were lost or never answered", churned.lost));
+            let why = churned.why.map_or(String::new(), |why| format!(" (the last: {why})"));
+            let lost = churned.lost;
+            outcome
+                .verdict
+                .reasons
+                .push(format!("{lost} sessions were lost, refused or never answered{why}"));
             ending = Ending::RateMissed;
         }
         Ok(finish(&args.output, &outcome, ending))
@@ -240,13 +251,21 @@ pub fn fill(args: &FillArgs) -> u8 {
         let target = &args.target;
         let servers = resolve(&target.servers).map_err(usage)?;
         let plan = args.plan.plan().map_err(usage)?;
-        let mut outcome: Outcome = blank(&target.name, &servers);
+        let watched = target.watched().map_err(usage)?;
+        let mut outcome: Outcome = blank(&target.name, &servers, &watched);
         let connect = Duration::from_secs_f64(target.connect_timeout);
-        let filled = filling::fill(&servers, &target.pid, &plan, connect, |done, total| {
-            if !args.output.quiet && done % 100_000 == 0 {
-                eprintln!("{done} of {total} znodes");
-            }
-        })
+        let filled = filling::fill(
+            &servers,
+            &target.auth().map_err(usage)?,
+            &watched,
+            &plan,
+            connect,
+            |done, total| {
+                if !args.output.quiet && done % 100_000 == 0 {
+                    tell(&format!("{done} of {total} znodes"));
+                }
+            },
+        )
         .map_err(server)?;
         outcome.load.mode = "fill".to_owned();
         outcome.load.plan = Some(plan);
@@ -258,14 +277,22 @@ pub fn fill(args: &FillArgs) -> u8 {
             Figure::new("RSS a znode", (filled.rss_after as f64 - filled.rss_before as f64) / znodes, "B"),
             Figure::new("RSS", filled.rss_after as f64 / 1e6, "MB"),
         ];
-        without_pids(&mut outcome, &args.target.pid);
-        Ok(finish(&args.output, &outcome, Ending::Whole))
+        without_servers(&mut outcome, &watched);
+        let mut ending = Ending::Whole;
+        if let Some(why) = filled.broken {
+            outcome.verdict.reasons.push(format!("it ended before its time: {why}"));
+            ending = Ending::ServerGone;
+        }
+        Ok(finish(&args.output, &outcome, ending))
     })())
 }
 
 pub fn gap(args: &GapArgs, stop: &Arc<AtomicBool>) -> u8 {
     told((|| {
         let settings = settings(&args.run)?;
+        if let Some(pid) = args.kill {
+            Server::process(pid, Roots::default()).map_err(usage)?;
+        }
         let blow = gaps::Blow {
             kill: args.kill,
             after: Duration::from_secs_f64(args.kill_after),
@@ -286,11 +313,11 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         let duration = Duration::from_secs_f64(args.duration);
         let written =
             disks::write(&args.dir, args.rate, args.bytes as usize, duration, stop).map_err(server)?;
-        let mut outcome = blank(&args.name, &[]);
+        let mut outcome = blank(&args.name, &[], &[]);
         outcome.load.mode = "disk".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
         outcome.load.duration_s = args.duration;
-        outcome.host = ringkeeper_load::host::host();
+        outcome.host.fsync = "on: the file is opened with O_DIRECT and O_DSYNC".to_owned();
         outcome.host.file_systems.extend(ringkeeper_load::host::file_system(&args.dir.to_string_lossy()));
         outcome.all = row("record", &written.durable, args.duration);
         outcome.ops = vec![outcome.all.clone()];

@@ -1,6 +1,6 @@
 //! What is written of results, and what is made of written ones.
 
-use crate::{complain, INVALID, NOT_WRITTEN, USAGE};
+use crate::{complain, say, INVALID, NOT_WRITTEN, USAGE};
 use ringkeeper_load::args::{CompareArgs, OutputArgs, ReportArgs};
 use ringkeeper_load::result::Outcome;
 use ringkeeper_load::{compare, files, hlog, report};
@@ -59,10 +59,13 @@ pub fn compare(args: &CompareArgs) -> u8 {
         return USAGE;
     }
     let shown = if args.markdown { compare::markdown(&entries) } else { compare::text(&entries) };
-    print!("{shown}");
-    match &args.html {
-        Some(path) if !wrote(path, Ok(compare::page(&entries).into_bytes())) => NOT_WRITTEN,
-        _ if entries.iter().any(|one| !one.outcome.verdict.is_valid) => INVALID,
-        _ => 0,
+    let is_written =
+        args.html.as_deref().is_none_or(|path| wrote(path, Ok(compare::page(&entries).into_bytes())));
+    if !say(&shown) || !is_written {
+        return NOT_WRITTEN;
     }
+    if entries.iter().any(|one| !one.outcome.verdict.is_valid) {
+        return INVALID;
+    }
+    0
 }

@@ -176,6 +176,42 @@ pub enum Size {
 
 /// Above this a request passes the frame limit that servers have by default (1 MiB less a header).
 pub const VALUE_BYTES_MAX: usize = 1_000_000;
+/// All values of a multi together; servers can be told to take more than a frame of 1 MiB.
+const MULTI_BYTES_MAX: usize = 16 << 20;
+
+impl Size {
+    /// The most bytes that a value may have.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        match self {
+            Size::Fixed(bytes) | Size::Uniform(_, bytes) => *bytes,
+            Size::Weighted(sizes) => sizes.iter().map(|(size, _)| *size).max().unwrap_or(0),
+        }
+    }
+
+    /// The fewest.
+    #[must_use]
+    pub fn min(&self) -> usize {
+        match self {
+            Size::Fixed(bytes) | Size::Uniform(bytes, _) => *bytes,
+            Size::Weighted(sizes) => sizes.iter().map(|(size, _)| *size).min().unwrap_or(0),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let is_right = match self {
+            Size::Fixed(_) => true,
+            Size::Uniform(low, high) => low <= high,
+            Size::Weighted(sizes) => {
+                !sizes.is_empty() && sizes.iter().all(|(_, w)| w.is_finite() && *w > 0.0)
+            }
+        };
+        if is_right && self.max() <= VALUE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(format!("values of {self} bytes: sizes are 0 to {VALUE_BYTES_MAX}, weights above 0"))
+    }
+}
 
 impl std::str::FromStr for Size {
     type Err = String;
@@ -260,6 +296,18 @@ impl Space {
         if !root.starts_with('/') || root.len() < 2 || root.ends_with('/') || root.contains("//") {
             return Err(format!("'{root}' is no path below / (for example /ringkeeper-load)"));
         }
+        if root.len() > ROOT_BYTES_MAX {
+            return Err(format!("a root of {} bytes is longer than {ROOT_BYTES_MAX}", root.len()));
+        }
+        self.value.check().map_err(|why| format!("{root}: {why}"))?;
+        let is_right = match self.choice {
+            Choice::Uniform => true,
+            Choice::Zipfian(theta) => theta.is_finite() && theta > 0.0,
+            Choice::Hot(keys, ops) => keys > 0.0 && keys <= 1.0 && (0.0..=1.0).contains(&ops),
+        };
+        if !is_right {
+            return Err(format!("{root}: '{}' is no choice of keys", self.choice));
+        }
         if self.keys == 0 || self.keys > KEYS_MAX || self.keys_per_parent == 0 {
             return Err(format!("{root}: keys are 1 to {KEYS_MAX}, and at least one below a parent"));
         }
@@ -267,6 +315,7 @@ impl Space {
     }
 }
 
+const ROOT_BYTES_MAX: usize = 1_024;
 /// Keys are numbered in eight hexadecimal digits.
 pub const KEYS_MAX: u64 = 1_000_000_000;
 
@@ -310,6 +359,17 @@ impl Plan {
         }
         if self.multi_size == 0 || self.multi_size > 1_000 {
             return Err("a multi has 1 to 1000 operations".to_owned());
+        }
+        for request in self.requests.iter().filter(|request| request.op == Op::Multi) {
+            let (count, bytes) = (self.multi_size, self.spaces[request.space].value.max());
+            if count.saturating_mul(bytes) > MULTI_BYTES_MAX {
+                return Err(format!(
+                    "a multi of {count} values of up to {bytes} bytes is above {MULTI_BYTES_MAX} bytes, which no server takes"
+                ));
+            }
+        }
+        if self.spaces.iter().map(|space| space.keys).sum::<u64>() > KEYS_MAX {
+            return Err(format!("all spaces together have at most {KEYS_MAX} keys"));
         }
         Ok(self)
     }

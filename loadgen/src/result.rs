@@ -177,6 +177,9 @@ pub struct ServerUse {
     /// A process id or a container.
     pub name: String,
     pub command: String,
+    /// How many processes of it lived at the end.
+    #[serde(default)]
+    pub processes: u64,
     pub cpu_s: f64,
     pub cpu_us_per_op: f64,
     pub user_share: f64,
@@ -191,13 +194,19 @@ pub struct ServerUse {
     pub cgroup: Cgroup,
 }
 
-/// A server's container limits, and how often they held it up in the measured part.
+/// A server's limits, the tightest of its cgroup and of all above it, and how often they held it up in the measured part.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cgroup {
     pub path: String,
     /// Cores' worth of quota; 0: none.
     pub cpu_limit: f64,
     pub memory_limit_bytes: u64,
+    /// What its own group holds now, and the most it held since it was made; 0: not known.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    #[serde(default)]
+    pub memory_bytes_max: u64,
+    /// The effective one.
     pub cpuset: String,
     pub periods: u64,
     pub throttled_periods: u64,
@@ -213,9 +222,10 @@ pub struct Host {
     pub cpus: usize,
     pub memory_bytes: u64,
     pub load_average: String,
-    /// File system of each server's data, where it is known: `path type options`.
+    /// File system of each server's log, where it is known: `directory: device type options`.
     pub file_systems: Vec<String>,
-    /// As the server says it: `forceSync`, where it is known.
+    /// Whether the servers' acknowledged writes are on the disk: begins with `on`, `off` or `unknown`, and says how that is
+    /// known. Empty: no server was watched.
     pub fsync: String,
     pub cgroup: Cgroup,
 }
@@ -252,6 +262,9 @@ pub struct Step {
     pub cpu_us_per_op: f64,
     pub is_valid: bool,
     pub is_knee: bool,
+    /// Of a knee: the server may hold more, nothing above was measured that says otherwise.
+    #[serde(default)]
+    pub is_at_least: bool,
 }
 
 /// A figure of a mode.
@@ -298,11 +311,33 @@ pub fn encode(histogram: &Histogram<u64>) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// The histogram of a text; `None`: it is none.
+/// Ours have at most 30,000 counts of at most nine bytes.
+const HISTOGRAM_BYTES_MAX: usize = 512 << 10;
+/// What stands before the counts.
+const HEADER_BYTES: usize = 40;
+const DEFLATED_COOKIE: [u8; 4] = [0x1c, 0x84, 0x93, 0x14];
+
+/// The histogram of a text; `None`: it is none, or none of ours. The decoder makes room for as much as a header asks for, up
+/// to 4 GiB, so what it gets is inflated and looked at before.
 #[must_use]
 pub fn decode(text: &str) -> Option<Histogram<u64>> {
     use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    use std::io::Read;
+    if text.len() > HISTOGRAM_BYTES_MAX * 2 {
+        return None;
+    }
+    let mut bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    if bytes.starts_with(&DEFLATED_COOKIE) {
+        let mut plain = Vec::new();
+        let inflater = flate2::read::ZlibDecoder::new(bytes.get(8..)?);
+        inflater.take(HISTOGRAM_BYTES_MAX as u64 + 1).read_to_end(&mut plain).ok()?;
+        bytes = plain;
+    }
+    let number = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+    let (length, digits) = (number(4)? as usize, number(12)?);
+    if bytes.len() > HISTOGRAM_BYTES_MAX || length != bytes.len().checked_sub(HEADER_BYTES)? || digits > 3 {
+        return None;
+    }
     Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
 }
 
@@ -318,4 +353,75 @@ pub fn results(totals: &Tally, seconds: f64) -> (OpResult, Vec<OpResult>) {
         }
     }
     (OpResult::of("all", &all, seconds), ops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{add, histogram};
+    use base64::engine::general_purpose::STANDARD;
+    use base64::Engine;
+    use std::io::Write;
+
+    fn plain(histogram: &Histogram<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(histogram, &mut bytes).expect("it is written to memory");
+        bytes
+    }
+
+    fn deflated(plain: &[u8]) -> String {
+        let mut body = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        body.write_all(plain).expect("it is written to memory");
+        let body = body.finish().expect("it is written to memory");
+        let mut bytes = DEFLATED_COOKIE.to_vec();
+        bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&body);
+        STANDARD.encode(bytes)
+    }
+
+    #[test]
+    fn a_histogram_survives_and_the_fullest_has_room() {
+        let mut times = histogram();
+        for bucket in 0..40 {
+            for step in 0..1_024_u64 {
+                times.saturating_record_n((1_024 + step) << bucket, u64::MAX >> 20);
+            }
+        }
+        add(&mut times, 1);
+        for text in [encode(&times), STANDARD.encode(plain(&times)), deflated(&plain(&times))] {
+            assert!(decode(&text).is_some_and(|again| again == times));
+        }
+    }
+
+    /// A text of 60 bytes once asked for 4 GiB.
+    #[test]
+    fn what_a_header_asks_for_is_not_believed() {
+        let mut times = histogram();
+        add(&mut times, 5_000);
+        let good = plain(&times);
+        let with = |at: usize, value: u32| {
+            let mut bytes = good.clone();
+            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+            bytes
+        };
+        let mut bomb = good.clone();
+        bomb.resize(64 << 20, 0);
+        for bytes in
+            [with(4, u32::MAX), with(4, 0), with(12, 5), with(0, 1), bomb, Vec::new(), good[..39].to_vec()]
+        {
+            assert!(decode(&deflated(&bytes)).is_none());
+            assert!(decode(&STANDARD.encode(&bytes)).is_none());
+        }
+        assert!(decode(&"A".repeat(HISTOGRAM_BYTES_MAX * 2 + 1)).is_none());
+        // Whatever stands there, it is an answer.
+        for at in 0..good.len() {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] = byte;
+                if let Some(odd) = decode(&STANDARD.encode(&bytes)) {
+                    assert!(odd.value_at_quantile(0.99) <= odd.high() && odd.mean().is_finite());
+                }
+            }
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
 
+use crate::durability;
 use crate::engine::{self, Orders, Start, Word};
-use crate::host::{self, Reading};
+use crate::host;
 use crate::plan::Plan;
 use crate::record::Tally;
 use crate::result::{self, Counts, Interval, Latency, Load, Outcome, Own, Target, Verdict, FORMAT};
 use crate::schedule::Pace;
+use crate::server::{self, Reading, Server};
 use crate::setup::{self, Client};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +20,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Settings {
     pub name: String,
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
+    /// Whole auth frames, sent behind each handshake.
+    pub auth: Arc<[u8]>,
     pub pace: Pace,
     pub connections: u64,
     pub depth: usize,
@@ -72,7 +76,7 @@ pub fn run(
     mut told: impl FnMut(Progress),
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
-        let mut client = Client::open(&settings.servers, settings.connect)?;
+        let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
         setup::make_tree(&mut client, &settings.plan, settings.connections, |_, _| {})?;
     }
     let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
@@ -82,12 +86,15 @@ pub fn run(
     let mut handles = Vec::new();
     let mut back = Vec::new();
     let nanos = |d: Duration| d.as_nanos() as u64;
+    let number = run_number();
     for thread in 0..threads {
         let share = |n: usize| settings.connections * n as u64 / threads as u64;
         let orders = Orders {
             servers: settings.servers.clone(),
+            auth: settings.auth.clone(),
             thread,
             threads,
+            run: number,
             connections: share(thread)..share(thread + 1),
             depth: settings.depth,
             pace: settings.pace,
@@ -106,7 +113,7 @@ pub fn run(
         handles.push(builder.spawn(body).map_err(|error| format!("cannot start a thread: {error}"))?);
     }
     drop(home);
-    let host = host::host();
+    let host = surroundings(&settings.watched, &settings.servers);
     start.barrier.wait();
     let began = Instant::now();
     let mut watch = Watch::new(settings, began);
@@ -161,7 +168,7 @@ pub fn run(
     }
     let measured = watch.measured(settings);
     let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
-    let mut outcome = blank(&settings.name, &settings.servers);
+    let mut outcome = blank(&settings.name, &settings.servers, &[]);
     outcome.load = load(settings, threads);
     outcome.host = host;
     let seconds = measured.as_secs_f64();
@@ -189,23 +196,50 @@ pub fn run(
     Ok((outcome, ending))
 }
 
+/// The command line, without what --auth says: a result is passed on.
+fn command(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut is_secret = false;
+    let told = words.map(|word| {
+        let shown = match word.strip_prefix("--auth=") {
+            Some(_) => "--auth=...".to_owned(),
+            None if is_secret => "...".to_owned(),
+            None => word.clone(),
+        };
+        is_secret = word == "--auth";
+        shown
+    });
+    told.collect()
+}
+
+/// A number that no other run has: from the clock and the process id, spread over all bits.
+fn run_number() -> u32 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    ((nanos ^ u64::from(std::process::id()) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+}
+
 /// A result with nothing measured: who asks whom.
 #[must_use]
-pub fn blank(name: &str, servers: &[SocketAddr]) -> Outcome {
+pub fn blank(name: &str, servers: &[SocketAddr], watched: &[Server]) -> Outcome {
     Outcome {
         format: FORMAT,
         name: name.to_owned(),
         tool: format!("ringkeeper-load {}", env!("CARGO_PKG_VERSION")),
         started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-        command: std::env::args().collect(),
+        command: command(std::env::args()),
         target: Target {
             servers: servers.iter().map(ToString::to_string).collect(),
             version: version(servers),
         },
         verdict: Verdict { is_valid: true, reasons: Vec::new() },
-        host: host::host(),
+        host: surroundings(watched, servers),
         ..Outcome::default()
     }
+}
+
+/// The machine, and where the servers' logs lie on it.
+fn surroundings(watched: &[Server], servers: &[SocketAddr]) -> result::Host {
+    let (fsync, file_systems) = durability::of_all(watched, servers);
+    result::Host { fsync, file_systems, ..host::host() }
 }
 
 /// What is known when all threads have ended.
@@ -257,6 +291,9 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
     if ended.was_stopped {
         reasons.push("stopped before its time: the figures are of what was done until then".to_owned());
         ending = Ending::Stopped;
+    }
+    if outcome.counts.sessions_lost > 0 {
+        reasons.push(format!("{} sessions were lost and begun anew", outcome.counts.sessions_lost));
     }
     if outcome.counts.connections_lost > 0 {
         let why = last_gone.unwrap_or_default();
@@ -349,7 +386,7 @@ impl<'a> Watch<'a> {
     }
 
     fn read(&self) -> Vec<Option<Reading>> {
-        self.settings.server_pids.iter().map(|pid| Reading::of(*pid)).collect()
+        server::read_all(&self.settings.watched)
     }
 
     fn look(&mut self) {
@@ -367,7 +404,7 @@ impl<'a> Watch<'a> {
         if is_due && into < self.settings.duration || is_end {
             let readings = self.read();
             let cpu = readings.iter().flatten().map(Reading::cpu_s).sum();
-            let throttled = readings.iter().flatten().map(|reading| reading.cgroup.throttled_us).sum();
+            let throttled = readings.iter().flatten().map(Reading::throttled_us).sum();
             self.series.push((into.as_secs_f64(), cpu, throttled));
             self.last = Some(Instant::now());
             if is_end {
@@ -392,7 +429,7 @@ impl<'a> Watch<'a> {
     /// How long the measured part was.
     fn measured(&self, settings: &Settings) -> Duration {
         let elapsed = self.began.elapsed().saturating_sub(settings.warmup);
-        if self.after.is_empty() && !self.settings.server_pids.is_empty() || elapsed < settings.duration {
+        if self.after.is_empty() && !self.settings.watched.is_empty() || elapsed < settings.duration {
             elapsed.min(settings.duration)
         } else {
             settings.duration
@@ -404,18 +441,9 @@ impl<'a> Watch<'a> {
         if self.after.is_empty() {
             self.after = self.read();
         }
-        let pids = &self.settings.server_pids;
-        for ((pid, before), after) in pids.iter().zip(&self.before).zip(&self.after) {
+        for ((server, before), after) in self.settings.watched.iter().zip(&self.before).zip(&self.after) {
             if let (Some(before), Some(after)) = (before, after) {
-                outcome.servers.push(host::used(*pid, before, after, outcome.counts.answered));
-            }
-        }
-        for pid in pids {
-            if let Some(text) = std::fs::read_link(format!("/proc/{pid}/cwd")).ok().and_then(|cwd| {
-                let cwd = cwd.to_string_lossy().into_owned();
-                host::file_system(&cwd)
-            }) {
-                outcome.host.file_systems.push(text);
+                outcome.servers.push(server.used(before, after, outcome.counts.answered));
             }
         }
         for interval in &mut outcome.intervals {
@@ -424,5 +452,17 @@ impl<'a> Watch<'a> {
             interval.server_cpu_share = (end.0 - begin.0) / interval.seconds.max(1e-9);
             interval.throttled_us = (end.1 - begin.1).max(0.0) as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_tells_the_command_without_its_secrets() {
+        let words = ["load", "--auth", "digest:me:secret", "-r", "5", "--auth=digest:me:secret"];
+        let told = command(words.into_iter().map(str::to_owned));
+        assert_eq!(told, ["load", "--auth", "...", "-r", "5", "--auth=..."]);
     }
 }

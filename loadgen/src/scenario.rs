@@ -2,6 +2,7 @@
 
 use crate::plan::{Op, Plan, Request, Space};
 use serde::Deserialize;
+use std::io::Read;
 use std::path::Path;
 
 #[derive(Deserialize)]
@@ -59,20 +60,28 @@ fn hundred() -> String {
 
 /// A scenario larger than this is none.
 const BYTES_MAX: u64 = 1 << 20;
+/// Spaces and requests, each.
+const PARTS_MAX: usize = 1_000;
 
 /// Reads a file; a message names it and says what is wrong where.
 pub fn read(path: &Path) -> Result<Plan, String> {
     let named = |why: String| format!("{}: {why}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| named(error.to_string()))?.len();
-    if length > BYTES_MAX {
-        return Err(named(format!("{length} bytes are no scenario: at most {BYTES_MAX}")));
+    let mut text = String::new();
+    // Of a pipe or a device no length is known before.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| named(error.to_string()))?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(named(format!("this is no scenario: they have at most {BYTES_MAX} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
     parse(&text).map_err(named)
 }
 
 fn parse(text: &str) -> Result<Plan, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    if file.space.len() > PARTS_MAX || file.request.len() > PARTS_MAX {
+        return Err(format!("a scenario has at most {PARTS_MAX} spaces and {PARTS_MAX} requests"));
+    }
     let mut spaces = Vec::new();
     for lines in &file.space {
         let named = |why: String| format!("space '{}': {why}", lines.name);
@@ -155,6 +164,17 @@ mod tests {
             assert!(why.contains(word), "{to}: {why}");
         }
         assert!(parse("").is_err());
+        let many = "[[request]]\nop = \"get\"\nweight = 1\nspace = \"a\"\n".repeat(PARTS_MAX);
+        assert!(parse(&format!("{GOOD}{many}")).is_err_and(|why| why.contains("at most 1000 spaces")));
+        let long = GOOD.replacen("/a", &format!("/{}", "a".repeat(2_000)), 1);
+        assert!(parse(&long).is_err_and(|why| why.contains("longer than")));
+        let large = format!("multi-size = 1000\n{GOOD}").replacen("create-delete", "multi", 1);
+        let large = large.replacen("keys = 10\n", "keys = 10\nvalue = \"10=9,20000=1\"\n", 1);
+        assert!(parse(&large).is_err_and(|why| why.contains("a multi of 1000 values of up to 20000 bytes")));
+        let keys = GOOD.replacen("keys = 10\n", "keys = 1000000000\n", 1);
+        assert!(parse(&keys).is_err_and(|why| why.contains("all spaces together")));
+        let why = read(Path::new("/dev/zero")).expect_err("it has no end");
+        assert!(why.contains("at most 1048576 bytes"), "{why}");
     }
 
     #[test]

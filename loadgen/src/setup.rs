@@ -2,7 +2,9 @@
 //! a znode for each connection to create below.
 
 use crate::ask::{put_open_acl, put_own, put_path};
+use crate::client::{Gone, REPLY_BYTES_MAX};
 use crate::plan::{put_value, Dice, Plan};
+use ringkeeper::wire::xid::AUTH;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, ConnectRequest, ConnectResponse, OpCode, Reader};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -24,10 +26,10 @@ pub struct Client {
 
 impl Client {
     /// Opens a session at the first server that answers.
-    pub fn open(servers: &[SocketAddr], timeout: Duration) -> Result<Client, String> {
+    pub fn open(servers: &[SocketAddr], timeout: Duration, auth: &[u8]) -> Result<Client, String> {
         let mut why = "no server is named".to_owned();
         for server in servers {
-            match Client::open_at(server, timeout) {
+            match Client::open_at(server, timeout, auth) {
                 Ok(client) => return Ok(client),
                 Err(error) => why = format!("{server}: {error}"),
             }
@@ -35,7 +37,7 @@ impl Client {
         Err(why)
     }
 
-    fn open_at(server: &SocketAddr, timeout: Duration) -> io::Result<Client> {
+    fn open_at(server: &SocketAddr, timeout: Duration, auth: &[u8]) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(server, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout.max(Duration::from_secs(30))))?;
@@ -52,7 +54,10 @@ impl Client {
         client.flush()?;
         let frame = client.frame()?;
         match ConnectResponse::decode(&frame) {
-            Ok(answer) if answer.session_id != 0 => Ok(client),
+            Ok(answer) if answer.session_id != 0 => {
+                client.out.extend_from_slice(auth);
+                Ok(client)
+            }
             Ok(_) => Err(io::Error::other("the server refused a session")),
             Err(_) => Err(io::Error::other("the server's handshake is too short: not ZooKeeper's protocol?")),
         }
@@ -86,6 +91,9 @@ impl Client {
             let (Ok(xid), Ok(_), Ok(code)) = head else {
                 return Err(io::Error::other("a reply without a header"));
             };
+            if xid == AUTH.0 && code != 0 {
+                return Err(io::Error::other(Gone::Credentials(code).to_string()));
+            }
             if xid >= 0 {
                 return Ok((code, reader.rest().to_vec()));
             }
@@ -104,6 +112,9 @@ impl Client {
             let rest = &self.bytes[self.at..];
             if let Some(head) = rest.first_chunk::<4>() {
                 let length = u32::from_be_bytes(*head) as usize;
+                if length > REPLY_BYTES_MAX {
+                    return Err(io::Error::other("the server sent a frame of an impossible length"));
+                }
                 if let Some(frame) = rest.get(4..4 + length) {
                     let frame = frame.to_vec();
                     self.at += 4 + length;
@@ -213,9 +224,7 @@ fn run(
             }
         }
         done += 1;
-        if done % 1_000 == 0 {
-            told(done);
-        }
+        told(done);
     }
     for chunk in again.chunks(WINDOW) {
         for want in chunk {

@@ -1,6 +1,6 @@
 //! A result for eyes on a terminal.
 
-use crate::result::{Latency, OpResult, Outcome};
+use crate::result::{Latency, OpResult, Outcome, Step};
 use std::fmt::Write;
 
 /// Microseconds, as short as they can be read.
@@ -73,11 +73,31 @@ pub fn headline(outcome: &Outcome) -> String {
     }
 }
 
+fn step(out: &mut String, step: &Step) {
+    let knee = match (step.is_knee, step.is_at_least) {
+        (true, true) => "<- knee, at least",
+        (true, false) => "<- knee",
+        (false, _) => "",
+    };
+    let _ = writeln!(
+        out,
+        "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {:>6.2} us CPU/op  {knee}{}",
+        count(step.rate),
+        count(step.per_second),
+        time(step.intended.p50),
+        time(step.intended.p99),
+        time(step.intended.p999),
+        step.cpu_us_per_op,
+        if step.is_valid { "" } else { " INVALID" },
+    );
+}
+
 /// The whole table.
 #[must_use]
 pub fn table(outcome: &Outcome) -> String {
     let mut out = String::new();
     let o = &mut out;
+    outcome.ladder.iter().for_each(|one| step(o, one));
     let _ = writeln!(
         o,
         "\n{}\n{} {}\n",
@@ -131,6 +151,24 @@ pub fn table(outcome: &Outcome) -> String {
                 time(server.cgroup.throttled_us as f64)
             );
         }
+        if server.cgroup.memory_limit_bytes > 0 {
+            let _ = writeln!(
+                o,
+                "  limited to {} of memory: {} in use, {} at most",
+                bytes(server.cgroup.memory_limit_bytes as f64),
+                bytes(server.cgroup.memory_bytes as f64),
+                bytes(server.cgroup.memory_bytes_max as f64)
+            );
+        }
+        if server.processes > 1 {
+            let _ = writeln!(o, "  {} processes, counted together", server.processes);
+        }
+    }
+    if !outcome.host.fsync.is_empty() {
+        let _ = writeln!(o, "fsync {}", outcome.host.fsync);
+    }
+    for system in &outcome.host.file_systems {
+        let _ = writeln!(o, "log in {system}");
     }
     let c = &outcome.counts;
     let _ = writeln!(

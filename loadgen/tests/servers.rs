@@ -2,9 +2,11 @@
 
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, put_i64, ConnectRequest, ConnectResponse};
 use ringkeeper_load::plan::{put_value, Choice, Plan, Size, Space};
+use ringkeeper_load::process::Roots;
 use ringkeeper_load::result::Outcome;
 use ringkeeper_load::run::{self, Ending, Settings};
 use ringkeeper_load::schedule::Pace;
+use ringkeeper_load::server::Server;
 use ringkeeper_load::{null, result};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +21,8 @@ fn settings(server: SocketAddr, pace: Pace) -> Settings {
     Settings {
         name: String::new(),
         servers: vec![server],
-        server_pids: vec![std::process::id()],
+        watched: vec![Server::process(std::process::id(), Roots::default()).expect("we are a process")],
+        auth: Arc::new([]),
         pace,
         connections: 4,
         depth: 1,

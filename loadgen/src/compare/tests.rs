@@ -102,3 +102,17 @@ fn nothing_is_compared_too() {
     let empty = entries_of(vec![Outcome::default(), Outcome::default()]);
     assert!(!page(&empty).contains("NaN") && !text(&empty).contains("NaN"));
 }
+
+#[test]
+fn a_server_that_does_not_sync_is_told() {
+    let with = |name: &str, fsync: &str| {
+        let mut one = outcome(name, 1.0, 1.0);
+        one.host.fsync = fsync.to_owned();
+        one
+    };
+    let warned = |a: &str, b: &str| warnings(&entries_of(vec![with("a", a), with("b", b)]));
+    assert!(warned("on: in one way", "on: in another").is_empty() && warned("", "on: so").is_empty());
+    let said = warned("off: forceSync=no", "on: so");
+    assert_eq!(said, ["not the same fsync: off: forceSync=no in a, on: so in b"]);
+    assert_eq!(warned("", "off: so").len(), 1);
+}

@@ -3,20 +3,22 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::{put_open_acl, put_path};
-use crate::host::Reading;
 use crate::record::{add, histogram};
+use crate::server::{cpu_between, read_all, Server};
 use crate::setup::Client;
 use hdrhistogram::Histogram;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What it is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
+    pub auth: Arc<[u8]>,
     pub watchers: usize,
     pub rounds: usize,
     pub path: String,
@@ -39,6 +41,10 @@ pub struct Fan {
     /// Rounds whose last event did not come in time, and events missing in them.
     pub short_rounds: usize,
     pub missing: usize,
+    /// Connections that were gone at the end.
+    pub lost: usize,
+    /// What ended it before its last round.
+    pub broken: Option<String>,
 }
 
 /// The setter's connection is the pool's first.
@@ -66,22 +72,33 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
         cpu_s: 0.0,
         short_rounds: 0,
         missing: 0,
+        lost: 0,
+        broken: None,
     };
     for round in 0..=settings.rounds {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        arm(settings, &mut pool)?;
-        // What the arming left to do is done before the clock starts.
-        pool.turn(Duration::from_millis(20), |_, _, _| {});
-        let last = one_round(settings, &mut pool, &mut fan, round > 0)?;
-        told(round, last as f64 / 1e3);
+        let done = arm(settings, &mut pool).and_then(|()| {
+            // What the arming left to do is done before the clock starts.
+            pool.turn(Duration::from_millis(20), |_, _, _| {});
+            one_round(settings, &mut pool, &mut fan, round > 0)
+        });
+        match done {
+            Ok(last) => told(round, last as f64 / 1e3),
+            Err(why) if fan.last.is_empty() => return Err(why),
+            Err(why) => {
+                fan.broken = Some(why);
+                break;
+            }
+        }
     }
+    fan.lost = pool.links.iter().filter(|link| link.is_none()).count();
     Ok(fan)
 }
 
 fn make_znode(settings: &Settings) -> Result<(), String> {
-    let mut client = Client::open(&settings.servers, settings.connect)?;
+    let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
     let (code, _) = client
         .ask(OpCode::Create, |out| {
             put_path(out, |out| out.extend_from_slice(settings.path.as_bytes()));
@@ -106,7 +123,8 @@ fn connect(settings: &Settings, pool: &mut Pool, stop: &AtomicBool) -> Result<()
     while up < wanted {
         while pool.links.len() < wanted && pool.links.len() - up < DIALS_MAX {
             let server = settings.servers[pool.links.len() % settings.servers.len()];
-            pool.dial(server, settings.session_timeout_ms).map_err(|error| format!("{server}: {error}"))?;
+            pool.dial(server, settings.session_timeout_ms, &settings.auth)
+                .map_err(|error| format!("{server}: {error}"))?;
         }
         pool.turn(Duration::from_millis(50), |_, _, event| match event {
             Event::Up => up += 1,
@@ -138,26 +156,30 @@ fn arm(settings: &Settings, pool: &mut Pool) -> Result<(), String> {
         crate::ask::Asker::ping(link.out());
     }
     pool.flush(SETTER);
-    let wanted = pool.links.iter().flatten().count() - 1;
-    let mut armed = 0;
+    let wanted = pool.links.iter().skip(1).flatten().count();
+    if wanted == 0 {
+        return Err("all connections that watched are gone".to_owned());
+    }
+    let (mut armed, mut gone, mut refused) = (0, 0, 0);
     let deadline = Instant::now() + settings.patience;
-    while armed < wanted {
-        pool.turn(Duration::from_millis(50), |_, _, event| {
-            if let Event::Frame(frame) = event {
-                armed += usize::from(xid(frame) == 1);
-            }
+    while armed + gone < wanted && refused == 0 {
+        pool.turn(Duration::from_millis(50), |index, _, event| match event {
+            Event::Frame(frame) if xid(frame) == 1 && code(frame) != 0 => refused = code(frame),
+            Event::Frame(frame) => armed += usize::from(xid(frame) == 1),
+            // One that is armed and goes is counted twice: then the rest is waited for in the round.
+            Event::Gone(_) => gone += usize::from(index != SETTER),
+            Event::Up => {}
         });
         if Instant::now() > deadline {
             return Err(format!("{armed} of {wanted} watches were set in {:?}", settings.patience));
         }
     }
-    Ok(())
+    no_error(refused, "getData", settings)
 }
 
 fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bool) -> Result<u64, String> {
-    let wanted = pool.links.iter().flatten().count().saturating_sub(1);
-    let read = || settings.server_pids.iter().filter_map(|pid| Reading::of(*pid)).collect::<Vec<_>>();
-    let before = read();
+    let wanted = pool.links.iter().skip(1).flatten().count();
+    let before = read_all(&settings.watched);
     let Some(link) = &mut pool.links[SETTER] else {
         return Err("the setter's connection is gone".to_owned());
     };
@@ -169,11 +191,17 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
     });
     let began = pool.now();
     pool.flush(SETTER);
-    let (mut events, mut last, mut reply) = (0, 0, None);
+    let (mut events, mut last, mut reply, mut refused) = (0, 0, None, 0);
+    let (mut gone, mut has_setter) = (0, true);
     let deadline = Instant::now() + settings.patience;
-    while (events < wanted || reply.is_none()) && Instant::now() < deadline {
+    while (events + gone < wanted || reply.is_none() && has_setter) && Instant::now() < deadline {
         pool.turn(Duration::from_millis(50), |index, now, event| {
-            let Event::Frame(frame) = event else { return };
+            let frame = match event {
+                Event::Frame(frame) => frame,
+                Event::Gone(_) if index == SETTER => return has_setter = false,
+                Event::Gone(_) => return gone += 1,
+                Event::Up => return,
+            };
             match xid(frame) {
                 -1 => {
                     events += 1;
@@ -182,15 +210,22 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
                         add(&mut fan.events, now - began);
                     }
                 }
-                2 if index == SETTER => reply = Some(now - began),
+                2 if index == SETTER => {
+                    reply = Some(now - began);
+                    refused = code(frame);
+                }
                 _ => {}
             }
         });
     }
+    no_error(refused, "setData", settings)?;
+    if !has_setter && reply.is_none() {
+        return Err("the setter's connection is gone".to_owned());
+    }
     // A server that finishes its accounts after the last event is charged for them.
-    let after = read();
+    let after = read_all(&settings.watched);
     if is_counted {
-        fan.cpu_s += before.iter().zip(&after).map(|(before, after)| after.cpu_since(before)).sum::<f64>();
+        fan.cpu_s += cpu_between(&before, &after);
         add(&mut fan.last, last);
         if let Some(reply) = reply {
             add(&mut fan.reply, reply);
@@ -201,6 +236,20 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
         }
     }
     Ok(last)
+}
+
+/// A reply's error code.
+fn code(frame: &[u8]) -> i32 {
+    frame.get(12..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| i32::from_be_bytes(*bytes))
+}
+
+fn no_error(code: i32, what: &str, settings: &Settings) -> Result<(), String> {
+    match code {
+        0 => Ok(()),
+        code => {
+            Err(format!("{what} of {} was refused: {}", settings.path, crate::record::errors::name(code)))
+        }
+    }
 }
 
 fn xid(frame: &[u8]) -> i32 {

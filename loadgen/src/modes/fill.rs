@@ -1,7 +1,7 @@
 //! Load of N znodes: what a create costs and what a znode weighs.
 
-use crate::host::Reading;
 use crate::plan::Plan;
+use crate::server::{cpu_between, read_all, rss_of, Server};
 use crate::setup::{make_tree, Client};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,28 +13,39 @@ pub struct Filled {
     pub cpu_s: f64,
     pub rss_before: u64,
     pub rss_after: u64,
+    /// What ended it before its time.
+    pub broken: Option<String>,
 }
 
 /// Creates the keys of a plan, pipelined on one connection.
 pub fn fill(
     servers: &[SocketAddr],
-    pids: &[u32],
+    auth: &[u8],
+    watched: &[Server],
     plan: &Plan,
     connect: Duration,
-    told: impl FnMut(u64, u64),
+    mut told: impl FnMut(u64, u64),
 ) -> Result<Filled, String> {
-    let mut client = Client::open(servers, connect)?;
-    let read = || pids.iter().filter_map(|pid| Reading::of(*pid)).collect::<Vec<_>>();
-    let before = read();
+    let mut client = Client::open(servers, connect, auth)?;
+    let before = read_all(watched);
     let began = Instant::now();
-    make_tree(&mut client, plan, 0, told)?;
+    let mut made = 0;
+    let done = make_tree(&mut client, plan, 0, |done, total| {
+        made = done;
+        told(done, total);
+    });
+    let broken = match done {
+        Err(why) if made == 0 => return Err(why),
+        done => done.err(),
+    };
     let seconds = began.elapsed().as_secs_f64();
-    let after = read();
+    let after = read_all(watched);
     Ok(Filled {
-        znodes: plan.spaces.iter().map(|space| space.keys + space.parents()).sum(),
+        znodes: made,
+        broken,
         seconds,
-        cpu_s: before.iter().zip(&after).map(|(before, after)| after.cpu_since(before)).sum(),
-        rss_before: before.iter().map(|reading| reading.rss).sum(),
-        rss_after: after.iter().map(|reading| reading.rss).sum(),
+        cpu_s: cpu_between(&before, &after),
+        rss_before: rss_of(&before),
+        rss_after: rss_of(&after),
     })
 }

@@ -1,10 +1,11 @@
 //! The longest time without a success while servers fail: a leader that is killed, a restart, a network that is cut.
 //! It can kill and start a server itself, or only watch.
 
+use crate::process::Roots;
 use crate::result::{Figure, Outcome};
 use crate::run::{self, Ending, Progress, Settings};
 use rustix::process::{kill_process, Pid, Signal};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,8 +37,20 @@ pub fn gap(
     let ran = run::run(&settings, stop, told);
     over.store(true, Ordering::Relaxed);
     let dealt = dealer.join().map_err(|_| "the thread that kills ended by its own fault".to_owned())?;
-    let (mut outcome, ending) = ran?;
-    dealt?;
+    let (mut outcome, mut ending) = ran?;
+    let failed = match dealt {
+        Err(why) => Some(why),
+        // What still runs is left to run: it may be the server.
+        Ok(Some(mut command)) => match command.try_wait() {
+            Ok(Some(status)) if !status.success() => Some(format!("what was to restart ended with {status}")),
+            _ => None,
+        },
+        Ok(None) => None,
+    };
+    if let Some(why) = failed {
+        outcome.verdict.reasons.push(why);
+        ending = if ending == Ending::Whole { Ending::Stopped } else { ending };
+    }
     outcome.load.mode = "gap".to_owned();
     let (length, begin) = outcome.gap_ns;
     let second = |nanos: u64| nanos as f64 / 1e9;
@@ -50,11 +63,14 @@ pub fn gap(
     Ok((outcome, ending))
 }
 
-fn deal(blow: &Blow, over: &AtomicBool, wait: Duration) -> Result<(), String> {
+/// A process that is killed is waited for so long; one that hangs in the kernel is not.
+const DEATH: Duration = Duration::from_secs(10);
+
+fn deal(blow: &Blow, over: &AtomicBool, wait: Duration) -> Result<Option<Child>, String> {
     let began = Instant::now();
     while began.elapsed() < wait {
         if over.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -62,13 +78,13 @@ fn deal(blow: &Blow, over: &AtomicBool, wait: Duration) -> Result<(), String> {
         let process =
             i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(format!("{pid} is no process id"))?;
         kill_process(process, Signal::KILL).map_err(|error| format!("cannot kill process {pid}: {error}"))?;
+        // Its files and its port are free only when it is gone.
+        let deadline = Instant::now() + DEATH;
+        while Roots::default().lives(pid) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
-    if let Some(command) = &blow.restart {
-        Command::new("sh")
-            .args(["-c", command])
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("cannot run '{command}': {error}"))?;
-    }
-    Ok(())
+    let Some(command) = &blow.restart else { return Ok(None) };
+    let spawned = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).spawn();
+    spawned.map(Some).map_err(|error| format!("cannot run '{command}': {error}"))
 }

@@ -19,13 +19,29 @@ pub struct Rungs {
     pub p99_growth_max: f64,
 }
 
-/// Climbs until the server does not hold a rate twice in a row, or the ladder ends. The result is the knee's run, with all
-/// steps in it.
+/// Climbs until the server does not hold a rate twice in a row, the load generator itself is the limit, or the ladder ends.
+/// The result is the knee's run, with all steps in it.
 pub fn climb(
     settings: &Settings,
     rungs: &Rungs,
     stop: &Arc<AtomicBool>,
     mut told: impl FnMut(f64, Progress),
+) -> Result<(Outcome, Ending), String> {
+    let mut settings = settings.clone();
+    let step = |rate| {
+        settings.pace = Pace::Open { from: rate, to: rate };
+        let done = run::run(&settings, stop, |progress| told(rate, progress));
+        settings.no_setup = true;
+        done
+    };
+    climb_by(rungs, stop, step)
+}
+
+/// `run` makes the run of one rate.
+fn climb_by(
+    rungs: &Rungs,
+    stop: &AtomicBool,
+    mut run: impl FnMut(f64) -> Result<(Outcome, Ending), String>,
 ) -> Result<(Outcome, Ending), String> {
     let mut steps: Vec<Step> = Vec::new();
     let mut knee: Option<(Outcome, Ending)> = None;
@@ -33,16 +49,15 @@ pub fn climb(
     let mut base_p99 = f64::MAX;
     let mut missed = 0;
     let mut rate = rungs.from;
-    let mut settings = settings.clone();
+    // What ended the climb, beside the server's own end.
+    let mut limit = None;
     while rate <= rungs.to * 1.000_001 && missed < 2 && !stop.load(Ordering::Relaxed) {
-        settings.pace = Pace::Open { from: rate, to: rate };
-        let (outcome, ending) = run::run(&settings, stop, |progress| told(rate, progress))?;
-        settings.no_setup = true;
+        let (outcome, ending) = run(rate)?;
         let p99 = outcome.all.intended.p99;
         if steps.is_empty() {
             base_p99 = p99;
         }
-        let holds = matches!(ending, Ending::Whole | Ending::Invalid)
+        let holds = ending == Ending::Whole
             && outcome.counts.errors == 0
             && p99 <= rungs.p99_max_us
             && p99 <= base_p99 * rungs.p99_growth_max;
@@ -54,24 +69,120 @@ pub fn climb(
             cpu_us_per_op: outcome.servers.iter().map(|server| server.cpu_us_per_op).sum::<f64>() + 0.0,
             is_valid: outcome.verdict.is_valid,
             is_knee: false,
+            is_at_least: false,
         });
         missed = if holds { 0 } else { missed + 1 };
-        let is_gone = matches!(ending, Ending::ServerGone | Ending::Stopped);
         if holds {
             knee = Some((outcome, ending));
         } else if first.is_none() {
             first = Some((outcome, ending));
         }
-        if is_gone {
+        if matches!(ending, Ending::ServerGone | Ending::Stopped | Ending::Invalid) {
+            limit = Some((rate, ending));
             break;
         }
         rate *= rungs.factor;
     }
-    let (mut outcome, ending) = knee.or(first).ok_or("no rate of the ladder was run")?;
+    let has_knee = knee.is_some();
+    let (mut outcome, mut ending) = knee.or(first).ok_or("no rate of the ladder was run")?;
+    let held = outcome.load.rate_from;
+    let reasons = &mut outcome.verdict.reasons;
+    let at_least = format!("the knee is at least {held}/s");
+    let is_at_least = match limit {
+        Some((rate, Ending::Invalid)) => {
+            let known = if has_knee { at_least } else { "of the server nothing is known".to_owned() };
+            reasons.push(format!(
+                "INVALID: at {rate}/s the load generator was the limit, not the server: {known}"
+            ));
+            outcome.verdict.is_valid = false;
+            ending = Ending::Invalid;
+            true
+        }
+        Some((rate, gone)) => {
+            let what = if gone == Ending::Stopped { "the ladder was stopped" } else { "the server was gone" };
+            reasons.push(format!("{what} at {rate}/s"));
+            ending = gone;
+            true
+        }
+        None if missed == 0 => {
+            reasons.push(format!("the server held every rate of the ladder: {at_least}"));
+            true
+        }
+        None => false,
+    };
+    if !has_knee && ending == Ending::Whole {
+        ending = Ending::RateMissed;
+    }
+    if !has_knee && ending == Ending::RateMissed {
+        outcome.verdict.reasons.push("the server held no rate of the ladder".to_owned());
+    }
     for step in &mut steps {
-        step.is_knee = (step.rate - outcome.load.rate_from).abs() < 1e-6 * step.rate;
+        step.is_knee = has_knee && (step.rate - held).abs() < 1e-6 * step.rate;
+        step.is_at_least = step.is_knee && is_at_least;
     }
     outcome.load.mode = "ladder".to_owned();
     outcome.ladder = steps;
     Ok((outcome, ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ladder from 100 by 2 whose steps end as said, with a p99 in milliseconds.
+    fn climbed(ends: &[(Ending, f64)]) -> (Outcome, Ending) {
+        let rungs = Rungs { from: 100.0, to: 1_600.0, factor: 2.0, p99_max_us: 100e3, p99_growth_max: 10.0 };
+        let mut ends = ends.iter();
+        let run = |rate| {
+            let (ending, p99) = ends.next().expect("no step beyond the end");
+            let mut outcome = Outcome::default();
+            (outcome.load.rate_from, outcome.all.intended.p99) = (rate, p99 * 1e3);
+            outcome.verdict.is_valid = *ending != Ending::Invalid;
+            Ok((outcome, *ending))
+        };
+        climb_by(&rungs, &AtomicBool::new(false), run).expect("it was climbed")
+    }
+
+    fn knee(outcome: &Outcome) -> Option<(f64, bool)> {
+        outcome.ladder.iter().find(|step| step.is_knee).map(|step| (step.rate, step.is_at_least))
+    }
+
+    use Ending::{Invalid, RateMissed, ServerGone, Whole};
+
+    #[test]
+    fn the_knee_is_the_highest_rate_before_two_that_are_not_held() {
+        let (outcome, ending) =
+            climbed(&[(Whole, 1.0), (Whole, 200.0), (Whole, 2.0), (RateMissed, 3.0), (Whole, 11.0)]);
+        assert_eq!((knee(&outcome), ending, outcome.ladder.len()), (Some((400.0, false)), Whole, 5));
+        assert!(outcome.verdict.is_valid && outcome.verdict.reasons.is_empty());
+    }
+
+    #[test]
+    fn where_the_generator_was_the_limit_the_ladder_ends_and_the_knee_is_at_least() {
+        let (outcome, ending) = climbed(&[(Whole, 1.0), (Whole, 1.0), (Invalid, 1.0)]);
+        assert_eq!((knee(&outcome), ending, outcome.ladder.len()), (Some((200.0, true)), Invalid, 3));
+        assert!(!outcome.verdict.is_valid);
+        let why = outcome.verdict.reasons.join("\n");
+        assert_eq!(
+            why,
+            "INVALID: at 400/s the load generator was the limit, not the server: the knee is at least 200/s"
+        );
+        let (outcome, ending) = climbed(&[(Invalid, 1.0)]);
+        assert_eq!((knee(&outcome), ending), (None, Invalid));
+        assert!(outcome.verdict.reasons[0].ends_with("of the server nothing is known"));
+    }
+
+    #[test]
+    fn a_ladder_that_ends_otherwise_says_so() {
+        let all = [(Whole, 1.0); 5];
+        let (outcome, ending) = climbed(&all);
+        assert_eq!((knee(&outcome), ending), (Some((1_600.0, true)), Whole));
+        assert!(outcome.verdict.reasons[0].contains("held every rate"), "{:?}", outcome.verdict.reasons);
+        let (outcome, ending) = climbed(&[(Whole, 500.0), (RateMissed, 500.0)]);
+        assert_eq!((knee(&outcome), ending), (None, RateMissed));
+        assert!(outcome.verdict.reasons[0].contains("held no rate"));
+        let (outcome, ending) = climbed(&[(Whole, 1.0), (ServerGone, 1.0)]);
+        assert_eq!((knee(&outcome), ending), (Some((100.0, true)), ServerGone));
+        assert!(outcome.verdict.reasons[0].contains("gone at 200/s"));
+    }
 }

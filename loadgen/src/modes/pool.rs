@@ -36,8 +36,8 @@ impl Pool {
     }
 
     /// Begins to connect; the number is the connection's place.
-    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32) -> std::io::Result<usize> {
-        let link = Link::dial(to, Session::default(), timeout_ms)?;
+    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32, auth: &[u8]) -> std::io::Result<usize> {
+        let link = Link::dial(to, Session::default(), timeout_ms, auth)?;
         let index = self.links.len();
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;

@@ -3,19 +3,21 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::Asker;
-use crate::host::Reading;
 use crate::record::{add, histogram};
+use crate::server::{cpu_between, read_all, rss_of, Server};
 use hdrhistogram::Histogram;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a storm is told.
 #[derive(Clone, Debug)]
 pub struct Storm {
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
+    pub auth: Arc<[u8]>,
     pub sessions: usize,
     /// Handshakes under way at once.
     pub at_once: usize,
@@ -38,20 +40,18 @@ pub struct Stormed {
     pub hold_cpu_s: f64,
     pub hold_s: f64,
     pub lost: usize,
+    /// Why the last one was refused or lost.
+    pub why: Option<String>,
 }
 
-fn read(pids: &[u32]) -> Vec<Reading> {
-    pids.iter().filter_map(|pid| Reading::of(*pid)).collect()
-}
-
-fn cpu(before: &[Reading], after: &[Reading]) -> f64 {
-    before.iter().zip(after).map(|(before, after)| after.cpu_since(before)).sum()
+fn names(servers: &[SocketAddr]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Opens all sessions, holds them with pings, and lets them go.
 pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -> Result<Stormed, String> {
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
-    let before = read(&settings.server_pids);
+    let before = read_all(&settings.watched);
     let began = Instant::now();
     let mut dialled = Vec::with_capacity(settings.sessions);
     let mut stormed = Stormed {
@@ -64,6 +64,7 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         hold_cpu_s: 0.0,
         hold_s: 0.0,
         lost: 0,
+        why: None,
     };
     let mut shown = 0;
     while stormed.opened + stormed.refused < settings.sessions && !stop.load(Ordering::Relaxed) {
@@ -72,7 +73,7 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         {
             let server = settings.servers[dialled.len() % settings.servers.len()];
             let now = pool.now();
-            pool.dial(server, settings.session_timeout_ms).map_err(|error| {
+            pool.dial(server, settings.session_timeout_ms, &settings.auth).map_err(|error| {
                 format!("{server}: {error} (with {} sessions open; the limit of open files?)", stormed.opened)
             })?;
             dialled.push(now);
@@ -82,7 +83,10 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
                 stormed.opened += 1;
                 add(&mut stormed.handshake, now - dialled[index]);
             }
-            Event::Gone(_) => stormed.refused += 1,
+            Event::Gone(gone) => {
+                stormed.refused += 1;
+                stormed.why = Some(gone.to_string());
+            }
             Event::Frame(_) => {}
         });
         if stormed.opened / 1_000 > shown {
@@ -94,13 +98,16 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         }
     }
     stormed.seconds = began.elapsed().as_secs_f64();
-    let open = read(&settings.server_pids);
-    stormed.open_cpu_s = cpu(&before, &open);
+    if stormed.opened == 0 && !stop.load(Ordering::Relaxed) {
+        let why = stormed.why.unwrap_or_else(|| format!("no answer in {:?}", settings.patience));
+        return Err(format!("no session was opened at {}: {why}", names(&settings.servers)));
+    }
+    let open = read_all(&settings.watched);
+    stormed.open_cpu_s = cpu_between(&before, &open);
     hold(settings, &mut pool, &mut stormed, stop);
-    let after = read(&settings.server_pids);
-    stormed.hold_cpu_s = cpu(&open, &after);
-    let rss = |readings: &[Reading]| readings.iter().map(|reading| reading.rss as i64).sum::<i64>();
-    stormed.rss_gained = rss(&after) - rss(&before);
+    let after = read_all(&settings.watched);
+    stormed.hold_cpu_s = cpu_between(&open, &after);
+    stormed.rss_gained = rss_of(&after) as i64 - rss_of(&before) as i64;
     close_all(&mut pool);
     Ok(stormed)
 }
@@ -122,8 +129,9 @@ fn hold(settings: &Storm, pool: &mut Pool, stormed: &mut Stormed, stop: &AtomicB
             pinged += 1;
         }
         pool.turn(slice, |_, _, event| {
-            if let Event::Gone(_) = event {
+            if let Event::Gone(gone) = event {
                 stormed.lost += 1;
+                stormed.why = Some(gone.to_string());
             }
         });
     }
@@ -154,7 +162,8 @@ fn close_all(pool: &mut Pool) {
 #[derive(Clone, Debug)]
 pub struct Churn {
     pub servers: Vec<SocketAddr>,
-    pub server_pids: Vec<u32>,
+    pub watched: Vec<Server>,
+    pub auth: Arc<[u8]>,
     /// Sessions a second.
     pub rate: f64,
     pub duration: Duration,
@@ -169,6 +178,8 @@ pub struct Churned {
     pub answer: Histogram<u64>,
     pub closed: usize,
     pub lost: usize,
+    /// Why the last one was lost.
+    pub why: Option<String>,
     pub cpu_s: f64,
     pub seconds: f64,
 }
@@ -176,9 +187,16 @@ pub struct Churned {
 /// Opens sessions at a rate; each asks once (exists of the root) and closes.
 pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
-    let before = read(&settings.server_pids);
-    let mut churned =
-        Churned { handshake: histogram(), answer: histogram(), closed: 0, lost: 0, cpu_s: 0.0, seconds: 0.0 };
+    let before = read_all(&settings.watched);
+    let mut churned = Churned {
+        handshake: histogram(),
+        answer: histogram(),
+        closed: 0,
+        lost: 0,
+        why: None,
+        cpu_s: 0.0,
+        seconds: 0.0,
+    };
     let period = 1e9 / settings.rate;
     let end = settings.duration.as_nanos() as u64;
     let grace = 5_000_000_000;
@@ -189,7 +207,8 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         let due = |number: usize| (number as f64 * period) as u64;
         while due(dialled) <= now && due(dialled) < end && !stop.load(Ordering::Relaxed) {
             let server = settings.servers[dialled % settings.servers.len()];
-            pool.dial(server, settings.session_timeout_ms).map_err(|error| format!("{server}: {error}"))?;
+            pool.dial(server, settings.session_timeout_ms, &settings.auth)
+                .map_err(|error| format!("{server}: {error}"))?;
             dialled += 1;
         }
         let is_over = due(dialled) >= end || stop.load(Ordering::Relaxed);
@@ -202,10 +221,16 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
                 add(&mut churned.handshake, now.saturating_sub(due(index)));
                 came_up.push(index);
             }
-            Event::Frame([0, 0, 0, 2, ..]) => add(&mut churned.answer, now.saturating_sub(due(index))),
+            // An answer that is an error is none.
+            Event::Frame([0, 0, 0, 2, _, _, _, _, _, _, _, _, 0, 0, 0, 0, ..]) => {
+                add(&mut churned.answer, now.saturating_sub(due(index)))
+            }
             Event::Frame(_) => {}
             Event::Gone(crate::client::Gone::Closed) => churned.closed += 1,
-            Event::Gone(_) => churned.lost += 1,
+            Event::Gone(gone) => {
+                churned.lost += 1;
+                churned.why = Some(gone.to_string());
+            }
         });
         for index in came_up.drain(..) {
             if let Some(link) = &mut pool.links[index] {
@@ -222,7 +247,15 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         }
     }
     churned.seconds = pool.now() as f64 / 1e9;
-    churned.cpu_s = cpu(&before, &read(&settings.server_pids));
+    churned.cpu_s = cpu_between(&before, &read_all(&settings.watched));
     churned.lost += dialled.saturating_sub(churned.closed + churned.lost);
+    if churned.handshake.is_empty() && dialled > 0 && !stop.load(Ordering::Relaxed) {
+        let why = churned.why.unwrap_or_else(|| "no answer".to_owned());
+        return Err(format!("no session was opened at {}: {why}", names(&settings.servers)));
+    }
+    // One that was closed without its answer was not served.
+    let unanswered = (churned.closed as u64).saturating_sub(churned.answer.len()) as usize;
+    churned.closed -= unanswered;
+    churned.lost += unanswered;
     Ok(churned)
 }

@@ -326,7 +326,10 @@ pub fn knee(ladders: &[(String, &[Step])]) -> Option<Plot> {
     plot.lines = lines;
     if let [(_, steps)] = ladders {
         let knee = steps.iter().find(|step| step.is_knee);
-        plot.mark = knee.map(|step| (step.rate, format!("knee: {}/s", count(step.rate))));
+        plot.mark = knee.map(|step| {
+            let least = if step.is_at_least { "at least " } else { "" };
+            (step.rate, format!("knee: {least}{}/s", count(step.rate)))
+        });
         plot.note = "The knee is the highest rate that the server still held. The other figures and plots of this page are the run at the knee.".to_owned();
         if steps.iter().any(|step| !step.is_valid) {
             plot.note

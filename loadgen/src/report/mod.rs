@@ -154,7 +154,8 @@ mod tests {
                     errors: u64::MAX,
                     cpu_us_per_op: odd,
                     is_valid: false,
-                    is_knee: true
+                    is_knee: true,
+                    is_at_least: true
                 };
                 2
             ];

@@ -239,12 +239,15 @@ pub fn ladder(out: &mut String, outcome: &Outcome) {
             let mut row = vec![format!("{}/s", count(step.rate)), format!("{}/s", count(step.per_second))];
             row.extend([l.p50, l.p99, l.p999, l.max].map(time));
             row.extend([cpu, whole(step.errors)]);
-            row.push(match (step.is_knee, step.is_valid) {
-                (true, true) => "knee".to_owned(),
-                (true, false) => "knee, INVALID".to_owned(),
-                (false, false) => "INVALID".to_owned(),
-                (false, true) => String::new(),
-            });
+            let knee = match (step.is_knee, step.is_at_least) {
+                (true, true) => "knee, at least",
+                (true, false) => "knee",
+                (false, _) => "",
+            };
+            let invalid = if step.is_valid { "" } else { "INVALID" };
+            row.push(
+                [knee, invalid].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", "),
+            );
             row
         })
         .collect();
@@ -265,6 +268,13 @@ fn limits(cgroup: &Cgroup) -> String {
     }
     if cgroup.memory_limit_bytes > 0 {
         parts.push(format!("memory {}", bytes(cgroup.memory_limit_bytes as f64)));
+    }
+    if cgroup.memory_bytes > 0 {
+        let most = match cgroup.memory_bytes_max {
+            0 => String::new(),
+            most => format!(", {} at most", bytes(most as f64)),
+        };
+        parts.push(format!("its group holds {}{most}", bytes(cgroup.memory_bytes as f64)));
     }
     if !cgroup.cpuset.is_empty() {
         parts.push(format!("CPUs {}", cgroup.cpuset));
@@ -315,7 +325,7 @@ pub fn environment(out: &mut String, outcome: &Outcome) {
     }
     fact("kernel", host.kernel.clone());
     fact("load before", host.load_average.clone());
-    fact("file system", host.file_systems.join("\n"));
+    fact("file system of the log", host.file_systems.join("\n"));
     fact("fsync", host.fsync.clone());
     for server in &outcome.servers {
         fact(&format!("limits of {}", server.name), limits(&server.cgroup));

@@ -1,0 +1,402 @@
+//! The program as a user meets it: what goes wrong is said, what was measured is kept, and the exit code tells the two apart.
+
+use ringkeeper::wire::{
+    begin_frame, end_frame, put_i32, put_i64, ConnectRequest, ConnectResponse, OpCode, Reader,
+};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+const SERVER: i32 = 1;
+const USAGE: i32 = 2;
+const INVALID: i32 = 3;
+const RATE_MISSED: i32 = 4;
+const NOT_WRITTEN: i32 = 5;
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringkeeper-load"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn load(words: &str) -> Ended {
+    let ended = program().args(words.split_whitespace()).output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Ended { code: ended.status.code().expect("no signal"), out: text(ended.stdout), err: text(ended.stderr) }
+}
+
+/// The null responder, ended with the test.
+struct Null {
+    child: Child,
+    address: String,
+}
+
+impl Null {
+    fn start() -> Null {
+        let mut child = program().arg("null").stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut address = String::new();
+        let pipe = child.stdout.take().expect("a pipe");
+        BufReader::new(pipe).read_line(&mut address).expect("it says where it listens");
+        Null { child, address: address.trim().to_owned() }
+    }
+}
+
+impl Drop for Null {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+/// What a server of the tests does.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Every session is refused.
+    Refuses,
+    /// Closes after so many requests, and from then on every connection at once.
+    ClosesAfter(usize),
+    /// Closes the connection once, at that request; no session is taken up again.
+    ForgetsAt(usize),
+    /// Refuses all credentials.
+    RefusesCredentials,
+}
+
+fn server(way: Way) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let number = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let number = number.clone();
+            std::thread::spawn(move || serve(stream, way, &number));
+        }
+    });
+    address
+}
+
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(head) as usize];
+    stream.read_exact(&mut body).ok()?;
+    Some(body)
+}
+
+fn serve(mut stream: TcpStream, way: Way, number: &AtomicUsize) -> Option<()> {
+    let hello = frame(&mut stream)?;
+    let hello = ConnectRequest::decode(&hello).ok()?;
+    let is_known = match way {
+        Way::Refuses => false,
+        Way::ForgetsAt(_) => hello.session_id == 0,
+        Way::ClosesAfter(end) if number.load(Ordering::Relaxed) >= end => return None,
+        _ => true,
+    };
+    let mut out = Vec::new();
+    if is_known {
+        let (timeout_ms, session_id) = (hello.timeout_ms, 7);
+        ConnectResponse { timeout_ms, session_id, password: [1; 16], read_only: Some(false) }
+            .encode(&mut out);
+    } else {
+        ConnectResponse::expired(Some(false)).encode(&mut out);
+    }
+    stream.write_all(&out).ok()?;
+    loop {
+        let request = frame(&mut stream)?;
+        let mut reader = Reader::new(&request);
+        let (xid, op) = (reader.i32().ok()?, reader.i32().ok()?);
+        let now = number.fetch_add(1, Ordering::Relaxed);
+        match way {
+            Way::ClosesAfter(end) if now >= end => return None,
+            Way::ForgetsAt(at) if now == at => return None,
+            _ => {}
+        }
+        let path = reader.buffer().ok().flatten();
+        let mut out = Vec::new();
+        let start = begin_frame(&mut out);
+        put_i32(&mut out, xid);
+        put_i64(&mut out, 1);
+        put_i32(&mut out, if op == OpCode::Auth as i32 { -115 } else { 0 });
+        match (OpCode::from_i32(op), path) {
+            (Some(OpCode::Create), Some(path)) => {
+                put_i32(&mut out, path.len() as i32);
+                out.extend_from_slice(path);
+            }
+            _ => out.extend_from_slice(&[0; 68]),
+        }
+        end_frame(&mut out, start);
+        stream.write_all(&out).ok()?;
+    }
+}
+
+/// Every mode, short.
+const MODES: [&str; 7] = [
+    "run -r 100 -c 4 -k 10 --duration 0.5 --warmup 0",
+    "ladder -r 100 --to 200 -c 4 -k 10 --duration 0.3 --warmup 0",
+    "gap -r 100 -c 4 -k 10 --duration 0.5 --warmup 0",
+    "fan-out -w 4 --rounds 2",
+    "storm -n 4 --hold 0.1",
+    "churn -r 50 --duration 0.5",
+    "fill -k 100",
+];
+
+#[test]
+fn a_server_that_is_not_there_is_named_by_every_mode() {
+    let at = nobody();
+    for mode in MODES {
+        let ended = load(&format!("{mode} -q -s {at} --connect-timeout 0.5"));
+        assert_eq!(ended.code, SERVER, "{mode}: {}", ended.err);
+        assert!(
+            ended.err.contains(&at.to_string()) && ended.err.contains("refused"),
+            "{mode}: {}",
+            ended.err
+        );
+    }
+}
+
+#[test]
+fn a_refused_session_is_said_by_every_mode() {
+    let at = server(Way::Refuses);
+    for mode in MODES {
+        let ended = load(&format!("{mode} -q -s {at} --connect-timeout 2"));
+        assert_eq!(ended.code, SERVER, "{mode}: {}", ended.err);
+        assert!(
+            ended.err.contains("expired") || ended.err.contains("refused a session"),
+            "{mode}: {}",
+            ended.err
+        );
+    }
+}
+
+#[test]
+fn a_password_that_the_server_does_not_take_is_a_session_lost_and_the_run_goes_on() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let at = server(Way::ForgetsAt(20));
+    let mix = "-m exists=1 -r 200 -c 2 -k 10 --duration 1 --warmup 0 --no-setup";
+    let ended = load(&format!("run {mix} -q -s {at} --json {}", json.display()));
+    let result = ringkeeper_load::files::read(&json).expect("a result");
+    let counts = &result.counts;
+    assert_eq!((counts.connections_lost, counts.sessions_lost), (1, 1), "{}", ended.out);
+    assert_eq!((counts.due, counts.answered + counts.errors), (200, 200));
+    assert!(
+        ended.out.contains("1 connections lost") && ended.out.contains("1 sessions lost"),
+        "{}",
+        ended.out
+    );
+    assert!(ended.out.contains("1 sessions were lost and begun anew"), "{}", ended.out);
+}
+
+#[test]
+fn wrong_credentials_are_said_and_never_shown() {
+    let at = server(Way::RefusesCredentials);
+    for mode in [
+        "run -k 10",
+        "fill -k 10",
+        "storm -n 2",
+        "churn -r 20 --duration 0.5",
+        "run --no-setup --duration 0.5",
+    ] {
+        let ended = load(&format!("{mode} -q -s {at} --auth digest:me:secret --connect-timeout 2"));
+        let all = format!("{}{}", ended.out, ended.err);
+        assert!([SERVER, RATE_MISSED, INVALID].contains(&ended.code), "{mode}: {} {all}", ended.code);
+        assert!(all.contains("refused the credentials: AUTHFAILED"), "{mode}: {all}");
+        assert!(!all.contains("secret"), "{mode}: {all}");
+    }
+    for (given, word) in [("nothing", "SCHEME:WORDS"), ("@/none/such", "/none/such")] {
+        let ended = load(&format!("run -q -s {at} --auth {given}"));
+        assert!(ended.code == USAGE && ended.err.contains(word), "{given}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_server_that_dies_leaves_what_was_measured() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let kept = |words: &str, child: &mut Null| {
+        let _ = std::fs::remove_file(&json);
+        let mut run = program()
+            .args(words.split_whitespace())
+            .args(["-s", &child.address, "--json"])
+            .arg(&json)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut progress = BufReader::new(run.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        // A fan-out's first round is not counted.
+        for _ in 0..3 {
+            progress.read_line(&mut line).expect("a line of progress");
+        }
+        child.child.kill().expect("it lives");
+        let code = run.wait().expect("it ends").code().expect("no signal");
+        let result =
+            ringkeeper_load::files::read(&json).unwrap_or_else(|why| panic!("{words}: {line} {why}"));
+        assert!(result.all.answered > 0 && !result.verdict.reasons.is_empty(), "{words}");
+        (code, result)
+    };
+    let load = "-r 200 -c 4 -k 10 --duration 2 --warmup 0 --interval 0.2 --drain 0.3";
+    let (code, result) = kept(&format!("run {load}"), &mut Null::start());
+    assert_eq!(code, SERVER, "{:?}", result.verdict);
+    assert_eq!((result.counts.due, result.counts.answered + result.counts.errors), (400, 400));
+    assert!(result.verdict.reasons.iter().any(|why| why.contains("the server is gone")));
+    let (code, result) = kept(&format!("gap {load}"), &mut Null::start());
+    assert!(code == SERVER && result.gap_ns.0 > 500_000_000, "{code} {:?}", result.gap_ns);
+    let (code, result) = kept(&format!("ladder {load} --to 1000"), &mut Null::start());
+    assert!(code == SERVER && result.ladder.len() == 1, "{code} {:?}", result.verdict);
+    let (code, result) = kept("fan-out -w 4 --rounds 100000 --patience 5", &mut Null::start());
+    assert!(code == SERVER, "{code} {:?}", result.verdict);
+    let at = server(Way::ClosesAfter(500));
+    let ended = self::load(&format!("fill -q -s {at} -k 5000 --json {}", json.display()));
+    let result = ringkeeper_load::files::read(&json).expect("a result");
+    assert!(ended.code == SERVER && (1..=500).contains(&result.counts.answered), "{}", ended.out);
+    assert!(ended.out.contains("ended before its time"), "{}", ended.out);
+}
+
+#[test]
+fn a_rate_out_of_reach_is_said() {
+    let null = Null::start();
+    let ended = load(&format!(
+        "run -q -s {} -r 5000000 -c 2 -k 10 --duration 0.5 --warmup 0 --drain 0.1",
+        null.address
+    ));
+    assert!([INVALID, RATE_MISSED].contains(&ended.code), "{}", ended.code);
+    assert!(ended.out.contains("the rate was not reached"), "{}", ended.out);
+}
+
+#[test]
+fn a_ladder_that_meets_the_generators_limit_says_at_least() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let null = Null::start();
+    // The last step asks one thread for more than any can send.
+    let steps =
+        "-r 100 --to 50000000 --factor 500000 -c 16 -d 100 -k 10 --duration 0.5 --warmup 0 --drain 0.1";
+    let ended = load(&format!("ladder -q -s {} {steps} --json {}", null.address, json.display()));
+    assert_eq!(ended.code, INVALID, "{}", ended.out);
+    assert!(ended.out.contains("the load generator was the limit, not the server"), "{}", ended.out);
+    let result = ringkeeper_load::files::read(&json).expect("a result");
+    assert!(
+        !result.verdict.is_valid && result.ladder.last().is_some_and(|step| !step.is_valid && !step.is_knee)
+    );
+}
+
+#[test]
+fn what_is_impossible_is_refused_before_anything_is_asked() {
+    let room = tempfile::tempdir().expect("a directory");
+    let number = AtomicUsize::new(0);
+    let scenario = |text: &str| {
+        let path = room.path().join(format!("{}s.toml", number.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&path, text).expect("it is written");
+        format!("run --scenario {}", path.display())
+    };
+    let space = "[[space]]\nname = \"a\"\nroot = \"/a\"\nkeys = 1\n";
+    for (words, word) in [
+        (scenario("no toml"), "s.toml"),
+        (scenario(space), "missing field `request`"),
+        (scenario(&format!("{space}[[request]]\nop = \"get\"\nweight = 0\nspace = \"a\"\n")), "above 0"),
+        (scenario(&format!("{space}[[request]]\nop = \"get\"\nweight = 1\nspace = \"b\"\n")), "no space 'b'"),
+        ("run --scenario /none/such.toml".to_owned(), "/none/such.toml"),
+        ("run --scenario /dev/zero".to_owned(), "at most"),
+        ("run -m fly=1".to_owned(), "no operation is called 'fly'"),
+        ("run --interval 0.0000000001".to_owned(), "--interval is at least"),
+        ("run --duration 1000000 --interval 0.01".to_owned(), "intervals"),
+        ("run --pid 4194305".to_owned(), "no process 4194305"),
+        ("gap --kill 4194305".to_owned(), "no process 4194305"),
+        ("storm --container a/b".to_owned(), "no name and no id"),
+        ("fill --container x --engine /none/such".to_owned(), "no such command"),
+        ("run -s no.such.host.invalid:1".to_owned(), "no.such.host.invalid"),
+        ("ladder --rate 100 --to 10".to_owned(), "below"),
+    ] {
+        let ended = load(&format!("{words} -q"));
+        assert_eq!(ended.code, USAGE, "{words}: {}", ended.err);
+        assert!(ended.err.contains(word) && ended.out.is_empty(), "{words}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_full_disk_costs_what_goes_there_and_nothing_else() {
+    let room = tempfile::tempdir().expect("a directory");
+    let null = Null::start();
+    let html = room.path().join("a.html");
+    let run = format!("run -q -s {} -r 100 -c 2 -k 10 --duration 0.3 --warmup 0", null.address);
+    let ended = load(&format!("{run} --json /dev/full --hlog /none/such --html {}", html.display()));
+    assert_eq!(ended.code, NOT_WRITTEN, "{}", ended.err);
+    assert!(ended.err.contains("cannot write /dev/full") && ended.err.contains("cannot write /none/such"));
+    assert!(ended.out.contains("30 answered, 0 errors"), "the table is printed: {}", ended.out);
+    assert!(std::fs::read_to_string(&html).is_ok_and(|page| page.ends_with("</html>\n")));
+    // Nobody takes the table; the files are kept all the same.
+    let json = room.path().join("a.json");
+    for out in [full(), gone()] {
+        let _ = std::fs::remove_file(&json);
+        let words = format!("{run} --json {}", json.display());
+        let ended =
+            program().args(words.split_whitespace()).stdout(out).output().expect("the program starts");
+        assert_eq!(ended.status.code(), Some(NOT_WRITTEN));
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("cannot print the result"));
+        assert!(ringkeeper_load::files::read(&json).is_ok_and(|result| result.counts.answered == 30));
+    }
+    let ended = load(&format!("report {} --html /dev/full", json.display()));
+    assert!(ended.code == NOT_WRITTEN && ended.err.contains("cannot write /dev/full"), "{}", ended.err);
+    let two = format!("{0} {0}", json.display());
+    let ended = load(&format!("compare {two} --html /dev/full"));
+    assert!(ended.code == NOT_WRITTEN && ended.out.contains("p99"), "{}", ended.err);
+    for crafted in ["/dev/zero", "/none/such", "/dev/null"] {
+        let ended = load(&format!("compare {} {crafted}", json.display()));
+        assert!(ended.code == USAGE && ended.err.contains(crafted), "{crafted}: {}", ended.err);
+    }
+}
+
+fn full() -> Stdio {
+    std::fs::OpenOptions::new().write(true).open(Path::new("/dev/full")).expect("a device").into()
+}
+
+/// A pipe whose reader has gone.
+fn gone() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+/// Presets, choices of keys and sizes of values: each asks what is due and every answer is right.
+#[test]
+fn every_workload_is_asked_and_counted() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let null = Null::start();
+    let all =
+        "get,set,create,create-delete,ephemeral,sequential,exists,children,multi,sync-get,read-modify-write";
+    for (flags, op) in [
+        ("--ycsb a", "set"),
+        ("--ycsb b", "get"),
+        ("--ycsb c", "get"),
+        ("--ycsb d", "create"),
+        ("--ycsb e", "children"),
+        ("--ycsb f", "read-modify-write"),
+        ("-m set --choice uniform -v 10-1000", "set"),
+        ("-m set --choice zipfian:1.2 -v 100=90,10000=10", "set"),
+        ("-m multi --choice hot:0.1:0.9 --multi-size 20", "multi"),
+        (&format!("-m {all}"), "sync-get"),
+    ] {
+        let words = format!("run -q -s {} -r 400 -c 4 -k 50 --duration 0.5 --warmup 0 {flags}", null.address);
+        let ended = load(&format!("{words} --json {}", json.display()));
+        assert!([0, INVALID].contains(&ended.code), "{flags}: {} {}", ended.code, ended.out);
+        let result = ringkeeper_load::files::read(&json).expect("a result");
+        let counts = &result.counts;
+        assert_eq!((counts.due, counts.answered, counts.errors), (200, 200, 0), "{flags}: {}", ended.out);
+        assert!(result.ops.iter().any(|one| one.op == op && one.answered > 0), "{flags}: {}", ended.out);
+    }
+}
