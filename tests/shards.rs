@@ -216,6 +216,25 @@ fn watch(mut client: Client, run: &Run) {
     }
 }
 
+/// More entries than a shard may lag behind: what a start applies before it serves must not lie in the rings.
+#[test]
+fn a_server_starts_on_a_log_of_thousands_of_entries() {
+    const ENTRIES: u64 = 2_500;
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (_killed, address) = Server::start(dir.path(), "auto", 2).expect("auto starts everywhere");
+        let mut client = Client::connect(address).expect("it serves");
+        client.write(CREATE, 0);
+        // One at a time: each is an entry of its own.
+        (1..=ENTRIES).for_each(|value| client.write(SET_DATA, value));
+    }
+    let (_server, address) = Server::start(dir.path(), "auto", 2).expect("auto starts everywhere");
+    let mut client = Client::connect(address).expect("it serves");
+    assert_eq!(client.read(false), ENTRIES);
+    client.write(SET_DATA, ENTRIES + 1);
+    assert_eq!(client.read(false), ENTRIES + 1);
+}
+
 fn stress(io: &str, shards: usize) {
     let dir = tempfile::tempdir().unwrap();
     let Some((server, address)) = Server::start(dir.path(), io, shards) else {

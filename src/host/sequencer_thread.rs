@@ -258,7 +258,10 @@ impl SequencerThread {
             }
             match effect {
                 Effect::Append(logged) => self.state.to_append.push_back(logged),
-                Effect::Publish(publication) => self.links.publish(&publication),
+                // What is applied before clients are served is in the tree that each shard begins with. In the rings it
+                // would lie in front of shards that take nothing yet: thousands of it looked like a dead shard.
+                Effect::Publish(publication) if self.state.served => self.links.publish(&publication),
+                Effect::Publish(_) => {}
                 Effect::Read { index } => {
                     let payload = self.log.read(index).map_err(Fatal::log)?;
                     self.sequencer.handle(self.clock.now(), Input::Read { index, payload });
@@ -310,6 +313,7 @@ impl SequencerThread {
         if self.state.served || !self.sequencer.is_serving() {
             return;
         }
+        assert_eq!(self.links.backlog(), 0, "nothing lies in front of a shard that takes nothing yet");
         self.state.served = true;
         if let Some(on_serving) = self.on_serving.take() {
             on_serving();
