@@ -1,7 +1,7 @@
 //! What crosses between cores: a publication to one and to four shards, taken at once.
 
 use criterion::{criterion_group, criterion_main, Criterion};
-use ringkeeper::handoff::Publication;
+use ringkeeper::handoff::{Concerns, Publication};
 use ringkeeper::host::link::Links;
 use ringkeeper::ids::Zxid;
 use std::hint::black_box;
@@ -14,8 +14,13 @@ fn bench(c: &mut Criterion) {
         c.bench_function(&format!("ring/publish to {shards} shards and take"), |b| {
             b.iter(|| {
                 number += 1;
-                let publication =
-                    Publication { number, committed: Vec::new(), sessions: 0, last_zxid: Zxid::ZERO };
+                let publication = Publication {
+                    number,
+                    committed: Vec::new(),
+                    sessions: 0,
+                    last_zxid: Zxid::ZERO,
+                    concerns: Concerns::ALL,
+                };
                 links.publish(&Arc::new(publication));
                 for shard in &links.shards {
                     black_box(shard.next_publication());

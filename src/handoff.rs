@@ -63,6 +63,27 @@ pub struct Publication {
     pub sessions: usize,
     /// The last zxid applied after it.
     pub last_zxid: Zxid,
+    /// Who must take it over at once even if it watches nothing.
+    pub concerns: Concerns,
+}
+
+/// Shards that a publication concerns: a client of theirs waits for it, or a session that may be theirs moved or ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Concerns(u64);
+
+impl Concerns {
+    pub const ALL: Concerns = Concerns(u64::MAX);
+
+    /// This shard too. Shards that are 64 apart share a bit, and are woken once too often.
+    pub fn add(&mut self, shard: ShardId) {
+        self.0 |= 1 << (shard.0 % 64);
+    }
+
+    /// Whether this shard is meant.
+    #[must_use]
+    pub fn has(self, shard: ShardId) -> bool {
+        self.0 >> (shard.0 % 64) & 1 == 1
+    }
 }
 
 /// One transaction's facts, or a sync's answer (which has none).

@@ -5,7 +5,7 @@ pub mod shard {
     //! A shard that serves a tree of 100,000 znodes of 100 bytes to one session.
 
     use ringkeeper::auth::Schemes;
-    use ringkeeper::handoff::{Addressee, AnswerKind, Committed, Publication};
+    use ringkeeper::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
     use ringkeeper::ids::{ConnId, Millis, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
     use ringkeeper::shard::{Options, Shard};
     use ringkeeper::tree::{path, AclId, Answer, Data, Granted, Node, Path, PathHasher, Table, Znode};
@@ -108,7 +108,10 @@ pub mod shard {
         let answer =
             Answer::Session(Box::new(Granted { id: SessionId(5), timeout_ms: 10_000, password: [0; 16] }));
         let committed = vec![Committed { zxid: Zxid(2), changes: Default::default(), to: Some(to), answer }];
-        shard.install(now, &Publication { number: 1, committed, sessions: 1, last_zxid: Zxid(2) });
+        shard.install(
+            now,
+            &Publication { number: 1, committed, sessions: 1, last_zxid: Zxid(2), concerns: Concerns::ALL },
+        );
         while let Some(resumed) = shard.next_resumed() {
             shard.resume(now, resumed);
         }

@@ -35,6 +35,13 @@ impl Bell {
         }
     }
 
+    /// Wakes the sleeper if it sleeps, unless it sleeps deeply and this is not its concern.
+    pub fn ring_for(&self, its_concern: bool) {
+        if self.sleep.must_wake_for(its_concern) {
+            self.ring_anyway();
+        }
+    }
+
     /// Makes the descriptor readable.
     pub fn ring_anyway(&self) {
         let one = 1u64.to_ne_bytes();

@@ -3,9 +3,9 @@
 use super::bell::Bell;
 use super::meters::Meters;
 use super::sequencer_desk::{SequencerAsk, SequencerDesk};
-use super::sleep::Published;
+use super::sleep::{Published, Sleep};
 use crate::handoff::{Publication, Upward};
-use crate::ids::{ConnId, SessionId, Zxid};
+use crate::ids::{ConnId, SessionId, ShardId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
 use crate::tree::{Path, Table};
 use crossbeam::channel::Sender;
@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Slots of a ring: one a batch.
 const RING_SLOTS: usize = 1024;
+/// Publications that lie in front of a shard that sleeps deeply before it is woken for them.
+const ASLEEP_MAX: usize = RING_SLOTS / 4;
 /// Questions that wait for a shard at the most; a further one is refused.
 const ASKS_MAX: usize = 64;
 
@@ -39,10 +41,12 @@ pub struct Links {
 
 /// One shard's.
 pub struct ShardLink {
-    pub up: ArrayQueue<Upward>,
+    up: ArrayQueue<Upward>,
     down: Down,
     asks: ArrayQueue<Ask>,
     pub bell: Bell,
+    /// The shard waits here for room in its ring up: a sleep of its own, since it sleeps for other reasons, too.
+    room: Sleep,
     /// Connections that this shard holds.
     pub connections: AtomicU64,
 }
@@ -127,6 +131,7 @@ impl Links {
                 },
                 asks: ArrayQueue::new(ASKS_MAX),
                 bell: Bell::new()?,
+                room: Sleep::default(),
                 connections: AtomicU64::new(0),
             })
         };
@@ -146,8 +151,12 @@ impl Links {
             shard.down.push(publication.clone());
         }
         self.published.raise(publication.number);
-        for shard in &self.shards {
-            shard.bell.ring();
+        for (at, shard) in self.shards.iter().enumerate() {
+            // A shard that watches nothing sleeps through what others' clients wrote: it takes all of it over before it
+            // answers anything, or at its next tick. Not too much of it, which would cost memory and then time.
+            let id = ShardId(u16::try_from(at).unwrap_or(u16::MAX));
+            let its_concern = publication.concerns.has(id) || shard.down.ring.len() >= ASLEEP_MAX;
+            shard.bell.ring_for(its_concern);
         }
     }
 
@@ -188,6 +197,33 @@ impl Links {
 }
 
 impl ShardLink {
+    /// The shard: sends a message up. What finds no room comes back, and the shard is rung when there is some.
+    pub fn send(&self, up: Upward) -> Result<(), Upward> {
+        let Err(up) = self.up.push(up) else { return Ok(()) };
+        self.room.fall_asleep();
+        self.up.push(up)?;
+        self.room.wake_up();
+        Ok(())
+    }
+
+    /// The sequencer: the next message. Call `tell_of_room` after the last.
+    pub fn receive(&self) -> Option<Upward> {
+        self.up.pop()
+    }
+
+    /// Whether a message waits for the sequencer.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.up.is_empty()
+    }
+
+    /// The sequencer: messages were taken; a shard that waits for room goes on.
+    pub fn tell_of_room(&self) {
+        if self.room.must_wake() {
+            self.bell.ring();
+        }
+    }
+
     /// The next publication, in order.
     #[inline]
     pub fn next_publication(&self) -> Option<Arc<Publication>> {
@@ -269,9 +305,16 @@ impl Down {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handoff::Concerns;
 
     fn publication(number: u64) -> Arc<Publication> {
-        Arc::new(Publication { number, committed: Vec::new(), sessions: 0, last_zxid: Zxid::ZERO })
+        Arc::new(Publication {
+            number,
+            committed: Vec::new(),
+            sessions: 0,
+            last_zxid: Zxid::ZERO,
+            concerns: Concerns::ALL,
+        })
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::disk::{Log, SpaceState, SubmitError};
-use super::link::{Ask, Links, Tree};
+use super::link::{Ask, Links, ShardLink, Tree};
 use super::notes::{over_quota_text, Say, Throttle};
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::Fatal;
@@ -97,8 +97,7 @@ impl SequencerThread {
     fn sleep(&mut self) -> Result<(), Fatal> {
         let bell = &self.links.sequencer;
         bell.sleep.fall_asleep();
-        let has_mail =
-            self.sequencer.wants_proposals() && self.links.shards.iter().any(|shard| !shard.up.is_empty());
+        let has_mail = self.sequencer.wants_proposals() && self.links.shards.iter().any(ShardLink::has_mail);
         if !has_mail && !self.links.is_stopping() {
             let waited = self.log.wait(Duration::from_millis(TICK_MS), bell.as_fd()).map_err(Fatal::disk)?;
             if waited.woken {
@@ -117,16 +116,17 @@ impl SequencerThread {
             return false;
         }
         let now = self.clock.now();
-        for at in 0..self.links.shards.len() {
+        for shard in &self.links.shards {
+            let mut took = false;
             while self.sequencer.wants_proposals() {
-                let Some(up) = self.links.shards[at].up.pop() else { break };
-                any = true;
+                let Some(up) = shard.receive() else { break };
+                took = true;
                 self.sequencer.handle(now, Input::Up(up));
             }
-            if any {
-                // A shard that stopped reading because its ring was full goes on.
-                self.links.shards[at].bell.ring();
+            if took {
+                shard.tell_of_room();
             }
+            any |= took;
         }
         any
     }

@@ -161,7 +161,7 @@ impl Core {
     /// Sends proposals up. A full ring stops the shard's reading until it has room.
     pub(super) fn send_up(&mut self) {
         while let Some(up) = self.unsent.take().or_else(|| self.shard.take_upward()) {
-            match self.link().up.push(up) {
+            match self.link().send(up) {
                 Ok(()) => self.links.sequencer.ring(),
                 Err(up) => {
                     self.unsent = Some(up);
@@ -177,6 +177,16 @@ impl Core {
     pub(super) fn send_up_if_large(&mut self) {
         if self.shard.upward_bytes() > UPWARD_BYTES_MAX {
             self.send_up();
+        }
+    }
+
+    /// Says that the shard sleeps from now on: deeply, where nothing that others write is news to its clients.
+    pub(super) fn fall_asleep(&self) {
+        let sleep = &self.link().bell.sleep;
+        if self.shard.watches_anything() {
+            sleep.fall_asleep();
+        } else {
+            sleep.fall_deeply_asleep();
         }
     }
 

@@ -118,7 +118,7 @@ impl EpollShard {
 
     /// How long the thread may sleep; it says so.
     fn fall_asleep(&self) -> i32 {
-        self.core.link().bell.sleep.fall_asleep();
+        self.core.fall_asleep();
         if !self.core.may_sleep() {
             return 0;
         }

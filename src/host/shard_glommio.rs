@@ -78,7 +78,7 @@ impl GlommioShard {
         }
         let bell = &self.shard.core.link().bell;
         if brought == 0 && !more {
-            bell.sleep.fall_asleep();
+            self.shard.core.fall_asleep();
             if self.shard.core.may_sleep() {
                 let hears = self.wait_for_sockets(cx);
                 self.set_tick(cx, hears);

@@ -3,7 +3,7 @@
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{Batch, Txn, TxnBody};
 use crate::error::Code;
-use crate::handoff::{Addressee, AnswerKind, Committed, Publication};
+use crate::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
 use crate::ids::Zxid;
 use crate::tree::{Answer, Change};
 use std::sync::Arc;
@@ -100,11 +100,23 @@ impl Sequencer {
     fn publish(&mut self, committed: Vec<Committed>) {
         self.publications += 1;
         let last_zxid: Zxid = self.state.last_zxid();
+        let mut concerns = Concerns::default();
+        for one in &committed {
+            one.to.iter().for_each(|to| concerns.add(to.shard));
+            if one
+                .changes
+                .iter()
+                .any(|change| matches!(change, Change::Attached(_) | Change::SessionClosed(_)))
+            {
+                concerns = Concerns::ALL;
+            }
+        }
         let publication = Publication {
             number: self.publications,
             committed,
             sessions: self.state.sessions.len(),
             last_zxid,
+            concerns,
         };
         self.effects.push_back(Effect::Publish(Arc::new(publication)));
     }

@@ -145,6 +145,22 @@ fn a_server_alone_leads_at_once_and_orders_writes() {
 }
 
 #[test]
+fn a_write_concerns_the_writers_shard_and_a_session_that_comes_or_goes_every_one() {
+    let mut world = World::new(options());
+    let concerns = |world: &World| {
+        let concerns = world.published.last().unwrap().concerns;
+        [0, 1, 64].map(|shard| concerns.has(ShardId(shard)))
+    };
+    let session = world.new_session();
+    assert_eq!(concerns(&world), [true, true, true]);
+    world.create(session, "/a", 0);
+    assert_eq!(concerns(&world), [true, false, true], "64 shares a bit with 0");
+    let close = Wish::Write { op: OpCode::CloseSession.as_i32(), identities: 0..0, request: 0..0 };
+    world.propose(session, close, Vec::new());
+    assert_eq!(concerns(&world), [true, true, true]);
+}
+
+#[test]
 fn a_restart_goes_on_from_the_log_with_the_same_state() {
     let mut world = World::new(options());
     let session = world.new_session();

@@ -102,6 +102,12 @@ impl Shard {
         self.watches.told(crowd.path.as_str(), conn);
     }
 
+    /// Whether a change anywhere may be news to a client of this shard.
+    #[must_use]
+    pub fn watches_anything(&self) -> bool {
+        self.watches.count() > 0
+    }
+
     /// Whether a crowd waits.
     #[must_use]
     pub fn has_crowds(&self) -> bool {

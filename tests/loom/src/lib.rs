@@ -46,6 +46,38 @@ mod tests {
         });
     }
 
+    /// What concerns nobody wakes nobody who sleeps deeply, and what concerns him always does.
+    #[test]
+    fn a_deep_sleeper_is_woken_by_his_own_concern_alone() {
+        for its_concern in [false, true] {
+            loom::model(move || {
+                let world = Arc::new(World {
+                    message: AtomicBool::new(false),
+                    sleep: Sleep::default(),
+                    rung: AtomicBool::new(false),
+                });
+                let waker = {
+                    let world = world.clone();
+                    thread::spawn(move || {
+                        world.message.store(true, Ordering::Relaxed);
+                        if world.sleep.must_wake_for(its_concern) {
+                            world.rung.store(true, Ordering::Release);
+                        }
+                    })
+                };
+                world.sleep.fall_deeply_asleep();
+                let saw = world.message.load(Ordering::Relaxed);
+                waker.join().unwrap();
+                let rung = world.rung.load(Ordering::Acquire);
+                if its_concern {
+                    assert!(saw || rung, "it sleeps, and nobody rang");
+                } else {
+                    assert!(!rung, "rung for what is not its concern");
+                }
+            });
+        }
+    }
+
     #[test]
     fn two_wakers_ring_a_sleeper_at_most_once_and_at_least_once() {
         loom::model(|| {
