@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use memmap2::MmapMut;
+
 use super::buffer::AlignedBuf;
 use super::map::Mapping;
+use crate::log::BLOCK;
 
 /// A name in a directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,6 +58,8 @@ pub enum FileBytes {
     Map(Arc<Mapping>),
     /// Read.
     Read(AlignedBuf),
+    /// Read into pages of its own.
+    Pages { pages: MmapMut, len: usize },
 }
 
 impl AsRef<[u8]> for FileBytes {
@@ -62,6 +67,7 @@ impl AsRef<[u8]> for FileBytes {
         match self {
             FileBytes::Map(mapping) => mapping.bytes(),
             FileBytes::Read(buffer) => buffer,
+            FileBytes::Pages { pages, len } => &pages[..*len],
         }
     }
 }
@@ -183,23 +189,22 @@ impl Disk for RealDisk {
     fn read_direct(&self, path: &Path) -> io::Result<FileBytes> {
         let plain = File::open(path)?;
         let len = usize::try_from(plain.metadata()?.len()).map_err(io::Error::other)?;
-        let mut buffer = AlignedBuf::zeroed(len);
-        let whole = buffer.capacity();
+        if len == 0 {
+            return Ok(FileBytes::Read(AlignedBuf::zeroed(0)));
+        }
+        // Pages of their own go back to the system at once: of an allocator's 64 MiB a quiet server kept every byte.
+        let mut pages = MmapMut::map_anon(len.next_multiple_of(BLOCK))?;
         if let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) {
-            buffer.set_len(whole);
-            let got = read_full(&file, &mut buffer, 0);
-            buffer.set_len(len);
-            match got {
-                Ok(got) if got >= len => return Ok(FileBytes::Read(buffer)),
+            match read_full(&file, &mut pages, 0) {
+                Ok(got) if got >= len => return Ok(FileBytes::Pages { pages, len }),
                 Err(e) if e.raw_os_error() != Some(libc::EINVAL) => return Err(e),
                 _ => {}
             }
         }
         // SAFETY: the descriptor is open; the call only advises.
         unsafe { libc::posix_fadvise(plain.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        let got = read_full(&plain, &mut buffer, 0)?;
-        buffer.set_len(got);
-        Ok(FileBytes::Read(buffer))
+        let len = read_full(&plain, &mut pages[..len], 0)?;
+        Ok(FileBytes::Pages { pages, len })
     }
 
     fn create_zeroed(&self, path: &Path, len: u64, rest: &dyn Fn(Duration)) -> io::Result<()> {
