@@ -19,6 +19,8 @@ has mvn || packages+=(maven)
 has go || packages+=(golang-go)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
+# instruction counts
+has valgrind || packages+=(valgrind)
 # libFuzzer's C++ half; only where it can be used
 if cargo +nightly --version >/dev/null 2>&1; then has c++ || packages+=(g++); fi
 

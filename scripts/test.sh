@@ -57,6 +57,7 @@ if [ "$mode" = full ]; then
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
   step required loom scripts/loom.sh
+  step required instructions scripts/instructions.sh --check
   step optional miri scripts/miri.sh
   step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"
   step optional "hostile inputs" scripts/hostile.sh

@@ -88,6 +88,10 @@ pub mod shard {
         for n in 0..NODES {
             insert(&mut table, &path(n));
         }
+        insert(&mut table, "/ten");
+        for n in 0..10 {
+            insert(&mut table, &format!("/ten/child{n}"));
+        }
         let now = NOW;
         let mut shard = Shard::new(options(), hasher, now);
         shard.serve(table, Zxid(1), 0);
@@ -136,6 +140,14 @@ pub mod shard {
                 &mut bytes,
             );
         }
+        bytes
+    }
+
+    /// getChildren of a znode that has ten.
+    pub fn children_of_ten() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let body = PathAndWatch { path: Some(Cow::Borrowed("/ten")), watch: false };
+        framed(OpCode::GetChildren, |out| body.encode(out), &mut bytes);
         bytes
     }
 
