@@ -220,7 +220,9 @@ impl State {
             if group.is_empty() {
                 return Ok(true);
             }
-            self.table.warm(group.iter().filter_map(Txn::path_hint));
+            if group.len() > 1 {
+                self.table.warm(group.iter().filter_map(Txn::path_hint));
+            }
             for txn in group.drain(..) {
                 let zxid = if txn.takes_zxid() { next } else { self.last_zxid };
                 if txn.takes_zxid() {

@@ -22,11 +22,6 @@ impl Shard {
         let mut warm = 0;
         while !self.is_paused(c) {
             let rest = &bytes[used..];
-            if warm == 0 && c.phase == Phase::Live {
-                self.warm(c, rest);
-                warm = AHEAD;
-            }
-            warm = warm.saturating_sub(1);
             match c.phase {
                 Phase::Done | Phase::Closing | Phase::Word => return bytes.len(),
                 Phase::Fresh | Phase::Live | Phase::Handshaking { .. } => {}
@@ -37,6 +32,12 @@ impl Shard {
             match next_frame(rest, self.options.frame_bytes_max) {
                 Frame::Whole(frame) => {
                     used += 4 + frame.len();
+                    // Where one alone came there is nothing to look ahead to.
+                    if warm == 0 && used < bytes.len() && c.phase == Phase::Live {
+                        self.warm(c, rest);
+                        warm = AHEAD;
+                    }
+                    warm = warm.saturating_sub(1);
                     if c.phase == Phase::Fresh {
                         self.handle_handshake(c, frame);
                     } else {

@@ -16,9 +16,12 @@ impl Shard {
     pub fn install(&mut self, now: Millis, publication: &Publication) {
         self.sessions_total = publication.sessions;
         for group in publication.committed.chunks(AHEAD) {
-            let nodes = group.iter().flat_map(|one| one.changes.iter().filter_map(Change::node)).take(AHEAD);
-            warm::znodes(nodes.clone());
-            self.table.warm(nodes.map(|node| node.path.as_bytes()));
+            if group.len() > 1 {
+                let nodes =
+                    group.iter().flat_map(|one| one.changes.iter().filter_map(Change::node)).take(AHEAD);
+                warm::znodes(nodes.clone());
+                self.table.warm(nodes.map(|node| node.path.as_bytes()));
+            }
             for committed in group {
                 self.install_one(now, committed);
             }
