@@ -183,7 +183,7 @@ impl Links {
     /// The publications that the slowest shard has not taken.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.shards.iter().map(|shard| shard.down.len()).max().unwrap_or(0)
+        self.shards.iter().map(ShardLink::backlog).max().unwrap_or(0)
     }
 }
 
@@ -192,6 +192,12 @@ impl ShardLink {
     #[inline]
     pub fn next_publication(&self) -> Option<Arc<Publication>> {
         self.down.pop()
+    }
+
+    /// The publications that the shard has not taken.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.down.len()
     }
 
     /// Whether anything lies here for the shard.
