@@ -42,6 +42,10 @@ pub struct ShardLink {
     pub up: ArrayQueue<Upward>,
     down: Down,
     asks: ArrayQueue<Ask>,
+    /// The first table, until the shard takes it. Neither this nor the stop may find a full list of questions: whoever
+    /// sends four-letter words can fill that.
+    first: ArrayQueue<Arc<Tree>>,
+    ending: AtomicBool,
     pub bell: Bell,
     /// Connections that this shard holds.
     pub connections: AtomicU64,
@@ -58,8 +62,6 @@ struct Down {
 
 /// What somebody asks of a shard, between two turns of its own.
 pub enum Ask {
-    /// Begin to serve, with this tree.
-    Serve(Arc<Tree>),
     /// The answer to a four-letter word; `None` closes without a byte.
     AnswerWord {
         conn: ConnId,
@@ -82,8 +84,6 @@ pub enum Ask {
     /// Forget the counters of connections, or of the server.
     ResetConnections,
     ResetStats,
-    /// Stop reading, write what is queued, end.
-    Stop,
 }
 
 /// A watched path, and sessions that watch it.
@@ -126,6 +126,8 @@ impl Links {
                     overflow: Mutex::new(VecDeque::new()),
                 },
                 asks: ArrayQueue::new(ASKS_MAX),
+                first: ArrayQueue::new(1),
+                ending: AtomicBool::new(false),
                 bell: Bell::new()?,
                 connections: AtomicU64::new(0),
             })
@@ -203,7 +205,31 @@ impl ShardLink {
     /// Whether anything lies here for the shard.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.down.is_empty() || !self.asks.is_empty()
+        !self.down.is_empty() || !self.asks.is_empty() || !self.first.is_empty() || self.is_ending()
+    }
+
+    /// The sequencer, once: the shard begins to serve with this tree.
+    pub fn serve(&self, tree: Arc<Tree>) {
+        let old = self.first.force_push(tree);
+        assert!(old.is_none(), "a shard begins to serve once");
+        self.bell.ring();
+    }
+
+    /// The tree to begin to serve with, when it has come.
+    pub fn first_tree(&self) -> Option<Arc<Tree>> {
+        self.first.pop()
+    }
+
+    /// Tells the shard to write what is queued and to end.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.bell.ring_anyway();
+    }
+
+    /// Whether the shard is to end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Asks something; a shard that has too many questions gets no more.

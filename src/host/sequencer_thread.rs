@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::disk::{Log, SpaceState, SubmitError};
-use super::link::{Ask, Links, Tree};
+use super::link::{Links, Tree};
 use super::notes::{over_quota_text, Say, Throttle};
 use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
@@ -325,8 +325,7 @@ impl SequencerThread {
             publication: self.sequencer.publications(),
         });
         for shard in &self.links.shards {
-            let asked = shard.ask(Ask::Serve(tree.clone()));
-            assert!(asked.is_ok(), "a shard that does not serve yet has few questions");
+            shard.serve(tree.clone());
         }
     }
 
