@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,6 +16,12 @@ struct Server {
 
 impl Server {
     fn start(lines: &str) -> Server {
+        let mut server = Server::spawn(lines);
+        server.wait();
+        server
+    }
+
+    fn spawn(lines: &str) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let cfg = dir.path().join("zoo.cfg");
@@ -32,14 +39,18 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Server { child, port, _dir: dir };
+        Server { child, port, _dir: dir }
+    }
+
+    /// Until it serves.
+    fn wait(&mut self) {
         let started = Instant::now();
-        while !server.try_ask(b"srvr").is_some_and(|text| text.contains("Mode: standalone")) {
+        while !self.try_ask(b"srvr").is_some_and(|text| text.contains("Mode: standalone")) {
             assert!(started.elapsed() < PATIENCE, "the server does not answer");
-            assert!(server.child.try_wait().unwrap().is_none(), "the server ended");
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended: {ended:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        server
     }
 
     fn connect(&self) -> TcpStream {
@@ -265,5 +276,44 @@ fn connections_that_come_and_go_in_one_turn_are_counted_out_again() {
             assert!(asked.elapsed() < PATIENCE, "{io}: {counted} connections are counted, one is there");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+/// Ends the crowd, whether the test passes or not.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A shard has room for 64 questions, and the answers to words are among them: hundreds at once keep the tree away from
+/// no shard.
+#[test]
+fn a_server_that_is_asked_by_hundreds_while_it_starts_serves() {
+    for io in ["epoll", "auto", "epoll", "auto"] {
+        let mut server = Server::spawn(&format!("ringkeeper.io={io}\nmaxClientCnxns=0\n"));
+        let (port, is_over) = (server.port, AtomicBool::new(false));
+        let crowd = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut crowd: Vec<TcpStream> =
+                    (0..150).map_while(|_| TcpStream::connect(("127.0.0.1", port)).ok()).collect();
+                for stream in &mut crowd {
+                    let _ = stream.write_all(b"ruok");
+                }
+                for mut stream in crowd {
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let _ = stream.read(&mut [0; 4]);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(crowd);
+            }
+            let _over = Over(&is_over);
+            server.wait();
+        });
     }
 }

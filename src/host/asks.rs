@@ -52,13 +52,15 @@ impl Asks {
 
     /// Answers short questions and one slice of a long one.
     pub fn step(&mut self, now: Millis, shard: &mut Shard, link: &ShardLink) -> Step {
+        if link.is_ending() {
+            return Step::Stop;
+        }
+        if let Some(tree) = link.first_tree() {
+            return Step::Serve(tree);
+        }
         for _ in 0..SHORT_MAX {
-            match link.next_ask() {
-                None => break,
-                Some(Ask::Serve(tree)) => return Step::Serve(tree),
-                Some(Ask::Stop) => return Step::Stop,
-                Some(ask) => self.take(ask, shard),
-            }
+            let Some(ask) = link.next_ask() else { break };
+            self.take(ask, shard);
         }
         if let Some(job) = self.jobs.pop_front() {
             // The others have their turn before the rest of this one.
@@ -84,7 +86,6 @@ impl Asks {
             }
             Ask::ResetConnections => self.jobs.push_back(Job::ResetConnections { from: 0 }),
             Ask::ResetStats => shard.stats.reset(),
-            Ask::Serve(_) | Ask::Stop => unreachable!("step hands these to the driver"),
         }
     }
 }
@@ -180,7 +181,7 @@ mod tests {
     use crate::config::Sources;
     use crate::host::link::Links;
     use crate::host::serve::shard_options;
-    use crate::ids::ShardId;
+    use crate::ids::{ShardId, Zxid};
     use crate::tree::PathHasher;
     use crossbeam::channel::unbounded;
 
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asker_that_is_gone_ends_its_answer_and_control_goes_to_the_driver() {
+    fn an_asker_that_is_gone_ends_its_answer() {
         let links = Links::new(1).unwrap();
         let link = &links.shards[0];
         let (mut shard, mut asks) = (shard(), Asks::default());
@@ -226,11 +227,28 @@ mod tests {
         assert!(link.ask(Ask::Rows { reply }).is_ok());
         assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Done));
         let (reply, views) = unbounded();
-        assert!(link.ask(Ask::Stop).is_ok());
         assert!(link.ask(Ask::Stats { reply, count_watchers: true }).is_ok());
-        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Stop));
-        assert!(views.try_recv().is_err());
         assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Done));
         assert_eq!(views.try_recv().map(|view| view.watch_summary), Ok((0, 0, 0)));
+    }
+
+    /// A server that is asked by thousands while it starts, or while it goes down.
+    #[test]
+    fn a_full_list_of_questions_keeps_neither_the_tree_nor_the_end_away() {
+        let links = Links::new(1).unwrap();
+        let link = &links.shards[0];
+        let (mut shard, mut asks) = (shard(), Asks::default());
+        let fill = || while link.ask(Ask::ResetStats).is_ok() {};
+        fill();
+        let tree = Tree { table: shard.table().clone(), last_zxid: Zxid(7), sessions: 0, publication: 3 };
+        link.serve(Arc::new(tree));
+        assert!(link.has_work());
+        let Step::Serve(tree) = asks.step(Millis(1_001), &mut shard, link) else { panic!("no tree") };
+        assert_eq!((tree.last_zxid, tree.publication), (Zxid(7), 3));
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::More));
+        fill();
+        link.end();
+        assert!(link.has_work());
+        assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::Stop));
     }
 }

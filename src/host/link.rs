@@ -44,6 +44,10 @@ pub struct ShardLink {
     up: ArrayQueue<Upward>,
     down: Down,
     asks: ArrayQueue<Ask>,
+    /// The first table, until the shard takes it. Neither this nor the stop may find a full list of questions: whoever
+    /// sends four-letter words can fill that.
+    first: ArrayQueue<Arc<Tree>>,
+    ending: AtomicBool,
     pub bell: Bell,
     /// The shard waits here for room in its ring up: a sleep of its own, since it sleeps for other reasons, too.
     room: Sleep,
@@ -62,8 +66,6 @@ struct Down {
 
 /// What somebody asks of a shard, between two turns of its own.
 pub enum Ask {
-    /// Begin to serve, with this tree.
-    Serve(Arc<Tree>),
     /// The answer to a four-letter word; `None` closes without a byte.
     AnswerWord {
         conn: ConnId,
@@ -86,8 +88,6 @@ pub enum Ask {
     /// Forget the counters of connections, or of the server.
     ResetConnections,
     ResetStats,
-    /// Stop reading, write what is queued, end.
-    Stop,
 }
 
 /// A watched path, and sessions that watch it.
@@ -130,6 +130,8 @@ impl Links {
                     overflow: Mutex::new(VecDeque::new()),
                 },
                 asks: ArrayQueue::new(ASKS_MAX),
+                first: ArrayQueue::new(1),
+                ending: AtomicBool::new(false),
                 bell: Bell::new()?,
                 room: Sleep::default(),
                 connections: AtomicU64::new(0),
@@ -192,7 +194,7 @@ impl Links {
     /// The publications that the slowest shard has not taken.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.shards.iter().map(|shard| shard.down.len()).max().unwrap_or(0)
+        self.shards.iter().map(ShardLink::backlog).max().unwrap_or(0)
     }
 }
 
@@ -230,10 +232,40 @@ impl ShardLink {
         self.down.pop()
     }
 
+    /// The publications that the shard has not taken.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.down.len()
+    }
+
     /// Whether anything lies here for the shard.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.down.is_empty() || !self.asks.is_empty()
+        !self.down.is_empty() || !self.asks.is_empty() || !self.first.is_empty() || self.is_ending()
+    }
+
+    /// The sequencer, once: the shard begins to serve with this tree.
+    pub fn serve(&self, tree: Arc<Tree>) {
+        let old = self.first.force_push(tree);
+        assert!(old.is_none(), "a shard begins to serve once");
+        self.bell.ring();
+    }
+
+    /// The tree to begin to serve with, when it has come.
+    pub fn first_tree(&self) -> Option<Arc<Tree>> {
+        self.first.pop()
+    }
+
+    /// Tells the shard to write what is queued and to end.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.bell.ring_anyway();
+    }
+
+    /// Whether the shard is to end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Asks something; a shard that has too many questions gets no more.

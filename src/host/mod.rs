@@ -21,6 +21,7 @@ mod shard_core;
 mod shard_epoll;
 mod shard_glommio;
 mod signals;
+mod silence;
 mod sleep;
 mod snapshot_thread;
 pub mod tools;

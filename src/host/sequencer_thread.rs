@@ -2,8 +2,9 @@
 
 use super::clock::Clock;
 use super::disk::{Log, SpaceState, SubmitError};
-use super::link::{Ask, Links, ShardLink, Tree};
+use super::link::{Links, ShardLink, Tree};
 use super::notes::{over_quota_text, Say, Throttle};
+use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::Fatal;
 use crate::ids::{LogIndex, Millis};
@@ -16,8 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
-/// A shard that takes no publication for this long is dead: the server ends and says so.
-const SHARD_SILENCE_MS: u64 = 10_000;
 /// Publications that lie in front of a shard at the most before the sequencer takes no new proposals.
 const BACKLOG_MAX: usize = 2048;
 /// How often the disk's room is looked at.
@@ -54,8 +53,8 @@ pub(super) struct LoopState {
     segments: usize,
     /// The log had no room for the record that comes next.
     no_space: bool,
-    /// Since when the slowest shard has taken nothing.
-    backlog_since: Option<(Millis, usize)>,
+    /// Which shard takes what lies in front of it, by shard.
+    silences: Vec<Silence>,
     served: bool,
     throttle: Throttle,
 }
@@ -326,22 +325,22 @@ impl SequencerThread {
             publication: self.sequencer.publications(),
         });
         for shard in &self.links.shards {
-            let asked = shard.ask(Ask::Serve(tree.clone()));
-            assert!(asked.is_ok(), "a shard that does not serve yet has few questions");
+            shard.serve(tree.clone());
         }
     }
 
     fn watch_shards(&mut self) -> Result<(), Fatal> {
-        let backlog = self.links.backlog();
+        if !self.state.served {
+            return Ok(());
+        }
         let now = self.clock.mono();
-        match self.state.backlog_since {
-            _ if backlog == 0 || !self.state.served => self.state.backlog_since = None,
-            Some((since, before)) if backlog >= before => {
-                if now.since(since).0 > SHARD_SILENCE_MS {
-                    return Err(Fatal::dead_shard());
-                }
+        let published = self.links.published();
+        self.state.silences.resize(self.links.shards.len(), Silence::default());
+        for (shard, silence) in self.links.shards.iter().zip(&mut self.state.silences) {
+            let backlog = shard.backlog();
+            if silence.look(now, published.saturating_sub(backlog as u64), backlog) {
+                return Err(Fatal::dead_shard());
             }
-            _ => self.state.backlog_since = Some((now, backlog)),
         }
         Ok(())
     }

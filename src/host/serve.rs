@@ -4,7 +4,7 @@ use super::admin_thread::{AdminThread, REQUESTS_MAX};
 use super::clock::Clock;
 use super::disk::{install_sigbus_handler, DataDir, DirOptions, LogIo, LogOptions};
 use super::limits::ConnectionLimits;
-use super::link::{Ask, Links};
+use super::link::Links;
 use super::preflight::{self, Driver, PinPlan, Preflight};
 use super::recover::{load_state, Recovery};
 use super::sequencer_thread::{LoopState, SequencerThread};
@@ -133,8 +133,7 @@ fn run(config: Config) -> Result<(), Fatal> {
     links.stop();
     join(sequencer)?;
     for link in &links.shards {
-        // A shard whose list of questions is full sees that the server stops.
-        let _ = link.ask(Ask::Stop);
+        link.end();
     }
     for shard in shards {
         join(shard)?;

@@ -244,5 +244,20 @@ mod tests {
         let held: usize = blocks.blocks.iter().map(|block| block.places.len()).sum();
         assert!(held <= BLOCK_PLACES, "{held} places for one child");
         assert_eq!(set.free_place(), 0, "the lowest place is taken first");
+        set.put(0, path(0));
+        set.free(many - 1);
+        let ChildSet::Many(blocks) = &set else { panic!("it was long") };
+        assert_eq!((blocks.blocks.len(), blocks.taken.len()), (1, 1), "the blocks behind the last child");
+    }
+
+    #[test]
+    fn a_short_list_ends_with_its_last_child() {
+        let mut set = ChildSet::default();
+        (0..6).for_each(|n| set.put(n, path(n)));
+        for n in [3, 4, 1, 5] {
+            set.free(n);
+        }
+        let ChildSet::Few(list) = &set else { panic!("it is short") };
+        assert_eq!((list.len(), set.len(), set.free_place()), (3, 2, 1));
     }
 }
