@@ -179,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn the_same_path_is_the_same_in_another_allocation() {
+        let path = Path::new("/a/b");
+        for (other, want) in [
+            (path.clone(), true),
+            (Path::new("/a/b"), true),
+            (Path::new("/a/c"), false),
+            (Path::new("/a"), false),
+        ] {
+            assert_eq!(path.is(&other), want, "{}", other.as_str());
+        }
+    }
+
+    #[test]
     fn a_parent_is_the_text_before_the_last_slash() {
         for (path, want) in
             [("/a", Some("/")), ("/a/b", Some("/a")), ("//a", Some("/")), ("/t//b", Some("/t/")), ("a", None)]

@@ -281,6 +281,11 @@ mod tests {
             entries.sort_unstable();
             let mut set = Striped::from_sorted(entries);
             assert_eq!((set.len(), set.iter().count()), (len as usize, len as usize));
+            let longest = set.stripes.iter().map(|stripe| stripe.entries.len()).max().unwrap();
+            assert!(
+                longest <= STRIPE_ENTRIES_MAX,
+                "{longest} of {len} in a stripe: one split would move them all"
+            );
             for n in len..len + more {
                 assert_eq!(set.find(hash(&n), |&m| m == n), None);
                 set.insert(hash(&n), n);
