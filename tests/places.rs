@@ -311,7 +311,7 @@ impl World {
         for parent in [MANY, FEW] {
             let want = self.children(parent);
             // All of a long list now and then.
-            if want.len() > 100 && self.sequence % 8 != 0 {
+            if want.len() > 100 && !self.sequence.is_multiple_of(8) {
                 continue;
             }
             let places = tables.map(|table| check_family(table, parent, want));
