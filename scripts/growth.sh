@@ -79,13 +79,13 @@ of_tree() {
   for size in "${sizes[@]}"; do
     fresh --shards 1
     measure "tree-$size-fill" fill -k "$size"
+    stop KILL
+    start --shards 1
+    sed -nE 's/.*started_in_ms=([0-9]+).*/{"started_in_ms": \1}/p' "$work/ringkeeper/server.log" >"$results/tree-$size-start.json"
     closed "tree-$size-get" 64 1 get=1 -k "$size" --no-setup
     closed "tree-$size-get14" 64 14 get=1 -k "$size" --no-setup
     closed "tree-$size-set14" 64 14 set=1 -k "$size" --no-setup
     closed "tree-$size-create14" 64 14 create=1 --root /more
-    stop KILL
-    start --shards 1
-    sed -nE 's/.*started_in_ms=([0-9]+).*/{"started_in_ms": \1}/p' "$work/ringkeeper/server.log" >"$results/tree-$size-start.json"
   done
 }
 

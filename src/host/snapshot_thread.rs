@@ -41,6 +41,7 @@ impl SnapshotThread {
         let (jobs, inbox) = unbounded();
         let (tell, done) = unbounded();
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+            super::pin::step_back();
             while let Ok(job) = inbox.recv() {
                 if let SnapshotJob::Begin { index, term, head } = job {
                     let started = Instant::now();

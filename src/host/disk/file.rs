@@ -31,6 +31,10 @@ pub struct Item {
 pub trait SyncWrite: Write + Send {
     /// Makes everything written durable.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Waits until what was written since the last call has gone to the disk, durable or not: a long file goes there
+    /// in pieces and not all at its end. A hint.
+    fn settle(&mut self) {}
 }
 
 /// A segment that is open for writing.
@@ -244,7 +248,7 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        Ok(Box::new(PlainFile(file)))
+        Ok(Box::new(PlainFile { file, written: 0, settled: 0 }))
     }
 
     fn open_log(&self, path: &Path) -> io::Result<LogFile> {
@@ -347,11 +351,17 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(got)
 }
 
-struct PlainFile(File);
+struct PlainFile {
+    file: File,
+    written: i64,
+    settled: i64,
+}
 
 impl Write for PlainFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        let n = self.file.write(bytes)?;
+        self.written += n as i64;
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -361,6 +371,17 @@ impl Write for PlainFile {
 
 impl SyncWrite for PlainFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
+    }
+
+    fn settle(&mut self) {
+        let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let (from, len) = (self.settled, self.written - self.settled);
+        // SAFETY: the descriptor is open; the call takes no pointers. A file system that cannot do it has the rest to do
+        // at the sync, which also tells of a failed write.
+        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, len, all) };
+        self.settled = self.written;
     }
 }
