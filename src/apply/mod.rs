@@ -3,6 +3,7 @@
 //! Apply reads no clock and no configuration: time, options and every drawn number travel in the batch.
 
 mod create;
+mod cursor;
 mod data;
 mod delete;
 mod digest;

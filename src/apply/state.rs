@@ -4,6 +4,7 @@
 //! counts, the quotas, the reaper's list and the digest together, note how to take the step back (a multi that
 //! fails), and say what happened.
 
+use super::cursor::StripeCursor;
 use super::digest;
 use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
 use super::usage::OverQuota;
@@ -13,8 +14,8 @@ use crate::session::{Session, SessionTable};
 use crate::tree::quota::{self, Quotas};
 use crate::tree::warm::AHEAD;
 use crate::tree::{
-    ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher,
-    Striped, Table, Znode,
+    ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher, Table,
+    Znode,
 };
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
@@ -90,19 +91,6 @@ pub struct SnapshotHead {
     pub batches: Vec<(ServerId, u64, u64)>,
     /// How many znodes follow.
     pub nodes: u64,
-}
-
-/// A snapshot being taken: each stripe of the table is copied once, in its own time, but always before it changes.
-pub struct StripeCursor {
-    copied: Vec<bool>,
-    next: usize,
-    out: Vec<Vec<Node>>,
-}
-
-/// The znodes of a stripe, asked for all at once: each copy counts one up in the znode itself.
-fn copy(nodes: &Striped<Node>, stripe: usize) -> Vec<Node> {
-    nodes.stripe(stripe).for_each(Znode::warm);
-    nodes.stripe(stripe).cloned().collect()
 }
 
 impl State {
@@ -350,8 +338,9 @@ impl State {
 
     /// Adds `node`; `parent` is its parent's new version.
     pub(super) fn create_node(&mut self, node: Node, parent: Node) {
-        self.save_stripe_of(node.path.as_str());
-        self.save_stripe_of(parent.path.as_str());
+        self.save(&node.path);
+        self.save_splitting(&node.path);
+        self.save(&parent.path);
         self.took(&node, 1);
         self.table.insert(node.clone());
         let old_parent = self.swap(parent.clone());
@@ -361,8 +350,10 @@ impl State {
 
     /// Takes out the znode at `path`; `parent` is its parent's new version.
     pub(super) fn delete_node(&mut self, path: &str, parent: Node) {
-        self.save_stripe_of(path);
-        self.save_stripe_of(parent.path.as_str());
+        if self.cursor.is_some() {
+            self.save(&Path::new(path));
+            self.save(&parent.path);
+        }
         let node = self.table.remove(path);
         self.took(&node, -1);
         let old_parent = self.swap(parent.clone());
@@ -372,7 +363,7 @@ impl State {
 
     /// Puts `node` in its old version's place, and says so as `change`.
     pub(super) fn replace_node(&mut self, node: Node, change: Change) {
-        self.save_stripe_of(node.path.as_str());
+        self.save(&node.path);
         let old = self.swap(node);
         self.undo.push(Undo::Replaced { old });
         self.changes.push(change);
@@ -423,6 +414,13 @@ impl State {
         }
     }
 
+    /// The end of a transaction, for tests that change the tree without one.
+    #[cfg(test)]
+    pub(super) fn forget_steps(&mut self) {
+        self.undo.clear();
+        self.changes.clear();
+    }
+
     /// Takes back every step of this transaction, newest first, and forgets what it would have said.
     pub(super) fn roll_back(&mut self) {
         while let Some(step) = self.undo.pop() {
@@ -434,6 +432,7 @@ impl State {
                 }
                 Undo::Deleted { node, parent } => {
                     self.took(&node, 1);
+                    self.save_splitting(&node.path);
                     self.table.insert(node);
                     self.swap(parent);
                 }
@@ -480,7 +479,7 @@ impl State {
     pub fn start_snapshot(&mut self) {
         assert!(self.cursor.is_none(), "one snapshot at a time");
         let stripes = self.table.nodes().stripes();
-        self.cursor = Some(StripeCursor { copied: vec![false; stripes], next: 0, out: Vec::new() });
+        self.cursor = Some(StripeCursor::new(stripes));
     }
 
     /// Whether a copy is under way.
@@ -492,17 +491,9 @@ impl State {
     /// Copies on: up to `stripes` of them (about a thousand znodes each). `None`: the copy is complete.
     pub fn copy_stripes(&mut self, stripes: usize) -> Option<Vec<Vec<Node>>> {
         let mut cursor = self.cursor.take()?;
-        let mut left = stripes;
-        while left > 0 && cursor.next < cursor.copied.len() {
-            if !cursor.copied[cursor.next] {
-                cursor.out.push(copy(self.table.nodes(), cursor.next));
-                cursor.copied[cursor.next] = true;
-                left -= 1;
-            }
-            cursor.next += 1;
-        }
-        let out = std::mem::take(&mut cursor.out);
-        let done = cursor.next >= cursor.copied.len();
+        cursor.go_on(self.table.nodes(), stripes);
+        let out = cursor.take_out();
+        let done = cursor.is_done();
         if !done {
             self.cursor = Some(cursor);
             return Some(out);
@@ -515,22 +506,31 @@ impl State {
         Some(out)
     }
 
-    /// Before a stripe changes, a running snapshot takes it as it is.
+    /// Before a znode changes, comes or goes, a running snapshot takes note of it as it is.
     #[inline]
-    fn save_stripe_of(&mut self, path: &str) {
+    fn save(&mut self, path: &Path) {
         if self.cursor.is_some() {
-            self.save_stripe(path);
+            self.save_old(path);
         }
     }
 
     #[cold]
-    fn save_stripe(&mut self, path: &str) {
+    fn save_old(&mut self, path: &Path) {
         let Some(cursor) = self.cursor.as_mut() else { return };
-        let stripe = self.table.stripe_of(path);
-        // A stripe that came by a split after the start holds nothing that was not copied with the one it left.
-        if cursor.copied.get(stripe) == Some(&false) {
-            cursor.copied[stripe] = true;
-            cursor.out.push(copy(self.table.nodes(), stripe));
+        let hash = self.table.hasher().hash(path.as_bytes());
+        if cursor.wants(self.table.nodes().stripe_of(hash)) {
+            cursor.save(hash, path, self.table.get(path.as_str()));
+        }
+    }
+
+    /// Before a znode comes: if its stripe would split, half of it would stand where the cursor does not come.
+    #[inline]
+    fn save_splitting(&mut self, path: &Path) {
+        let Some(cursor) = self.cursor.as_mut() else { return };
+        let hash = self.table.hasher().hash(path.as_bytes());
+        let nodes = self.table.nodes();
+        if nodes.would_split(hash) && cursor.wants(nodes.stripe_of(hash)) {
+            cursor.copy(nodes, nodes.stripe_of(hash));
         }
     }
 

@@ -173,6 +173,11 @@ impl<T> Striped<T> {
         self.stripes.len()
     }
 
+    /// The entries of one stripe with their hashes, in no order.
+    pub fn stripe_with_hashes(&self, at: usize) -> impl Iterator<Item = (u64, &T)> {
+        self.stripes[at].entries.iter().map(|slot| (slot.hash, &slot.value))
+    }
+
     /// The entries of one stripe, in no order.
     pub fn stripe(&self, at: usize) -> impl Iterator<Item = &T> {
         self.stripes[at].entries.iter().map(|slot| &slot.value)

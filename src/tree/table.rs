@@ -147,12 +147,6 @@ impl Table {
         &self.nodes
     }
 
-    /// The stripe that `path` is in, or would be.
-    #[must_use]
-    pub fn stripe_of(&self, path: &str) -> usize {
-        self.nodes.stripe_of(self.hasher.hash(path.as_bytes()))
-    }
-
     /// Adds a znode that is not there, and tells its parent's list of children.
     pub fn insert(&mut self, node: Node) {
         let hash = self.hasher.hash(node.path.as_bytes());
