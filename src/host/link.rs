@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Slots of a ring: one a batch.
 const RING_SLOTS: usize = 1024;
 /// Publications that lie in front of a shard that sleeps deeply before it is woken for them.
-const ASLEEP_MAX: usize = RING_SLOTS / 4;
+/// Well below what holds the sequencer up.
+const ASLEEP_MAX: usize = 64;
 /// Questions that wait for a shard at the most; a further one is refused.
 const ASKS_MAX: usize = 64;
 
