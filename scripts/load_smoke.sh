@@ -5,7 +5,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need_binary
 load=${RINGKEEPER_LOAD:-$root/target/debug/ringkeeper-load}
-[ -x "$load" ] || (cd "$root" && cargo build --quiet --locked -p ringkeeper-load)
+# What lies there may be older than its source.
+[ -n "${RINGKEEPER_LOAD:-}" ] || (cd "$root" && cargo build --quiet --locked -p ringkeeper-load)
 
 work=$(mktemp -d)
 server_pid=
