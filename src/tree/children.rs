@@ -25,9 +25,9 @@ pub enum ChildSet {
 #[derive(Clone, Default)]
 pub struct Blocks {
     blocks: Vec<Block>,
-    /// How many places of each block are taken: beside the blocks, for a quick look over all.
+    /// How many places of each block are taken.
     taken: Vec<u16>,
-    /// Blocks before this one are full.
+    /// The first block that is not full, or one behind the last.
     first_open: usize,
     len: usize,
 }
@@ -136,15 +136,9 @@ impl Block {
 
 impl Blocks {
     fn free_place(&self) -> usize {
-        let open =
-            self.taken.iter().skip(self.first_open).position(|taken| usize::from(*taken) < BLOCK_PLACES);
-        match open {
-            Some(at) => {
-                let block = self.first_open + at;
-                block * BLOCK_PLACES + self.blocks[block].free_place()
-            }
-            None => self.blocks.len() * BLOCK_PLACES,
-        }
+        // One behind the last block, where all are full.
+        let within = self.blocks.get(self.first_open).map_or(0, Block::free_place);
+        self.first_open * BLOCK_PLACES + within
     }
 
     fn put(&mut self, place: usize, child: Path) {

@@ -19,14 +19,20 @@ mod tests {
         rung: AtomicBool,
     }
 
-    #[test]
-    fn a_sleeper_never_sleeps_on_a_message() {
-        loom::model(|| {
-            let world = Arc::new(World {
+    impl World {
+        fn new() -> Arc<World> {
+            Arc::new(World {
                 message: AtomicBool::new(false),
                 sleep: Sleep::default(),
                 rung: AtomicBool::new(false),
-            });
+            })
+        }
+    }
+
+    #[test]
+    fn a_sleeper_never_sleeps_on_a_message() {
+        loom::model(|| {
+            let world = World::new();
             let waker = {
                 let world = world.clone();
                 thread::spawn(move || {
@@ -51,11 +57,7 @@ mod tests {
     fn a_deep_sleeper_is_woken_by_his_own_concern_alone() {
         for its_concern in [false, true] {
             loom::model(move || {
-                let world = Arc::new(World {
-                    message: AtomicBool::new(false),
-                    sleep: Sleep::default(),
-                    rung: AtomicBool::new(false),
-                });
+                let world = World::new();
                 let waker = {
                     let world = world.clone();
                     thread::spawn(move || {
