@@ -176,7 +176,7 @@ fn send<T>(reply: &Sender<T>, slice: T) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::Sources;
     use crate::host::link::Links;
@@ -185,7 +185,8 @@ mod tests {
     use crate::tree::PathHasher;
     use crossbeam::channel::unbounded;
 
-    fn shard() -> Shard {
+    /// A shard that does not serve yet.
+    pub(in crate::host) fn shard() -> Shard {
         let (config, _) = Sources::default().check().unwrap();
         let options = shard_options(&config, ShardId(0), 1, 7);
         Shard::new(options, PathHasher::new([1, 2, 3, 4]), Millis(1_000))

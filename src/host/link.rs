@@ -50,10 +50,19 @@ pub struct ShardLink {
     first: ArrayQueue<Arc<Tree>>,
     ending: AtomicBool,
     pub bell: Bell,
+    /// What the sequencer sees of a shard that has much to take.
+    pub lag: Lag,
     /// The shard waits here for room in its ring up: a sleep of its own, since it sleeps for other reasons, too.
     room: Sleep,
     /// Connections that this shard holds.
     pub connections: AtomicU64,
+}
+
+/// A shard that takes over what was published in pieces, because it is too much to be taken at once.
+#[derive(Default)]
+pub struct Lag {
+    now: AtomicBool,
+    pieces: AtomicU64,
 }
 
 /// The ring down. The sequencer never waits for a shard: what does not fit goes to a list behind the ring.
@@ -134,6 +143,7 @@ impl Links {
                 first: ArrayQueue::new(1),
                 ending: AtomicBool::new(false),
                 bell: Bell::new()?,
+                lag: Lag::default(),
                 room: Sleep::default(),
                 connections: AtomicU64::new(0),
             })
@@ -196,6 +206,12 @@ impl Links {
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.shards.iter().map(ShardLink::backlog).max().unwrap_or(0)
+    }
+
+    /// Whether a shard is busy with more than it takes at once.
+    #[must_use]
+    pub fn any_lags(&self) -> bool {
+        self.shards.iter().any(|shard| shard.lag.now.load(Ordering::Relaxed))
     }
 }
 
@@ -285,6 +301,29 @@ impl ShardLink {
     /// The next question.
     pub fn next_ask(&self) -> Option<Ask> {
         self.asks.pop()
+    }
+}
+
+impl Lag {
+    /// The shard: it goes on in pieces.
+    pub fn begin(&self) {
+        self.now.store(true, Ordering::Relaxed);
+    }
+
+    /// The shard: it has caught up.
+    pub fn end(&self) {
+        self.now.store(false, Ordering::Relaxed);
+    }
+
+    /// The shard: another piece is taken.
+    pub fn is_alive(&self) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The sequencer: how many pieces were ever taken.
+    #[must_use]
+    pub fn pieces(&self) -> u64 {
+        self.pieces.load(Ordering::Relaxed)
     }
 }
 

@@ -21,6 +21,8 @@ use tracing::{debug, info, warn};
 /// batches grow. A shard takes all that lie there before it answers anybody: 150 recursive watchers of a busy znode made
 /// 2,048 of them last for 7 s.
 const BACKLOG_MAX: usize = 256;
+/// How long the sequencer sleeps at a time while it takes no proposals for the sake of a shard.
+const HOLD_MS: u64 = 1;
 /// How often the disk's room is looked at.
 const SPACE_MS: u64 = 1_000;
 
@@ -98,9 +100,13 @@ impl SequencerThread {
     fn sleep(&mut self) -> Result<(), Fatal> {
         let bell = &self.links.sequencer;
         bell.sleep.fall_asleep();
-        let has_mail = self.sequencer.wants_proposals() && self.links.shards.iter().any(ShardLink::has_mail);
+        // No shard rings when it has caught up.
+        let holds = self.holds();
+        let pause = if holds { HOLD_MS } else { TICK_MS };
+        let has_mail =
+            !holds && self.sequencer.wants_proposals() && self.links.shards.iter().any(ShardLink::has_mail);
         if !has_mail && !self.links.is_stopping() {
-            let waited = self.log.wait(Duration::from_millis(TICK_MS), bell.as_fd()).map_err(Fatal::disk)?;
+            let waited = self.log.wait(Duration::from_millis(pause), bell.as_fd()).map_err(Fatal::disk)?;
             if waited.woken {
                 bell.drain();
             }
@@ -111,9 +117,14 @@ impl SequencerThread {
         Ok(())
     }
 
+    /// Whether proposals wait because a shard does not keep up.
+    fn holds(&self) -> bool {
+        self.links.any_lags() || self.links.backlog() > BACKLOG_MAX
+    }
+
     fn take_proposals(&mut self) -> bool {
         let mut any = false;
-        if self.links.is_stopping() || self.links.backlog() > BACKLOG_MAX {
+        if self.links.is_stopping() || self.holds() {
             return false;
         }
         let now = self.clock.now();
@@ -340,7 +351,7 @@ impl SequencerThread {
         self.state.silences.resize(self.links.shards.len(), Silence::default());
         for (shard, silence) in self.links.shards.iter().zip(&mut self.state.silences) {
             let backlog = shard.backlog();
-            if silence.look(now, published.saturating_sub(backlog as u64), backlog) {
+            if silence.look(now, published.saturating_sub(backlog as u64) + shard.lag.pieces(), backlog) {
                 return Err(Fatal::dead_shard());
             }
         }

@@ -105,6 +105,8 @@ impl EpollShard {
     /// Everything but the sockets' input. Returns whether there is more at once; it stops the shard when it is told to.
     pub(super) fn turn(&mut self) -> bool {
         let now = self.core.clock.mono();
+        self.core.shard.observe(now);
+        self.catch_up(now);
         let mut more = self.core.turn(now);
         more |= self.flush(now);
         self.close_finished();
@@ -214,6 +216,29 @@ impl EpollShard {
         self.socks.get(slot(conn))?.as_ref().filter(|sock| sock.conn == conn)
     }
 
+    /// Takes over all that was published so far. A shard that has much to take writes in between: its clients' answers and
+    /// events go out as they come to be, and its buffers stay small.
+    #[inline]
+    fn catch_up(&mut self, now: Millis) {
+        if let Some(upto) = self.core.behind() {
+            if !self.core.take_some(now, upto) {
+                self.catch_up_in_pieces(now, upto);
+            }
+        }
+    }
+
+    #[cold]
+    fn catch_up_in_pieces(&mut self, now: Millis, upto: u64) {
+        self.core.link().lag.begin();
+        loop {
+            self.flush_all(now);
+            if self.core.take_some(now, upto) {
+                break;
+            }
+        }
+        self.core.link().lag.end();
+    }
+
     fn on_ready(&mut self, now: Millis, conn: ConnId, flags: u32) {
         let Some(sock) = self.sock(conn) else { return };
         let fd = sock.fd.as_raw_fd();
@@ -245,7 +270,7 @@ impl EpollShard {
             Ok(n) => {
                 // The bytes are here: what was acknowledged before they were sent is taken over before they are
                 // answered.
-                self.core.catch_up(now);
+                self.catch_up(now);
                 self.core.shard.received(now, conn, &self.buffer[..n]);
                 self.core.send_up_if_large();
                 self.set_interest(conn);
@@ -270,6 +295,12 @@ impl EpollShard {
                 }
             }
             let Some(conn) = self.core.shard.next_dirty() else { return false };
+            self.write(now, conn);
+        }
+    }
+
+    fn flush_all(&mut self, now: Millis) {
+        while let Some(conn) = self.core.shard.next_dirty() {
             self.write(now, conn);
         }
     }
@@ -341,10 +372,8 @@ impl EpollShard {
     /// Going down: nothing new is taken, what can be written at once is written.
     fn stop(&mut self, now: Millis) {
         self.listener = None;
-        self.core.catch_up(now);
-        while let Some(conn) = self.core.shard.next_dirty() {
-            self.write(now, conn);
-        }
+        self.catch_up(now);
+        self.flush_all(now);
     }
 
     fn control(&self, op: i32, fd: RawFd, interest: u32, name: u64) -> io::Result<()> {

@@ -14,8 +14,27 @@ use crate::wire::{begin_frame, end_frame, put_buffer, reply_header, EventType, O
 impl Shard {
     /// Takes over one batch.
     pub fn install(&mut self, now: Millis, publication: &Publication) {
+        let rest = self.install_some(now, publication, 0, &mut { usize::MAX });
+        assert_eq!(rest, None, "no batch is as long as that");
+    }
+
+    /// Takes over a batch from its transaction `from` on until `budget`, counted in transactions and events told, is
+    /// spent. Returns the transaction to go on with; `None` when all is taken. A transaction's answers and events are
+    /// queued together, so that what is queued may be written between two calls.
+    pub fn install_some(
+        &mut self,
+        now: Millis,
+        publication: &Publication,
+        from: usize,
+        budget: &mut usize,
+    ) -> Option<usize> {
         self.sessions_total = publication.sessions;
-        for group in publication.committed.chunks(AHEAD) {
+        let mut next = from;
+        for group in publication.committed[from..].chunks(AHEAD) {
+            if *budget == 0 {
+                return Some(next);
+            }
+            let events = self.stats.events;
             if group.len() > 1 {
                 let nodes =
                     group.iter().flat_map(|one| one.changes.iter().filter_map(Change::node)).take(AHEAD);
@@ -25,8 +44,12 @@ impl Shard {
             for committed in group {
                 self.install_one(now, committed);
             }
+            next += group.len();
+            let told = usize::try_from(self.stats.events - events).unwrap_or(usize::MAX);
+            *budget = budget.saturating_sub(told.saturating_add(group.len()));
         }
         self.last_zxid = publication.last_zxid.max(self.last_zxid);
+        None
     }
 
     fn install_one(&mut self, now: Millis, committed: &Committed) {
