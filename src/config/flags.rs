@@ -66,7 +66,7 @@ pub struct KeyFlags {
     /// The address for clients [clientPortAddress, default all]
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub listen: Option<String>,
-    /// Threads that serve clients, 1 to 64 [ringkeeper.shards, default one less than CPUs, at most 8]
+    /// Threads that serve clients, 1 to 64 [ringkeeper.shards, default one less than CPUs, at most 4]
     #[arg(long, value_name = "N")]
     pub shards: Option<String>,
     /// auto, uring or epoll [ringkeeper.io]

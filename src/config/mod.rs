@@ -247,7 +247,7 @@ pub struct Admin {
 /// Threads and drivers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Runtime {
-    /// `ringkeeper.shards`, 1 to 64. None: `clamp(cpus - 1, 1, 8)`, found by the pre-flight.
+    /// `ringkeeper.shards`, 1 to 64. None: `clamp(cpus - 1, 1, 4)`, found by the pre-flight.
     pub shards: Option<u16>,
     /// `ringkeeper.io`, default auto.
     pub io: Io,

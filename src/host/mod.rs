@@ -10,6 +10,7 @@ pub mod link;
 mod logging;
 mod meters;
 mod notes;
+mod pages;
 mod pin;
 pub mod preflight;
 mod process;

@@ -1,7 +1,7 @@
 //! From the disk to a state: the newest snapshot that is whole, then the log after it.
 
 use super::disk::{list_snapshots, DataDir, Disk, Log, LogOptions, SnapshotFile};
-use super::Fatal;
+use super::{pages, Fatal};
 use crate::apply::State;
 use crate::ids::{LogIndex, Term};
 use crate::log::Recovered;
@@ -38,6 +38,9 @@ pub fn load_state(dir: &mut DataDir, options: &LogOptions, hasher: &PathHasher) 
 /// The newest whole snapshot below `dir`; without one, the log must begin at the first entry.
 pub fn load_base(disk: &dyn Disk, dir: &Path, cluster: u128, hasher: &PathHasher) -> io::Result<Base> {
     for file in list_snapshots(disk, dir)? {
+        if std::fs::metadata(&file.path).is_ok_and(|file| pages::suit_snapshot(file.len())) {
+            pages::allow_huge(true);
+        }
         match load_snapshot(disk, &file, cluster, hasher) {
             Ok(loaded) => {
                 info!(file = %file.path.display(), nodes = loaded.state.table.len(), "snapshot loaded");

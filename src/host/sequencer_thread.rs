@@ -6,7 +6,7 @@ use super::link::{Links, ShardLink, Tree};
 use super::notes::{over_quota_text, Say, Throttle};
 use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
-use super::Fatal;
+use super::{pages, Fatal};
 use crate::ids::{LogIndex, Millis};
 use crate::log::{Append, Sequence};
 use crate::sequencer::{Effect, Input, Logged, Note, Sequencer, TICK_MS};
@@ -60,6 +60,8 @@ pub(super) struct LoopState {
     /// Which shard takes what lies in front of it, by shard.
     silences: Vec<Silence>,
     served: bool,
+    /// The tree has grown large.
+    has_huge_pages: bool,
     throttle: Throttle,
 }
 
@@ -163,7 +165,17 @@ impl SequencerThread {
         if now.mono.since(self.state.space_at).0 >= SPACE_MS {
             self.look_at_space();
         }
+        self.look_at_tree();
         true
+    }
+
+    /// A tree that has grown large gets huge pages for what it grows by.
+    fn look_at_tree(&mut self) {
+        let table = &self.sequencer.state().table;
+        if !self.state.has_huge_pages && pages::suit(table.len(), table.data_bytes()) {
+            pages::allow_huge(true);
+            self.state.has_huge_pages = true;
+        }
     }
 
     /// A segment was begun: a fast writer fills a small disk's reserve long before the next second.

@@ -13,7 +13,7 @@ use super::shard_epoll::EpollShard;
 use super::shard_glommio;
 use super::signals::Signals;
 use super::snapshot_thread::{SnapshotOptions, SnapshotThread};
-use super::{logging, Fatal};
+use super::{logging, pages, Fatal};
 use crate::auth::Schemes;
 use crate::config::{self, Config};
 use crate::ids::{Millis, ShardId};
@@ -63,6 +63,7 @@ pub fn serve(args: &config::ServeArgs) -> i32 {
 
 fn run(config: Config) -> Result<(), Fatal> {
     let started = Instant::now();
+    pages::allow_huge(false);
     let signals = Signals::block().map_err(|error| Fatal::os("blocking signals", &error))?;
     logging::start_thread().map_err(|error| Fatal::os("starting a thread", &error))?;
     let (report, examined) = preflight::examine(&config);
