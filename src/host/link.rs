@@ -211,7 +211,7 @@ impl Links {
     /// Whether a shard is busy with more than it takes at once.
     #[must_use]
     pub fn any_lags(&self) -> bool {
-        self.shards.iter().any(|shard| shard.lag.now.load(Ordering::Relaxed))
+        self.shards.iter().any(|shard| shard.lag.is_on())
     }
 }
 
@@ -318,6 +318,12 @@ impl Lag {
     /// The shard: another piece is taken.
     pub fn is_alive(&self) {
         self.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The sequencer: whether the shard is at it.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.now.load(Ordering::Relaxed)
     }
 
     /// The sequencer: how many pieces were ever taken.

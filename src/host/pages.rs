@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)] // prctl(2).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// From so many bytes of tree on pages are huge: some 50,000 znodes of 100 bytes.
 const LARGE_BYTES: u64 = 16 << 20;
 /// What a znode holds beside its path and data, about.
@@ -16,26 +18,41 @@ pub(super) fn suit(nodes: usize, bytes: u64) -> bool {
     bytes.saturating_add((nodes as u64).saturating_mul(ZNODE_BYTES)) >= LARGE_BYTES
 }
 
-/// Whether the tree of a snapshot file of so many bytes is likely to be worth them: a file is a fifteenth of its tree
-/// where the data repeats itself, and a third where it does not.
-pub(super) fn suit_snapshot(file_bytes: u64) -> bool {
+/// Whether the tree of a snapshot file of so many bytes may be worth them: a file is a fifteenth of its tree where the
+/// data repeats itself.
+pub(super) fn may_suit(file_bytes: u64) -> bool {
     file_bytes >= LARGE_BYTES / 16
 }
 
-/// Memory that the process touches from now on lies in huge pages, or does not, whatever the allocator asks. A system
-/// that knows no such switch goes on as it is: it costs memory, nothing else.
-pub(super) fn allow_huge(allowed: bool) {
-    let forbidden = libc::c_ulong::from(!allowed);
+/// This server switched them off, and nobody outside before it.
+static IS_OURS: AtomicBool = AtomicBool::new(false);
+
+/// What the process touches from now on lies in small pages, whatever the allocator asks. A system that knows no such
+/// switch goes on as it is: it costs memory, nothing else.
+pub(super) fn forbid_huge() {
+    if !is_forbidden() {
+        set_forbidden(true);
+        IS_OURS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes that back. A switch that was set from outside stays.
+pub(super) fn allow_huge() {
+    if IS_OURS.swap(false, Ordering::Relaxed) {
+        set_forbidden(false);
+    }
+}
+
+fn set_forbidden(forbidden: bool) {
+    let (flag, none) = (libc::c_ulong::from(forbidden), 0 as libc::c_ulong);
     // SAFETY: PR_SET_THP_DISABLE takes a flag and no pointer; the other arguments must be 0.
-    unsafe {
-        libc::prctl(
-            libc::PR_SET_THP_DISABLE,
-            forbidden,
-            0 as libc::c_ulong,
-            0 as libc::c_ulong,
-            0 as libc::c_ulong,
-        )
-    };
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, flag, none, none, none) };
+}
+
+fn is_forbidden() -> bool {
+    let none = 0 as libc::c_ulong;
+    // SAFETY: PR_GET_THP_DISABLE takes no pointer and returns the flag, or -1; the other arguments must be 0.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) == 1 }
 }
 
 #[cfg(test)]
@@ -51,15 +68,16 @@ mod tests {
     }
 
     #[test]
-    fn the_switch_is_the_processes_own() {
-        // SAFETY: PR_GET_THP_DISABLE takes nothing and returns the flag.
-        let is_forbidden = || unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) };
-        let before = is_forbidden();
-        if before == 0 {
-            allow_huge(false);
-            assert_eq!(is_forbidden(), 1);
-            allow_huge(true);
-            assert_eq!(is_forbidden(), 0);
-        }
+    fn the_switch_is_taken_back_by_who_set_it_alone() {
+        // From outside, as a service manager does.
+        set_forbidden(true);
+        forbid_huge();
+        allow_huge();
+        assert!(is_forbidden());
+        set_forbidden(false);
+        forbid_huge();
+        assert!(is_forbidden());
+        allow_huge();
+        assert!(!is_forbidden());
     }
 }

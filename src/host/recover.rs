@@ -38,8 +38,8 @@ pub fn load_state(dir: &mut DataDir, options: &LogOptions, hasher: &PathHasher) 
 /// The newest whole snapshot below `dir`; without one, the log must begin at the first entry.
 pub fn load_base(disk: &dyn Disk, dir: &Path, cluster: u128, hasher: &PathHasher) -> io::Result<Base> {
     for file in list_snapshots(disk, dir)? {
-        if std::fs::metadata(&file.path).is_ok_and(|file| pages::suit_snapshot(file.len())) {
-            pages::allow_huge(true);
+        if pages::may_suit(file.bytes) {
+            pages::allow_huge();
         }
         match load_snapshot(disk, &file, cluster, hasher) {
             Ok(loaded) => {

@@ -173,7 +173,7 @@ impl SequencerThread {
     fn look_at_tree(&mut self) {
         let table = &self.sequencer.state().table;
         if !self.state.has_huge_pages && pages::suit(table.len(), table.data_bytes()) {
-            pages::allow_huge(true);
+            pages::allow_huge();
             self.state.has_huge_pages = true;
         }
     }
@@ -363,7 +363,10 @@ impl SequencerThread {
         self.state.silences.resize(self.links.shards.len(), Silence::default());
         for (shard, silence) in self.links.shards.iter().zip(&mut self.state.silences) {
             let backlog = shard.backlog();
-            if silence.look(now, published.saturating_sub(backlog as u64) + shard.lag.pieces(), backlog) {
+            let taken = published.saturating_sub(backlog as u64) + shard.lag.pieces();
+            // What a shard takes in pieces lies in front of it, too.
+            let lies_there = backlog > 0 || shard.lag.is_on();
+            if silence.look(now, taken, lies_there) {
                 return Err(Fatal::dead_shard());
             }
         }

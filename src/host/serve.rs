@@ -63,7 +63,7 @@ pub fn serve(args: &config::ServeArgs) -> i32 {
 
 fn run(config: Config) -> Result<(), Fatal> {
     let started = Instant::now();
-    pages::allow_huge(false);
+    pages::forbid_huge();
     let signals = Signals::block().map_err(|error| Fatal::os("blocking signals", &error))?;
     logging::start_thread().map_err(|error| Fatal::os("starting a thread", &error))?;
     let (report, examined) = preflight::examine(&config);
@@ -92,6 +92,9 @@ fn run(config: Config) -> Result<(), Fatal> {
 
     let log_options = log_options(&config, &preflight);
     let Recovery { state, log, recovered } = load_state(&mut dir, &log_options, &hasher)?;
+    if !pages::suit(state.table.len(), state.table.data_bytes()) {
+        pages::forbid_huge();
+    }
     let driver = log.driver();
     let dir = Arc::new(dir);
     let options = sequencer_options(&config, &preflight, seed);

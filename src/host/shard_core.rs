@@ -7,7 +7,7 @@ use super::link::{Links, ShardLink, Tree};
 use super::notes::{Say, Throttle};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{ConnId, Millis, ShardId};
-use crate::shard::{Note, Shard, Why, Word};
+use crate::shard::{Note, Place, Shard, Why, Word};
 use crossbeam::channel::Sender;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -42,8 +42,8 @@ pub(super) struct Core {
     taken: u64,
     /// Popped from the ring and not taken: beyond the counter when it was last loaded, or too long to be taken at once.
     early: Option<Arc<Publication>>,
-    /// How many transactions of the next publication are taken already.
-    taken_of_next: usize,
+    /// How far the next publication is taken already.
+    taken_of_next: Place,
     /// Did not fit into the ring.
     unsent: Option<Upward>,
     ticked_at: Millis,
@@ -72,7 +72,7 @@ impl Core {
             asks: Asks::default(),
             taken: 0,
             early: None,
-            taken_of_next: 0,
+            taken_of_next: Place::default(),
             unsent: None,
             ticked_at: Millis(0),
             throttle: Throttle::default(),

@@ -230,13 +230,28 @@ impl EpollShard {
     #[cold]
     fn catch_up_in_pieces(&mut self, now: Millis, upto: u64) {
         self.core.link().lag.begin();
+        let (mut now, mut full) = (now, Vec::new());
         loop {
-            self.flush_all(now);
+            // epoll is not asked meanwhile: a socket that was full is tried again.
+            for conn in std::mem::take(&mut full) {
+                self.write(now, conn);
+                full.extend(self.is_blocked(conn).then_some(conn));
+            }
+            while let Some(conn) = self.core.shard.next_dirty() {
+                self.write(now, conn);
+                full.extend(self.is_blocked(conn).then_some(conn));
+            }
+            // Not `observe`: what this takes is no session's fault.
+            now = self.core.clock.mono();
             if self.core.take_some(now, upto) {
                 break;
             }
         }
         self.core.link().lag.end();
+    }
+
+    fn is_blocked(&self, conn: ConnId) -> bool {
+        self.sock(conn).is_some_and(|sock| sock.is_blocked)
     }
 
     fn on_ready(&mut self, now: Millis, conn: ConnId, flags: u32) {
@@ -295,12 +310,6 @@ impl EpollShard {
                 }
             }
             let Some(conn) = self.core.shard.next_dirty() else { return false };
-            self.write(now, conn);
-        }
-    }
-
-    fn flush_all(&mut self, now: Millis) {
-        while let Some(conn) = self.core.shard.next_dirty() {
             self.write(now, conn);
         }
     }
@@ -373,7 +382,9 @@ impl EpollShard {
     fn stop(&mut self, now: Millis) {
         self.listener = None;
         self.catch_up(now);
-        self.flush_all(now);
+        while let Some(conn) = self.core.shard.next_dirty() {
+            self.write(now, conn);
+        }
     }
 
     fn control(&self, op: i32, fd: RawFd, interest: u32, name: u64) -> io::Result<()> {

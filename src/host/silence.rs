@@ -21,11 +21,12 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// The shard has taken up to `taken`, a number that only grows, and `backlog` lies in front of it. Whether it is dead.
-    pub(super) fn look(&mut self, now: Millis, taken: u64, backlog: usize) -> bool {
+    /// The shard has taken up to `taken`, a number that only grows, and something lies in front of it or not. Whether it is
+    /// dead.
+    pub(super) fn look(&mut self, now: Millis, taken: u64, lies_there: bool) -> bool {
         let passed = now.since(self.looked_at).0.min(LOOK_MS_MAX);
         self.looked_at = now;
-        if backlog == 0 || taken != self.taken {
+        if !lies_there || taken != self.taken {
             self.taken = taken;
             self.silent_ms = 0;
             return false;
@@ -40,21 +41,20 @@ mod tests {
     use super::*;
 
     /// Looks every `every` ms for 60 s; `seen` says what the shard has taken and what lies there. When it was dead.
-    fn died(every: usize, seen: impl Fn(u64) -> (u64, usize)) -> Option<u64> {
+    fn died(every: usize, seen: impl Fn(u64) -> (u64, bool)) -> Option<u64> {
         let mut silence = Silence::default();
         (1..60_000).step_by(every).find(|ms| {
-            let (taken, backlog) = seen(*ms);
-            silence.look(Millis(1_000_000 + ms), taken, backlog)
+            let (taken, lies_there) = seen(*ms);
+            silence.look(Millis(1_000_000 + ms), taken, lies_there)
         })
     }
 
     #[test]
     fn only_a_shard_that_takes_nothing_is_dead() {
         for every in [1, 7, 100] {
-            assert_eq!(died(every, |_| (3, 0)), None, "nothing lies there");
-            assert_eq!(died(every, |ms| (ms / 9_000, 5)), None, "it lags and takes");
-            assert_eq!(died(every, |ms| (ms / 9_000, ms as usize)), None, "it takes, and lags more and more");
-            let dead = died(every, |ms| (ms.min(20_000), 1)).expect("it takes nothing after 20 s");
+            assert_eq!(died(every, |_| (3, false)), None, "nothing lies there");
+            assert_eq!(died(every, |ms| (ms / 9_000, true)), None, "it lags and takes");
+            let dead = died(every, |ms| (ms.min(20_000), true)).expect("it takes nothing after 20 s");
             assert!((30_000..30_300).contains(&dead), "dead after {dead} ms, looked at every {every}");
         }
     }
@@ -64,8 +64,8 @@ mod tests {
         let mut silence = Silence::default();
         for stop in 1..=10 {
             // It was stopped with a publication on the way, and the sequencer wakes first.
-            assert!(!silence.look(Millis(stop * 60_000), stop, 1));
-            assert!(!silence.look(Millis(stop * 60_000 + 59_000), stop, 1));
+            assert!(!silence.look(Millis(stop * 60_000), stop, true));
+            assert!(!silence.look(Millis(stop * 60_000 + 59_000), stop, true));
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Fanout {
     crowds: VecDeque<Crowd>,
     /// How many have yet to be told: the sum of what is left of the crowds.
     waiting: usize,
+    /// How often a connection was ever told something, or not told for want of READ: it is work all the same.
+    pub(super) told: usize,
 }
 
 impl Shard {
@@ -143,6 +145,7 @@ impl Shard {
 
     /// F19: without READ the event is dropped silently; the one-shot watch is gone all the same.
     fn put_event(&mut self, c: &mut Connection, crowd: &Crowd) {
+        self.fanout.told += 1;
         if c.is_done() {
             return;
         }

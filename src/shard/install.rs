@@ -11,52 +11,74 @@ use crate::tree::warm::{self, AHEAD};
 use crate::tree::{Answer, Change, Node, Path};
 use crate::wire::{begin_frame, end_frame, put_buffer, reply_header, EventType, OpCode};
 
+/// How far a batch is taken over: transactions before this one, and of this one the changes before that one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Place {
+    transaction: usize,
+    change: usize,
+}
+
 impl Shard {
     /// Takes over one batch.
     pub fn install(&mut self, now: Millis, publication: &Publication) {
-        let rest = self.install_some(now, publication, 0, &mut { usize::MAX });
+        let rest = self.install_some(now, publication, Place::default(), &mut { usize::MAX });
         assert_eq!(rest, None, "no batch is as long as that");
     }
 
-    /// Takes over a batch from its transaction `from` on until `budget`, counted in transactions and events told, is
-    /// spent. Returns the transaction to go on with; `None` when all is taken. A transaction's answers and events are
-    /// queued together, so that what is queued may be written between two calls.
+    /// Takes over a batch from a place on until `budget`, counted in transactions, changes and tellings of watchers, is
+    /// spent. Returns the place to go on from; `None` when all is taken. What is queued may be written between two calls,
+    /// but nothing may be read: a transaction may be taken in part.
     pub fn install_some(
         &mut self,
         now: Millis,
         publication: &Publication,
-        from: usize,
+        from: Place,
         budget: &mut usize,
-    ) -> Option<usize> {
+    ) -> Option<Place> {
         self.sessions_total = publication.sessions;
-        let mut next = from;
-        for group in publication.committed[from..].chunks(AHEAD) {
+        let mut at = from;
+        while let Some(committed) = publication.committed.get(at.transaction) {
             if *budget == 0 {
-                return Some(next);
+                return Some(at);
             }
-            let events = self.stats.events;
-            if group.len() > 1 {
-                let nodes =
-                    group.iter().flat_map(|one| one.changes.iter().filter_map(Change::node)).take(AHEAD);
-                warm::znodes(nodes.clone());
-                self.table.warm(nodes.map(|node| node.path.as_bytes()));
+            if at.change == 0 && at.transaction.is_multiple_of(AHEAD) {
+                self.warm_changes(&publication.committed[at.transaction..]);
             }
-            for committed in group {
-                self.install_one(now, committed);
+            if !self.install_one(now, committed, &mut at.change, budget) {
+                return Some(at);
             }
-            next += group.len();
-            let told = usize::try_from(self.stats.events - events).unwrap_or(usize::MAX);
-            *budget = budget.saturating_sub(told.saturating_add(group.len()));
+            at = Place { transaction: at.transaction + 1, change: 0 };
         }
         self.last_zxid = publication.last_zxid.max(self.last_zxid);
         None
     }
 
-    fn install_one(&mut self, now: Millis, committed: &Committed) {
+    /// Asks for what the next transactions change. One alone gains nothing.
+    fn warm_changes(&self, coming: &[Committed]) {
+        let group = &coming[..coming.len().min(AHEAD)];
+        if group.len() > 1 {
+            let nodes = group.iter().flat_map(|one| one.changes.iter().filter_map(Change::node)).take(AHEAD);
+            warm::znodes(nodes.clone());
+            self.table.warm(nodes.map(|node| node.path.as_bytes()));
+        }
+    }
+
+    /// One transaction, from its change `next` on. Whether it came to its end before the budget did.
+    fn install_one(
+        &mut self,
+        now: Millis,
+        committed: &Committed,
+        next: &mut usize,
+        budget: &mut usize,
+    ) -> bool {
         let zxid = committed.zxid;
         self.last_zxid = self.last_zxid.max(zxid);
         let to = committed.to.filter(|to| to.shard == self.options.shard);
-        for change in &committed.changes {
+        while let Some(change) = committed.changes.get(*next) {
+            if *budget == 0 {
+                return false;
+            }
+            let told = self.fanout.told;
             self.table.install(change);
             self.fire(zxid, change);
             match change {
@@ -65,10 +87,14 @@ impl Shard {
                 Change::SessionClosed(closed) if to.is_none() => self.end_session(closed.0, closed.1),
                 _ => {}
             }
+            *next += 1;
+            *budget = budget.saturating_sub(1 + (self.fanout.told - told));
         }
         if let Some(to) = to {
             self.with(to.conn, |shard, c| shard.answer(now, c, to, zxid, &committed.answer));
         }
+        *budget = budget.saturating_sub(1);
+        true
     }
 
     fn fire(&mut self, zxid: Zxid, change: &Change) {

@@ -19,6 +19,7 @@ mod stats;
 mod watches;
 
 pub use connection::{ConnectionRow, IDENTITY_BYTES_MAX};
+pub use install::Place;
 pub use options::{Note, Options, Why};
 pub use stats::{Latency, Stats};
 

@@ -15,7 +15,7 @@ use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, SessionId, ShardId, Te
 use ringkeeper::sequencer::{
     self, Effect, Input, Logged, Now, RecoveredEntry, RecoveredLog, Sequencer, TICK_MS,
 };
-use ringkeeper::shard::{self, Shard, Word, Wrote};
+use ringkeeper::shard::{self, Place, Shard, Word, Wrote};
 use ringkeeper::tree::{AclId, AclList, AclTable, Node, PathHasher, Table, TableLoader, Znode};
 use ringkeeper::watch;
 use std::collections::{BTreeMap, VecDeque};
@@ -345,7 +345,7 @@ impl World {
             }
             assert_eq!(publication.number, side.taken + 1, "no publication is missed");
             // Every other batch in pieces, as a shard that has much to take does.
-            let mut next = Some(0);
+            let mut next = Some(Place::default());
             while let Some(from) = next {
                 let mut budget = if publication.number.is_multiple_of(2) { 1 } else { usize::MAX };
                 next = side.shard.install_some(now, &publication, from, &mut budget);
