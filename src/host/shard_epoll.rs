@@ -10,13 +10,20 @@ use super::shard_core::{Core, TICK_BUSY_MS, TICK_IDLE_MS};
 use super::Fatal;
 use crate::ids::{ConnId, Millis};
 use crate::shard::Wrote;
+use crate::tree::warm::AHEAD;
+use smallvec::SmallVec;
 use socket2::{SockAddr, Socket};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Bytes read from a socket at once; one buffer a shard.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes read from a group of sockets; one buffer a shard.
+const READ_BYTES: usize = 256 << 10;
+/// Bytes read from a socket at once.
+const READ_ONE: usize = 64 << 10;
+/// Sockets that are read before the first is answered: as many as memory is asked for at once.
+const GROUP: usize = AHEAD;
 /// Events taken from epoll at once.
 const EVENTS: usize = 256;
 /// Connections accepted in a turn at the most.
@@ -43,7 +50,7 @@ pub(super) struct EpollShard {
     listener: Option<Socket>,
     /// By slot, the low bits of a ConnId.
     socks: Vec<Option<Sock>>,
-    buffer: Box<[u8; READ_BYTES]>,
+    buffer: Box<[u8]>,
     events: Box<[libc::epoll_event; EVENTS]>,
     accept_again: Option<Millis>,
 }
@@ -74,7 +81,7 @@ impl EpollShard {
             epoll,
             listener: Some(listener),
             socks: Vec::new(),
-            buffer: Box::new([0; READ_BYTES]),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Box::new([libc::epoll_event { events: 0, u64: 0 }; EVENTS]),
             accept_again: None,
         };
@@ -144,15 +151,48 @@ impl EpollShard {
         };
         let now = self.core.clock.mono();
         self.core.shard.observe(now);
-        for at in 0..n {
+        for from in (0..n).step_by(GROUP) {
+            self.on_group(now, from..n.min(from + GROUP));
+        }
+        Ok(n)
+    }
+
+    /// Reads what a few sockets brought, then answers it. Together, so that the memory that their requests need, which
+    /// is cold where there are many connections or znodes, is asked for together.
+    fn on_group(&mut self, now: Millis, group: Range<usize>) {
+        let room = READ_ONE.min(READ_BYTES / group.len());
+        let mut filled = 0;
+        let mut came: SmallVec<[(ConnId, Range<usize>); GROUP]> = SmallVec::new();
+        if group.len() > 1 {
+            for event in &self.events[group.clone()] {
+                self.core.shard.warm_connection(ConnId(event.u64));
+            }
+        }
+        for at in group {
             let libc::epoll_event { events: flags, u64: name } = self.events[at];
             match name {
                 LISTENER => self.accept(now),
                 BELL => self.core.link().bell.drain(),
-                conn => self.on_ready(now, ConnId(conn), flags),
+                conn => {
+                    let n = self.on_ready(now, ConnId(conn), flags, filled..filled + room);
+                    if n > 0 {
+                        came.push((ConnId(conn), filled..filled + n));
+                        filled += n;
+                    }
+                }
             }
         }
-        Ok(n)
+        if came.is_empty() {
+            return;
+        }
+        self.core.shard.warm_first(came.iter().map(|(_, bytes)| &self.buffer[bytes.clone()]));
+        // The bytes are here: what was acknowledged before they were sent is taken over before they are answered.
+        self.catch_up(now);
+        for (conn, bytes) in came {
+            self.core.shard.received(now, conn, &self.buffer[bytes]);
+            self.core.send_up_if_large();
+            self.set_interest(conn);
+        }
     }
 
     fn accept(&mut self, now: Millis) {
@@ -254,8 +294,9 @@ impl EpollShard {
         self.sock(conn).is_some_and(|sock| sock.is_blocked)
     }
 
-    fn on_ready(&mut self, now: Millis, conn: ConnId, flags: u32) {
-        let Some(sock) = self.sock(conn) else { return };
+    /// A socket is ready. Returns how many bytes it brought, into this place of the buffer.
+    fn on_ready(&mut self, now: Millis, conn: ConnId, flags: u32, place: Range<usize>) -> usize {
+        let Some(sock) = self.sock(conn) else { return 0 };
         let fd = sock.fd.as_raw_fd();
         if flags & libc::EPOLLOUT as u32 != 0 {
             if let Some(sock) = self.socks[slot(conn)].as_mut() {
@@ -265,7 +306,7 @@ impl EpollShard {
         }
         let broken = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
         if flags & (libc::EPOLLIN as u32 | broken) == 0 {
-            return;
+            return 0;
         }
         if !self.core.shard.wants_input(conn) {
             if flags & broken != 0 {
@@ -273,28 +314,25 @@ impl EpollShard {
             } else {
                 self.set_interest(conn);
             }
-            return;
+            return 0;
         }
-        // SAFETY: the buffer is READ_BYTES long and lives through the call; the descriptor is owned by its Sock.
-        let n = unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), READ_BYTES, libc::MSG_DONTWAIT) };
+        let room = &mut self.buffer[place];
+        // SAFETY: the buffer's part lives through the call, which writes up to its length; the descriptor is owned by its
+        // Sock.
+        let n = unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
         match usize::try_from(n) {
             Ok(0) => {
                 self.core.shard.hung_up(conn);
                 self.set_interest(conn);
+                0
             }
-            Ok(n) => {
-                // The bytes are here: what was acknowledged before they were sent is taken over before they are
-                // answered.
-                self.catch_up(now);
-                self.core.shard.received(now, conn, &self.buffer[..n]);
-                self.core.send_up_if_large();
-                self.set_interest(conn);
-            }
+            Ok(n) => n,
             Err(_) => {
                 let error = io::Error::last_os_error();
                 if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                     self.core.shard.lost(conn);
                 }
+                0
             }
         }
     }

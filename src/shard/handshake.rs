@@ -70,12 +70,20 @@ impl Shard {
 
     /// Asks for the znodes that these requests look up, up to the first that is no lookup. One alone gains nothing.
     pub(super) fn warm_lookups<'a>(&self, frames: impl Iterator<Item = &'a [u8]>) {
-        let path = |frame: &'a [u8]| {
-            let (head, record) = frame.split_first_chunk::<8>()?;
-            let op = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-            OpCode::from_i32(op).filter(|op| op.is_lookup()).and_then(|_| first_string(record))
+        let paths: SmallVec<[&[u8]; AHEAD]> = frames.map_while(looked_up).take(AHEAD).collect();
+        if paths.len() > 1 {
+            self.table.warm(paths.into_iter());
+        }
+    }
+
+    /// Asks for the znodes that the first requests of several connections look up. What begins in the middle of a frame
+    /// asks for something else, which costs little.
+    pub fn warm_first<'a>(&self, inputs: impl Iterator<Item = &'a [u8]>) {
+        let path = |bytes: &'a [u8]| match next_frame(bytes, self.options.frame_bytes_max) {
+            Frame::Whole(frame) => looked_up(frame),
+            _ => None,
         };
-        let paths: SmallVec<[&[u8]; AHEAD]> = frames.map_while(path).take(AHEAD).collect();
+        let paths: SmallVec<[&[u8]; AHEAD]> = inputs.filter_map(path).take(AHEAD).collect();
         if paths.len() > 1 {
             self.table.warm(paths.into_iter());
         }
@@ -173,4 +181,11 @@ impl Shard {
             c.finish();
         }
     }
+}
+
+/// The path of a request that is a lookup.
+fn looked_up(frame: &[u8]) -> Option<&[u8]> {
+    let (head, record) = frame.split_first_chunk::<8>()?;
+    let op = i32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    OpCode::from_i32(op).filter(|op| op.is_lookup()).and_then(|_| first_string(record))
 }

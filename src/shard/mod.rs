@@ -25,7 +25,7 @@ pub use stats::{Latency, Stats};
 
 use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, Millis, Owner, SessionId, ShardId, Zxid};
-use crate::tree::{PathHasher, Table};
+use crate::tree::{warm, PathHasher, Table};
 use crate::watch::Watches;
 use connection::{Connection, Phase};
 use fanout::Fanout;
@@ -174,6 +174,14 @@ impl Shard {
         self.handshakes.push_back((now, id));
         self.stats.connections += 1;
         id
+    }
+
+    /// Asks for a connection's memory: it is about to be looked at. With thousands of connections each is cold.
+    #[inline]
+    pub fn warm_connection(&self, id: ConnId) {
+        if let Some(Some(c)) = self.slots.get(slot_of(id)) {
+            warm::whole(&**c);
+        }
     }
 
     /// Bytes came. They are taken whole: what can not be handled yet is kept, and `wants_input` says so.

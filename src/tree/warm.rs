@@ -9,6 +9,8 @@ use super::znode::{Node, Znode};
 
 /// How many transactions, facts or requests are looked ahead: about as many lines as a core fetches at once.
 pub const AHEAD: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Asks for a few znodes, then for their paths and data.
 pub fn znodes<'a>(nodes: impl Iterator<Item = &'a Node> + Clone) {
@@ -18,6 +20,15 @@ pub fn znodes<'a>(nodes: impl Iterator<Item = &'a Node> + Clone) {
         if let Some(data) = &node.data {
             data.warm();
         }
+    }
+}
+
+/// Asks for all of a value.
+#[inline]
+pub fn whole<T>(value: &T) {
+    let start = std::ptr::from_ref(value).cast::<u8>();
+    for at in (0..size_of::<T>()).step_by(LINE) {
+        ask(start.wrapping_add(at));
     }
 }
 
