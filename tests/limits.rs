@@ -57,6 +57,22 @@ fn a_connection_is_read_no_further_than_its_outstanding_limit_and_goes_on_by_its
 }
 
 #[test]
+fn what_is_kept_behind_large_replies_is_answered_to_a_client_that_has_said_all_it_wanted() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    world.make(c, "/big", 0);
+    world.ask(c, Op::SetData, &set("/big", &vec![7; 700_000], -1)).ok();
+    for _ in 0..8 {
+        world.post(c, Op::GetData, &read("/big", false));
+    }
+    // The replies pass what may lie unsent after two: six requests are kept, and nothing comes after them.
+    world.half_close(c);
+    world.settle();
+    assert_eq!(world.hear(c).len(), 8);
+    assert!(world.is_closed(c));
+}
+
+#[test]
 fn what_came_in_one_piece_beyond_the_limit_is_kept_and_goes_on_by_itself() {
     let mut world = World::with(1, |_, shard| shard.outstanding_per_connection_max = 10);
     let c = world.login(0);

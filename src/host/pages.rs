@@ -51,8 +51,8 @@ fn set_forbidden(forbidden: bool) {
 
 fn is_forbidden() -> bool {
     let none = 0 as libc::c_ulong;
-    // SAFETY: PR_GET_THP_DISABLE takes no pointer and returns the flag, or -1; the other arguments must be 0.
-    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) == 1 }
+    // SAFETY: PR_GET_THP_DISABLE takes no pointer and returns the flag, with more bits on newer kernels, or -1; the other arguments must be 0.
+    unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) > 0 }
 }
 
 #[cfg(test)]

@@ -116,6 +116,8 @@ impl EpollShard {
         self.catch_up(now);
         let mut more = self.core.turn(now);
         more |= self.flush(now);
+        // What was sent, or room in the ring, lets connections go on whose next requests are here already.
+        more |= self.core.shard.has_resumed();
         self.close_finished();
         if self.core.is_stopping {
             self.stop(now);
@@ -270,7 +272,9 @@ impl EpollShard {
     #[cold]
     fn catch_up_in_pieces(&mut self, now: Millis, upto: u64) {
         self.core.link().lag.begin();
-        let (mut now, mut full) = (now, Vec::new());
+        let mut now = now;
+        let mut full: Vec<ConnId> =
+            self.socks.iter().flatten().filter(|sock| sock.is_blocked).map(|sock| sock.conn).collect();
         loop {
             // epoll is not asked meanwhile: a socket that was full is tried again.
             for conn in std::mem::take(&mut full) {
@@ -368,6 +372,9 @@ impl EpollShard {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => 0,
                 _ => {
                     self.core.shard.lost(conn);
+                    if let Some(sock) = self.socks[slot(conn)].as_mut() {
+                        sock.is_blocked = false;
+                    }
                     return;
                 }
             },

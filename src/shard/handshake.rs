@@ -95,7 +95,7 @@ impl Shard {
         if used < kept.len() && !c.is_done() {
             c.input = if used == 0 { kept } else { kept[used..].to_vec() };
         }
-        if c.input_ended && c.has_nothing_to_say() {
+        if c.input_ended && self.is_through(c) {
             c.phase = Phase::Done;
         }
     }

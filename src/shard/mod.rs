@@ -27,6 +27,7 @@ use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, Millis, Owner, SessionId, ShardId, Zxid};
 use crate::tree::{warm, PathHasher, Table};
 use crate::watch::Watches;
+use crate::wire::{next_frame, Frame};
 use connection::{Connection, Phase};
 use fanout::Fanout;
 use std::collections::{BTreeMap, VecDeque};
@@ -202,9 +203,9 @@ impl Shard {
 
     /// The client will send no more. What it asked before is still answered (A15, half-close).
     pub fn hung_up(&mut self, id: ConnId) {
-        self.with(id, |_, c| {
+        self.with(id, |shard, c| {
             c.input_ended = true;
-            if c.has_nothing_to_say() {
+            if shard.is_through(c) {
                 c.phase = Phase::Done;
             }
         });
@@ -271,6 +272,10 @@ impl Shard {
     }
 
     fn report(&mut self, now: Millis) {
+        // The one before has found no room in the ring: this one would take its place.
+        if self.up.heard.is_some() {
+            return;
+        }
         self.reported_at = now;
         let mut sessions = Vec::with_capacity(self.heard.len());
         for id in std::mem::take(&mut self.heard) {
@@ -361,7 +366,7 @@ impl Shard {
                 shard.put_back(c);
                 c.is_blocked = false;
                 c.blocked_since = Millis(0);
-                if c.is_done() || (c.input_ended && c.has_nothing_to_say()) {
+                if c.is_done() || (c.input_ended && shard.is_through(c)) {
                     c.phase = Phase::Done;
                     result = Wrote::Closed;
                 }
@@ -373,6 +378,12 @@ impl Shard {
     /// A connection whose kept bytes may be handled, and whose socket may be read again: call `resume`.
     pub fn next_resumed(&mut self) -> Option<ConnId> {
         self.resumed.pop_front()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_resumed(&self) -> bool {
+        !self.resumed.is_empty()
     }
 
     /// Handles what was kept while a connection was paused.
@@ -530,6 +541,13 @@ impl Shard {
         c.out.clear();
         c.sent = 0;
         c.phase = Phase::Done;
+    }
+
+    /// A connection that says no more has had all its answers. A whole frame that was kept, because the connection was
+    /// paused when it came, has not been looked at yet.
+    fn is_through(&self, c: &Connection) -> bool {
+        c.has_nothing_to_say()
+            && !matches!(next_frame(&c.input, self.options.frame_bytes_max), Frame::Whole(_))
     }
 
     fn is_paused(&self, c: &Connection) -> bool {
