@@ -5,6 +5,7 @@ mod machines;
 
 use machines::client::*;
 use machines::{Conn, World};
+use ringkeeper::shard::Place;
 use ringkeeper::wire::OpCode as Op;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -167,6 +168,32 @@ fn a_crowds_events_are_filtered_by_read_as_it_was_when_they_happened() {
         assert_eq!(world.events(*c).len(), usize::from(n < 100), "client {n}");
     }
     assert_eq!(world.sides[0].shard.watches().count(), 0, "fired for all of them");
+}
+
+#[test]
+fn watchers_who_may_not_read_are_work_all_the_same() {
+    let mut world = World::new(1);
+    let actor = world.login(0);
+    world.ask(actor, Op::Auth, &auth("digest", b"u:p")).ok();
+    world.make(actor, "/a", 0);
+    // Few enough to be told at once.
+    let all = crowd(&mut world, 0, 60);
+    all_ask(&mut world, &all, Op::AddWatch, &path_and("/a", 1));
+    world.ask(actor, Op::SetAcl, &set_acl("/a", &[(31, "auth", "")], -1)).ok();
+    for _ in 0..2 {
+        world.post(actor, Op::SetData, &set("/a", b"secret", -1));
+    }
+    world.read_some(actor.0, usize::MAX);
+    world.turn(0);
+    while world.sequencer_turn() {}
+    let publication = world.next_publication(0);
+    assert_eq!(publication.committed.len(), 2);
+    let now = world.now.mono;
+    let shard = &mut world.sides[0].shard;
+    let rest = shard.install_some(now, &publication, Place::default(), &mut 50);
+    let rest = rest.expect("the first write and those who did not hear of it have spent the budget");
+    assert_eq!(shard.install_some(now, &publication, rest, &mut 1_000), None);
+    assert!(all.iter().all(|c| world.events(*c).is_empty()));
 }
 
 #[test]

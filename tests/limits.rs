@@ -5,6 +5,7 @@ mod machines;
 
 use machines::client::*;
 use machines::{Conn, World};
+use ringkeeper::ids::Millis;
 use ringkeeper::shard::Why;
 use ringkeeper::wire::OpCode as Op;
 
@@ -70,6 +71,21 @@ fn what_is_kept_behind_large_replies_is_answered_to_a_client_that_has_said_all_i
     world.settle();
     assert_eq!(world.hear(c).len(), 8);
     assert!(world.is_closed(c));
+}
+
+#[test]
+fn a_report_that_found_no_room_in_the_ring_is_not_lost_to_the_next() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    world.pass(1_000);
+    world.post(c, Op::Ping, b"");
+    world.read_some(c.0, usize::MAX);
+    let now = world.now.mono;
+    let shard = &mut world.sides[0].shard;
+    shard.tick(now.plus(Millis(1_000)));
+    shard.tick(now.plus(Millis(2_000)));
+    let heard = shard.take_upward().and_then(|up| up.heard).expect("a report");
+    assert_eq!(heard.sessions.len(), 1, "whoever spoke before the first one");
 }
 
 #[test]

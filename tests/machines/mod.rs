@@ -333,6 +333,11 @@ impl World {
         any | self.close_finished(at)
     }
 
+    /// Takes out the next publication that lies in front of a shard, for a test that installs it itself.
+    pub fn next_publication(&mut self, at: usize) -> Arc<Publication> {
+        self.sides[at].ring.pop_front().expect("one lies there")
+    }
+
     /// Takes over what the counter covers.
     pub fn catch_up(&mut self, at: usize) -> bool {
         let (now, published) = (self.now.mono, self.published);
