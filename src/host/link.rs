@@ -316,7 +316,7 @@ impl Lag {
     }
 
     /// The shard: another piece is taken.
-    pub fn is_alive(&self) {
+    pub fn beat(&self) {
         self.pieces.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -51,7 +51,8 @@ fn set_forbidden(forbidden: bool) {
 
 fn is_forbidden() -> bool {
     let none = 0 as libc::c_ulong;
-    // SAFETY: PR_GET_THP_DISABLE takes no pointer and returns the flag, with more bits on newer kernels, or -1; the other arguments must be 0.
+    // SAFETY: PR_GET_THP_DISABLE takes no pointer and the other arguments must be 0. It returns the flag, on newer kernels
+    // with more bits, or -1.
     unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, none, none, none, none) > 0 }
 }
 

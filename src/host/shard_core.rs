@@ -115,7 +115,7 @@ impl Core {
                 if let Some(rest) = self.shard.install_some(now, &publication, from, &mut budget) {
                     self.taken_of_next = rest;
                     self.early = Some(publication);
-                    self.link().lag.is_alive();
+                    self.link().lag.beat();
                     return false;
                 }
                 self.taken = publication.number;
