@@ -4,13 +4,14 @@
 #   scripts/compare.sh [POINT...]          default: every point; `scripts/compare.sh --list` names them
 #
 # Fetches ZooKeeper, builds both of our programs in release, and runs each point against each server in turn, ROUNDS
-# times (default 3), with the order turned round every time. Every server keeps its default of syncing each write before
-# it acknowledges it. Prints a Markdown table of medians and ratios; the results (JSON) and an HTML page of overlays for each point
+# times (default 3), with the order turned round every time. A round begins with fresh servers, empty and (the JVM) warmed:
+# the faster of the two makes more znodes, and should not carry them into what comes after. Every server keeps its default
+# of syncing each write before it acknowledges it. Prints a Markdown table of medians and ratios; the results (JSON) and an HTML page of overlays for each point
 # are left in RESULTS (default target/compare).
 #
 # Environment: ROUNDS, SECONDS_EACH (default 8), RESULTS, DATA (where the servers' data goes: the disk that is measured;
-# default a directory in RESULTS), THREADS (of load, default 1), NO_BUILD=1
-# (take the two programs as they are).
+# default a directory in RESULTS), THREADS (of load, default 1), WARM_SECONDS (for each of four mixes, default 8),
+# NO_BUILD=1 (take the two programs as they are).
 set -euo pipefail
 export RINGKEEPER_BIN=${RINGKEEPER_BIN:-$(dirname "$0")/../target/release/ringkeeper}
 . "$(dirname "$0")/lib.sh"
@@ -21,13 +22,12 @@ results=${RESULTS:-$root/target/compare}
 data=${DATA:-$results/data}
 threads=${THREADS:-1}
 
-# NAME: FLAGS of `ringkeeper-load`. The first word is its mode.
+# NAME: FLAGS of `ringkeeper-load`. The first word is its mode. The creates come last: they leave large trees.
 points=(
   "get-64x1: run --closed -c 64 -d 1 -m get=1"
   "get-64x14: run --closed -c 64 -d 14 -m get=1"
   "set-64x1: run --closed -c 64 -d 1 -m set=1"
   "set-64x14: run --closed -c 64 -d 14 -m set=1"
-  "create-64x14: run --closed -c 64 -d 14 -m create=1"
   "mix-64x1: run --closed -c 64 -d 1 -m get=90,set=10"
   "mix-64x14: run --closed -c 64 -d 14 -m get=90,set=10"
   "get-1x1: run --closed -c 1 -d 1 -m get=1"
@@ -40,6 +40,7 @@ points=(
   "fan-out-1k: fan-out -w 1000 --rounds 10"
   "fan-out-10k: fan-out -w 10000 --rounds 5"
   "storm-10k: storm -n 10000 --hold 3"
+  "create-64x14: run --closed -c 64 -d 14 -m create=1"
 )
 
 if [ "${1:-}" = --list ]; then
@@ -69,23 +70,34 @@ ulimit -n "$(ulimit -Hn)"
 rm -f "$results"/*.json
 work=$(mktemp -d "$data/run.XXXXXX")
 null_pid='' server_pid=''
-cleanup() {
-  [ -z "$server_pid" ] || kill "$server_pid" 2>/dev/null || true
-  [ -z "$null_pid" ] || kill "$null_pid" 2>/dev/null || true
+stop_servers() {
+  [ -z "$server_pid" ] || { kill "$server_pid" 2>/dev/null && wait "$server_pid" 2>/dev/null; } || true
+  server_pid=''
   "$root/scripts/zookeeper.sh" stop "$work/zookeeper" >/dev/null 2>&1 || true
+  rm -rf "$work/zookeeper" "$work/ringkeeper"
+}
+cleanup() {
+  [ -z "$null_pid" ] || kill "$null_pid" 2>/dev/null || true
+  stop_servers
   rm -rf "$work"
 }
 trap cleanup EXIT
 
-zk_port=$(free_port)
-"${nice[@]}" "$root/scripts/zookeeper.sh" start --race "$zk_port" "$work/zookeeper"
-zk_pid=$(cat "$work/zookeeper/zookeeper.pid")
-rk_port=$(free_port)
-start_nice() { RINGKEEPER_BIN=$work/serve start_ringkeeper "$@"; }
 printf '#!/bin/sh\nexec %s %s "$@"\n' "${nice[*]}" "$(realpath "$RINGKEEPER_BIN")" >"$work/serve"
 chmod +x "$work/serve"
-# Clients from one address, as many as the load has: the same for ZooKeeper (zookeeper.sh).
-start_nice "$work/ringkeeper" "$rk_port" --set maxClientCnxns=0
+start_nice() { RINGKEEPER_BIN=$work/serve start_ringkeeper "$@"; }
+start_servers() {
+  zk_port=$(free_port)
+  "${nice[@]}" "$root/scripts/zookeeper.sh" start --race "$zk_port" "$work/zookeeper"
+  zk_pid=$(cat "$work/zookeeper/zookeeper.pid")
+  rk_port=$(free_port)
+  # Clients from one address, as many as the load has: the same for ZooKeeper (zookeeper.sh).
+  start_nice "$work/ringkeeper" "$rk_port" --set maxClientCnxns=0
+  for mix in get=1 set=1 create=1 get=90,set=10; do
+    "$load" run --closed -c 64 -d 14 -m "$mix" --duration "${WARM_SECONDS:-8}" --warmup 0 -q \
+      -s "$(address zookeeper)" --root /race/warm >/dev/null || true
+  done
+}
 "${nice[@]}" "$load" null >"$work/null" &
 null_pid=$!
 until [ -s "$work/null" ]; do sleep 0.05; done
@@ -120,13 +132,9 @@ measure() { # SERVER NAME ROUND FLAGS...
   esac
 }
 
-echo "warming the JVM" >&2
-for mix in get=1 set=1 create=1 get=90,set=10; do
-  "$load" run --closed -c 64 -d 14 -m "$mix" --duration "${WARM_SECONDS:-10}" --warmup 0 -q \
-    -s "$(address zookeeper)" --root /race/warm >/dev/null || true
-done
-
 for ((round = 1; round <= rounds; round++)); do
+  echo "round $round: fresh servers, warming the JVM" >&2
+  start_servers
   for point in "${points[@]}"; do
     name=${point%%:*}
     is_wanted "$name" || continue
@@ -145,6 +153,7 @@ for ((round = 1; round <= rounds; round++)); do
     esac
     echo "round $round: $name done" >&2
   done
+  stop_servers
 done
 
 # The last round of each point, one over the other. 3 is an INVALID result among them: the page says so.

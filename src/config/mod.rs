@@ -152,7 +152,7 @@ pub struct LogSettings {
     pub force_sync: bool,
     /// `snapCount`, 2 to 1000000000, default 100000: transactions between snapshots.
     pub snapshot_after_txns: u64,
-    /// `snapCount` is the default: a large tree waits for a quarter as many transactions as it has znodes. Any other number
+    /// `snapCount` is the default: a large tree waits for half as many transactions as it has znodes. Any other number
     /// is taken as it stands.
     pub snapshot_grows: bool,
     /// `snapSizeLimitInKb`, default 4194304; 0 or less = no such trigger: log bytes between snapshots.

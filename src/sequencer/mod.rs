@@ -41,8 +41,9 @@ pub struct Options {
     /// A snapshot is taken after this many transactions, or this many bytes of log, whichever comes first.
     pub snapshot_txns: u64,
     pub snapshot_bytes: u64,
-    /// A large tree waits for a quarter as many transactions as it has znodes: what a snapshot costs a transaction then
-    /// stays the same however large the tree is, and a restart replays at most a quarter of what it loads.
+    /// A large tree waits for half as many transactions as it has znodes: what a snapshot costs a transaction then stays
+    /// the same however large the tree is (two znodes written), and a restart replays at most half as many as there are
+    /// znodes.
     pub snapshot_grows: bool,
     /// `znode.container.checkIntervalMs`, `maxPerMinute`, `maxNeverUsedIntervalMs` (0: never).
     pub reap_interval_ms: u64,
@@ -420,7 +421,7 @@ impl Sequencer {
 
     fn copy_snapshot(&mut self) {
         let (txns, bytes) = self.since_snapshot;
-        let share = if self.options.snapshot_grows { self.state.table.len() as u64 / 4 } else { 0 };
+        let share = if self.options.snapshot_grows { self.state.table.len() as u64 / 2 } else { 0 };
         let due = txns >= self.options.snapshot_txns.max(share) || bytes >= self.options.snapshot_bytes;
         if due && !self.snapshotting && self.serving {
             self.begin_snapshot();
