@@ -8,7 +8,7 @@
 //! tree  auth  session  log       state and history
 //! apply                          the rules of change
 //! snapshot  watch                what is made of a change
-//! handoff                        what crosses the ring
+//! handoff  peer                  what crosses the ring, what crosses the wire between servers
 //! sequencer  shard               the machines: strangers to each other
 //! config                         what the operator said
 //! admin                          what operators see
@@ -24,6 +24,7 @@ pub mod handoff;
 pub mod host;
 pub mod ids;
 pub mod log;
+pub mod peer;
 pub mod sequencer;
 pub mod session;
 pub mod shard;

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["tree", "auth", "session", "log"],
     &["apply"],
     &["snapshot", "watch"],
-    &["handoff"],
+    &["handoff", "peer"],
     &["sequencer", "shard"],
     &["config"],
     &["admin", "import"],

@@ -16,5 +16,5 @@ mod usage;
 
 pub use digest::of as znode_digest;
 pub use state::{Outcome, SnapshotHead, State};
-pub use txn::{Batch, BatchHeader, BatchWriter, Damaged, Options, Txn, TxnBody};
+pub use txn::{stamp, Batch, BatchHeader, BatchWriter, Damaged, Options, Txn, TxnBody};
 pub use usage::{OverQuota, Resource};

@@ -185,7 +185,7 @@ impl State {
     }
 
     /// Applies a whole batch and hands each transaction's outcome to `each`, in order. Returns false, and does
-    /// nothing, for a batch that was applied before.
+    /// nothing, for a batch that is not its server's next.
     pub fn apply_batch(
         &mut self,
         bytes: &[u8],
@@ -193,10 +193,12 @@ impl State {
     ) -> Result<bool, Damaged> {
         let mut batch = Batch::decode(bytes)?;
         let header = batch.header;
-        if self.is_repeated(&header) {
-            return Ok(false);
+        if header.sequence > 0 {
+            if !self.is_next(&header) {
+                return Ok(false);
+            }
+            self.batches.insert(header.server, (header.incarnation, header.sequence));
         }
-        self.batches.insert(header.server, (header.incarnation, header.sequence));
         self.last_wall = self.last_wall.max(header.wall);
         let mut next = header.first_zxid;
         let mut group: SmallVec<[Txn<'_>; AHEAD]> = SmallVec::new();
@@ -224,10 +226,19 @@ impl State {
         }
     }
 
-    fn is_repeated(&self, header: &super::txn::BatchHeader) -> bool {
-        self.batches.get(&header.server).is_some_and(|(incarnation, sequence)| {
-            *incarnation == header.incarnation && header.sequence <= *sequence
-        })
+    /// A server's batches are taken once and in order: one that comes again is passed over, and so is one whose
+    /// predecessor was lost on its way. A new run of a server begins with 1.
+    fn is_next(&self, header: &super::txn::BatchHeader) -> bool {
+        header.sequence == self.next_batch(header.server, header.incarnation)
+    }
+
+    /// The number that a server's next batch must have.
+    #[must_use]
+    pub fn next_batch(&self, server: ServerId, incarnation: u64) -> u64 {
+        match self.batches.get(&server) {
+            Some((known, sequence)) if *known == incarnation => sequence + 1,
+            _ => 1,
+        }
     }
 
     fn apply(&mut self, txn: &Txn<'_>, owner: Owner, stamp: Stamp) -> Result<Outcome, Damaged> {

@@ -21,7 +21,9 @@ use std::cell::OnceCell;
 
 /// The version of this layout. A server that meets another one stops and says so.
 const BATCH_VERSION: u8 = 1;
-const HEADER_BYTES: usize = 1 + 4 + 8 + 8 + 1 + 8 + 8 + 4;
+const HEADER_BYTES: usize = COUNT_AT + 4;
+/// Where the number of transactions stands.
+const COUNT_AT: usize = 1 + 4 + 8 + 8 + 1 + 8 + 8;
 
 /// The options that decide results: the leader's, carried in every batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,7 +73,8 @@ pub struct BatchHeader {
     pub wall: WallMillis,
     /// The first transaction's; each that takes one takes the next.
     pub first_zxid: Zxid,
-    /// Who gathered the batch, and its number there: apply takes each number once and in order.
+    /// Who gathered the batch, and its number there: apply takes each number once and in order. Number 0 is a leader's
+    /// own batch, which nobody sends twice.
     pub server: ServerId,
     pub incarnation: u64,
     pub sequence: u64,
@@ -229,19 +232,32 @@ impl BatchWriter {
 
     /// Writes the header and gives the bytes.
     #[must_use]
-    pub fn finish(mut self, header: &BatchHeader) -> Vec<u8> {
-        let mut head = Vec::with_capacity(HEADER_BYTES);
-        head.push(BATCH_VERSION);
-        head.extend_from_slice(&header.options.to_bits().to_be_bytes());
-        put_i64(&mut head, header.wall.0);
-        put_i64(&mut head, header.first_zxid.0);
-        head.push(header.server.0);
-        head.extend_from_slice(&header.incarnation.to_be_bytes());
-        head.extend_from_slice(&header.sequence.to_be_bytes());
-        head.extend_from_slice(&self.count.to_be_bytes());
-        self.bytes[..HEADER_BYTES].copy_from_slice(&head);
+    pub fn finish(self, header: &BatchHeader) -> Vec<u8> {
+        let mut bytes = self.into_unstamped();
+        stamp(&mut bytes, header);
+        bytes
+    }
+
+    /// The bytes of a batch whose header the leader is to fill in.
+    #[must_use]
+    pub fn into_unstamped(mut self) -> Vec<u8> {
+        self.bytes[0] = BATCH_VERSION;
+        self.bytes[COUNT_AT..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
         self.bytes
     }
+}
+
+/// Fills in the header of a batch that `into_unstamped` gave; the number of its transactions stays.
+pub fn stamp(batch: &mut [u8], header: &BatchHeader) {
+    let mut head = Vec::with_capacity(HEADER_BYTES);
+    head.push(BATCH_VERSION);
+    head.extend_from_slice(&header.options.to_bits().to_be_bytes());
+    put_i64(&mut head, header.wall.0);
+    put_i64(&mut head, header.first_zxid.0);
+    head.push(header.server.0);
+    head.extend_from_slice(&header.incarnation.to_be_bytes());
+    head.extend_from_slice(&header.sequence.to_be_bytes());
+    batch[..COUNT_AT].copy_from_slice(&head);
 }
 
 /// A batch that does not decode, though its checksum is right: written by another release, or by nobody we know.

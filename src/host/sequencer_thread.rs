@@ -282,6 +282,8 @@ impl SequencerThread {
             }
             match effect {
                 Effect::Append(logged) => self.state.to_append.push_back(logged),
+                // Of an ensemble; a server alone has nobody to say anything to.
+                Effect::Send(_) => {}
                 // What is applied before clients are served is in the tree that each shard begins with. In the rings it
                 // would lie in front of shards that take nothing yet: thousands of it looked like a dead shard.
                 Effect::Publish(publication) if self.state.served => self.links.publish(&publication),
@@ -306,7 +308,9 @@ impl SequencerThread {
     fn say(&mut self, note: &Note) {
         let now = self.clock.mono();
         let kind = match note {
-            Note::BecameLeader { .. } => "leader",
+            Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
+            Note::StoppedServing => "serving",
+            Note::Nonsense { .. } => "nonsense",
             Note::SessionExpired { .. } => "expired",
             Note::Stalled { .. } => "stalled",
             Note::ReadOnly { .. } => "space",
@@ -316,6 +320,12 @@ impl SequencerThread {
         let Say::Print { dropped } = self.state.throttle.ask(kind, now) else { return };
         match note {
             Note::BecameLeader { term } => debug!(term = term.0, "this server leads"),
+            Note::Follows { leader, term } => info!(leader = leader.0, term = term.0, "this server follows"),
+            Note::Leaderless => info!("nobody leads that this server knows of"),
+            Note::StoppedServing => warn!("without a leader for too long: clients are turned away until there is one"),
+            Note::Nonsense { from, why } => {
+                warn!(server = from.0, dropped, "a server's message was dropped: {why}");
+            }
             Note::SessionExpired { session } => info!(%session, dropped, "session expired"),
             // A busy host does this now and then; from a second on somebody should look.
             Note::Stalled { forgiven } if forgiven.0 < 1_000 => debug!(ms = forgiven.0, "stood still"),

@@ -230,6 +230,8 @@ fn say_bounds(config: &Config) {
 fn sequencer_options(config: &Config, preflight: &Preflight, seed: [u8; 32]) -> sequencer::Options {
     sequencer::Options {
         server: config.server_id,
+        members: Vec::new(),
+        leaderless_ms: u64::MAX,
         incarnation: incarnation(&seed),
         seed,
         txn: crate::apply::Options {

@@ -8,12 +8,13 @@ use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Somebody who waits for a sync.
+/// Who waits for a moment that no later commit precedes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SyncWaiter {
-    pub shard: ShardId,
-    pub conn: ConnId,
-    pub xid: Xid,
+pub(super) enum Waiter {
+    /// A client's sync.
+    Sync { shard: ShardId, conn: ConnId, xid: Xid },
+    /// The server itself: from then on it is not older than what was acknowledged before it came.
+    Serving,
 }
 
 /// A batch is closed before it would hold more than this, unless a single transaction does: the host sees to it that
@@ -22,11 +23,49 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// Beyond this many closed batches no more proposals are taken.
 const BATCHES_WAITING_MAX: usize = 4;
 
-/// What waits to be proposed.
-pub(super) struct Gather {
+/// Transactions on their way into batches.
+struct Pile {
     open: BatchWriter,
     closed: VecDeque<BatchWriter>,
-    syncs: Vec<SyncWaiter>,
+}
+
+impl Pile {
+    fn new(capacity: usize) -> Pile {
+        Pile { open: BatchWriter::new(capacity), closed: VecDeque::new() }
+    }
+
+    fn push(&mut self, txn: &Txn<'_>) {
+        if !self.open.is_empty() && self.open.len() + txn.bytes_in_batch() > BATCH_BYTES {
+            let full = std::mem::replace(&mut self.open, BatchWriter::new(4096));
+            self.closed.push_back(full);
+        }
+        self.open.push(txn);
+    }
+
+    fn next(&mut self) -> Option<BatchWriter> {
+        self.closed.pop_front().or_else(|| {
+            // The next one will be about as large.
+            let capacity = self.open.len().max(4096);
+            (!self.open.is_empty()).then(|| std::mem::replace(&mut self.open, BatchWriter::new(capacity)))
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.open.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.closed.len() >= BATCHES_WAITING_MAX
+    }
+}
+
+/// What waits to be proposed.
+pub(super) struct Gather {
+    /// Of this server's clients.
+    clients: Pile,
+    /// Expiries and reaped znodes: a leader's wishes. They are void when its reign ends, so they go in batches of their own.
+    wishes: Pile,
+    syncs: Vec<Waiter>,
     next_session: i64,
     seed: [u8; 32],
     passwords: u64,
@@ -37,8 +76,8 @@ impl Gather {
         // ZooKeeper's form: server, 40 bits of time, 16 bits of count.
         let first = (i64::from(options.server.0) << 56) | ((((wall.0 as u64) << 24) >> 8) as i64);
         Gather {
-            open: BatchWriter::new(4096),
-            closed: VecDeque::new(),
+            clients: Pile::new(4096),
+            wishes: Pile::new(0),
             syncs: Vec::new(),
             next_session: first,
             seed: options.seed,
@@ -54,26 +93,32 @@ impl Gather {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.closed.len() >= BATCHES_WAITING_MAX
+        self.clients.is_full() || self.wishes.is_full()
     }
 
     pub(super) fn push(&mut self, txn: &Txn<'_>) {
-        if !self.open.is_empty() && self.open.len() + txn.bytes_in_batch() > BATCH_BYTES {
-            let full = std::mem::replace(&mut self.open, BatchWriter::new(4096));
-            self.closed.push_back(full);
-        }
-        self.open.push(txn);
+        self.clients.push(txn);
     }
 
     pub(super) fn next_batch(&mut self) -> Option<BatchWriter> {
-        self.closed.pop_front().or_else(|| {
-            // The next one will be about as large.
-            let capacity = self.open.len().max(4096);
-            (!self.open.is_empty()).then(|| std::mem::replace(&mut self.open, BatchWriter::new(capacity)))
-        })
+        self.clients.next()
     }
 
-    pub(super) fn take_syncs(&mut self) -> Vec<SyncWaiter> {
+    /// The leader's own wishes, if there are any.
+    pub(super) fn next_wishes(&mut self) -> Option<BatchWriter> {
+        if self.wishes.is_empty() {
+            None
+        } else {
+            self.wishes.next()
+        }
+    }
+
+    /// A reign is over.
+    pub(super) fn drop_wishes(&mut self) {
+        self.wishes = Pile::new(0);
+    }
+
+    pub(super) fn take_syncs(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.syncs)
     }
 
@@ -110,7 +155,7 @@ impl Sequencer {
         let Proposal { session, conn, xid, wish } = proposal;
         let (session, body) = match wish {
             Wish::Sync => {
-                self.gather.syncs.push(SyncWaiter { shard, conn: *conn, xid: *xid });
+                self.gather.syncs.push(Waiter::Sync { shard, conn: *conn, xid: *xid });
                 return;
             }
             Wish::Write { op, identities, request } => {
@@ -130,6 +175,6 @@ impl Sequencer {
 
     /// A transaction of the server's own: an expiry, a reaped znode.
     pub(super) fn push_own(&mut self, session: SessionId, body: TxnBody<'_>) {
-        self.gather.push(&Txn { session, shard: ShardId(0), conn: ConnId(0), xid: Xid(0), body });
+        self.gather.wishes.push(&Txn { session, shard: ShardId(0), conn: ConnId(0), xid: Xid(0), body });
     }
 }

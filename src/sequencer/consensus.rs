@@ -1,16 +1,20 @@
-//! The narrow room around the `raft` crate: batches in, records to write and committed entries out.
+//! The narrow room around the `raft` crate: batches and peers' messages in; records to write, committed entries and
+//! messages out.
 //!
 //! A standalone server is an ensemble of one and takes this same path. Payloads never enter the crate: an entry holds
-//! none, and its bytes are found by index.
+//! none, and its bytes are found by index. What a peer says is looked at by `guard` before the crate sees it.
 
-use super::batch::SyncWaiter;
-use super::storage::Store;
+use super::batch::Waiter;
+use super::guard::{self, Nonsense};
+use super::storage::{self, Slot, Store};
+use super::Member;
 use crate::ids::{LogIndex, ServerId, Term, Zxid};
 use crate::log::HardState as Vote;
+use crate::peer::{self, Addressed, RaftMessage};
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
-use raft::{RawNode, StateRole};
-use std::collections::VecDeque;
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
+use raft::{RawNode, StateRole, INVALID_ID};
+use std::collections::{BTreeMap, VecDeque};
 
 /// A record to be written, or an entry that was.
 #[derive(Clone, Debug)]
@@ -62,46 +66,68 @@ pub struct RecoveredLog {
 pub(super) struct Turn {
     pub append: Vec<Logged>,
     pub committed: Vec<Logged>,
+    pub send: Vec<Addressed>,
 }
 
-/// An entry's place in memory until it is applied.
-struct Held {
-    index: u64,
-    payload: Option<Bytes>,
-    payload_len: usize,
-    zxids: (Zxid, Zxid),
+/// A turn of Raft whose records are not all durable.
+struct Unpersisted {
+    number: u64,
+    /// How many records must be.
+    records: u64,
+    /// What may be said only then: a follower's word is its disk's.
+    send: Vec<Addressed>,
 }
 
-/// Election and heartbeat, in ticks of the sequencer.
-const ELECTION_TICKS: usize = 10;
-const HEARTBEAT_TICKS: usize = 2;
-/// Entries without payload that stay in memory behind the applied one.
+/// A read that asks for a moment which no later commit precedes.
+struct Asked {
+    context: Vec<u8>,
+    waiters: Vec<Waiter>,
+}
+
+/// Election and heartbeat, in ticks.
+const ELECTION_TICKS: usize = 16;
+const HEARTBEAT_TICKS: usize = 3;
+/// After a lost connection to the leader, a follower waits for up to this many ticks before it stands for election.
+const HURRY_TICKS: u64 = 3;
+/// Entries without payload that a server alone keeps in memory behind the applied one.
 const ENTRIES_KEPT: u64 = 1024;
+/// Payload in one message to a follower, unless a single entry has more.
+const MESSAGE_BYTES: u64 = 1 << 20;
 
 pub(super) struct Consensus {
     node: RawNode<Store>,
     id: u64,
+    incarnation: u64,
     seed: u64,
     base_term: Term,
-    held: VecDeque<Held>,
-    /// Raft's turns whose records are not durable yet: its number, and how many records must be.
-    unpersisted: VecDeque<(u64, u64)>,
-    /// Asked with a context that counts; one context a turn for all waiting syncs.
-    reads: VecDeque<(u64, Vec<SyncWaiter>)>,
-    ready_reads: Vec<(u64, Vec<SyncWaiter>)>,
+    /// Payloads of proposals and of peers' entries that Raft may take in this turn, by index and term.
+    arriving: BTreeMap<(u64, u64), (Bytes, (Zxid, Zxid))>,
+    unpersisted: VecDeque<Unpersisted>,
+    /// Answered out of order, and lost with a leader: asked again by context.
+    reads: VecDeque<Asked>,
+    ready_reads: Vec<(u64, Vec<Waiter>)>,
     next_read: u64,
     campaigned: bool,
+    /// Ticks until this server stands for election, the leader's connection being gone.
+    hurry: Option<u64>,
 }
 
 impl Consensus {
-    pub(super) fn new(server: ServerId, seed: [u8; 32], log: RecoveredLog) -> Consensus {
+    pub(super) fn new(
+        server: ServerId,
+        incarnation: u64,
+        seed: [u8; 32],
+        members: &[Member],
+        log: RecoveredLog,
+    ) -> Consensus {
         let id = u64::from(server.0).max(1);
         let (index, term) = (log.base.0 .0, log.base.1 .0);
-        let entry = |e: &RecoveredEntry| Entry {
-            entry_type: i32::from(e.tag),
+        let slot = |e: &RecoveredEntry| Slot {
             term: e.term.0,
-            index: e.index.0,
-            ..Entry::default()
+            tag: e.tag,
+            zxids: (e.first_zxid, e.last_zxid),
+            payload_len: e.payload_len,
+            payload: None,
         };
         let last = log.entries.last().map_or(index, |e| e.index.0);
         let hard_state = HardState {
@@ -109,19 +135,8 @@ impl Consensus {
             vote: log.hard_state.vote,
             commit: log.hard_state.commit.0.clamp(index, last),
         };
-        let store = Store {
-            base: (index, term),
-            entries: log.entries.iter().map(entry).collect(),
-            hard_state,
-            conf: ConfState { voters: vec![id], ..ConfState::default() },
-        };
-        let held = log.entries.iter().map(|e| Held {
-            index: e.index.0,
-            payload: None,
-            payload_len: e.payload_len,
-            zxids: (e.first_zxid, e.last_zxid),
-        });
-        let held = held.collect();
+        let conf = if members.is_empty() { alone(id) } else { conf_state(members) };
+        let store = Store::new((index, term), log.entries.iter().map(slot).collect(), hard_state, conf);
         let config = raft::Config {
             id,
             election_tick: ELECTION_TICKS,
@@ -129,7 +144,7 @@ impl Consensus {
             applied: index,
             check_quorum: true,
             pre_vote: true,
-            max_size_per_msg: 1 << 20,
+            max_size_per_msg: MESSAGE_BYTES,
             max_inflight_msgs: 256,
             ..raft::Config::default()
         };
@@ -141,14 +156,16 @@ impl Consensus {
         let mut consensus = Consensus {
             node,
             id,
+            incarnation,
             seed: u64::from_le_bytes(seed_bytes),
             base_term: Term(term),
-            held,
+            arriving: BTreeMap::new(),
             unpersisted: VecDeque::new(),
             reads: VecDeque::new(),
             ready_reads: Vec::new(),
             next_read: 0,
             campaigned: false,
+            hurry: None,
         };
         consensus.pin_election_timeout();
         consensus
@@ -162,30 +179,51 @@ impl Consensus {
         Term(self.node.raft.term)
     }
 
-    /// The term in which this server leads, if it does.
-    pub(super) fn leading_since(&self) -> Option<Term> {
-        (self.node.raft.state == StateRole::Leader).then(|| self.term())
+    /// Who leads in which term, as far as this server knows.
+    pub(super) fn leader(&self) -> Option<(ServerId, Term)> {
+        let leader = self.node.raft.leader_id;
+        (leader != INVALID_ID).then(|| (server(leader), self.term()))
+    }
+
+    pub(super) fn is_leading(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
     }
 
     /// Whether an entry of this very term is committed and applied: the leader's first one.
     pub(super) fn has_committed_in_term(&self, applied: LogIndex) -> bool {
-        self.node.raft.raft_log.committed == applied.0
-            && self.node.raft.raft_log.term(applied.0).is_ok_and(|term| term == self.node.raft.term)
+        let log = &self.node.raft.raft_log;
+        log.committed == applied.0 && log.term(applied.0).is_ok_and(|term| term == self.node.raft.term)
+    }
+
+    /// The last zxid that any entry in the log has taken, applied or not.
+    pub(super) fn last_zxid(&self) -> Zxid {
+        let slots = self.node.store().slots.iter().rev();
+        slots.map(|slot| slot.zxids.1).find(|zxid| *zxid != Zxid::ZERO).unwrap_or(Zxid::ZERO)
     }
 
     /// Time passes. The sole voter waits for nobody and elects itself at once.
     pub(super) fn tick(&mut self) {
         if !self.campaigned && self.is_sole_voter() {
             self.campaigned = true;
-            // It fails only where this server may not vote; then it stays a follower.
-            let _ = self.node.campaign();
+            self.campaign();
         }
         self.node.tick();
+        if let Some(ticks) = self.hurry {
+            self.hurry = ticks.checked_sub(1);
+            if ticks == 0 && self.node.raft.leader_id == INVALID_ID {
+                self.campaign();
+            }
+        }
         self.pin_election_timeout();
         self.retry_reads();
     }
 
-    fn is_sole_voter(&self) -> bool {
+    fn campaign(&mut self) {
+        // It fails only where this server may not vote; then it stays a follower.
+        let _ = self.node.campaign();
+    }
+
+    pub(super) fn is_sole_voter(&self) -> bool {
         let voters = self.node.raft.prs().conf().voters().ids();
         voters.len() == 1 && voters.contains(self.id)
     }
@@ -193,35 +231,68 @@ impl Consensus {
     /// Who asks and in which term decides the timeout; two runs from one seed elect the same leaders. The crate's own
     /// dice are overridden after every call that may have rolled them.
     fn pin_election_timeout(&mut self) {
-        let spread = mix(self.seed ^ self.id.rotate_left(32) ^ self.node.raft.term) % ELECTION_TICKS as u64;
+        let spread = self.spread() % ELECTION_TICKS as u64;
         self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + spread as usize);
+    }
+
+    fn spread(&self) -> u64 {
+        mix(self.seed ^ self.id.rotate_left(32) ^ self.node.raft.term)
+    }
+
+    /// The connection to a server is gone. The leader's is evidence that the leader is: this server forgets it, so that
+    /// it grants others' votes, and stands for election itself after a moment.
+    pub(super) fn peer_down(&mut self, peer: ServerId) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower && raft.leader_id == u64::from(peer.0) {
+            raft.leader_id = INVALID_ID;
+            self.hurry = Some(self.spread() % HURRY_TICKS);
+        }
+        self.node.report_unreachable(u64::from(peer.0));
+    }
+
+    /// Takes a peer's word, if it makes sense.
+    pub(super) fn step(&mut self, from: ServerId, message: RaftMessage) -> Result<(), Nonsense> {
+        guard::check(&self.node.raft, u64::from(from.0), &message)?;
+        let mut index = message.index.0;
+        if message.kind == MessageType::MsgAppend as u8 {
+            for entry in &message.entries {
+                index += 1;
+                let payload = entry.payload.clone().unwrap_or_default();
+                self.arriving.insert((index, entry.term.0), (payload, (entry.first_zxid, entry.last_zxid)));
+            }
+        }
+        // What it refuses it drops, and says so to nobody but its log.
+        let _ = self.node.step(self.to_raft(from, message));
+        self.pin_election_timeout();
+        Ok(())
     }
 
     /// Takes a batch; `None` where this server does not lead.
     pub(super) fn propose(&mut self, payload: Bytes, zxids: (Zxid, Zxid)) -> Option<LogIndex> {
-        // The handle's one byte makes the entry unlike Raft's own empty ones.
-        self.node.propose(Vec::new(), vec![1]).ok()?;
+        self.node.propose(Vec::new(), storage::HANDLE.to_vec()).ok()?;
         let index = self.node.raft.raft_log.last_index();
-        let payload_len = payload.len();
-        self.held.push_back(Held { index, payload: Some(payload), payload_len, zxids });
+        self.arriving.insert((index, self.node.raft.term), (payload, zxids));
         Some(LogIndex(index))
     }
 
     /// Asks for a moment that no later commit precedes. It may vanish silently: `tick` asks again.
-    pub(super) fn read_index(&mut self, waiters: Vec<SyncWaiter>) {
+    pub(super) fn read_index(&mut self, waiters: Vec<Waiter>) {
         self.next_read += 1;
-        self.reads.push_back((self.next_read, waiters));
-        self.node.read_index(self.next_read.to_be_bytes().to_vec());
+        let mut context = self.next_read.to_be_bytes().to_vec();
+        context.extend_from_slice(&self.incarnation.to_be_bytes());
+        context.push(self.id as u8);
+        self.node.read_index(context.clone());
+        self.reads.push_back(Asked { context, waiters });
     }
 
     fn retry_reads(&mut self) {
-        for (context, _) in &self.reads {
-            self.node.read_index(context.to_be_bytes().to_vec());
+        for asked in &self.reads {
+            self.node.read_index(asked.context.clone());
         }
     }
 
     /// The syncs whose moment has been applied.
-    pub(super) fn take_reads(&mut self, applied: LogIndex) -> Vec<SyncWaiter> {
+    pub(super) fn take_reads(&mut self, applied: LogIndex) -> Vec<Waiter> {
         let mut done = Vec::new();
         self.ready_reads.retain_mut(|(index, waiters)| {
             let ready = *index <= applied.0;
@@ -233,21 +304,23 @@ impl Consensus {
         done
     }
 
-    /// This many records are durable.
-    pub(super) fn persisted(&mut self, records: u64) {
-        while let Some((number, needed)) = self.unpersisted.front().copied() {
-            if needed > records {
-                break;
-            }
-            self.unpersisted.pop_front();
-            self.node.on_persist_ready(number);
+    /// This many records are durable. Returns what may be said now.
+    pub(super) fn persisted(&mut self, records: u64) -> Vec<Addressed> {
+        let mut send = Vec::new();
+        while self.unpersisted.front().is_some_and(|turn| turn.records <= records) {
+            let turn = self.unpersisted.pop_front().expect("it was looked at just now");
+            self.node.on_persist_ready(turn.number);
+            send.extend(turn.send);
         }
         self.pin_election_timeout();
+        send
     }
 
     /// Raft's next wishes; `records` is how many were handed to the log so far.
     pub(super) fn next_turn(&mut self, records: u64) -> Option<Turn> {
         if !self.node.has_ready() {
+            // What is left here Raft had already, or would not have.
+            self.arriving.clear();
             return None;
         }
         let mut ready = self.node.ready();
@@ -256,8 +329,21 @@ impl Consensus {
         }
         let hard_state = self.vote();
         let entries = ready.take_entries();
-        self.node.mut_store().append(&entries);
-        let mut append: Vec<Logged> = entries.iter().map(|entry| self.logged(entry, hard_state)).collect();
+        let mut append = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let (payload, zxids) =
+                self.arriving.remove(&(entry.index, entry.term)).unwrap_or((Bytes::new(), NO_ZXIDS));
+            let slot = Slot {
+                term: entry.term,
+                tag: u8::try_from(entry.entry_type).unwrap_or(EntryType::EntryNormal as u8),
+                zxids,
+                payload_len: payload.len(),
+                payload: Some(payload),
+            };
+            self.node.mut_store().append(entry.index, slot);
+            append.push(self.logged(entry, hard_state));
+        }
+        self.arriving.clear();
         if append.is_empty() && ready.must_sync() {
             append.push(Logged {
                 index: LogIndex(0),
@@ -273,26 +359,110 @@ impl Consensus {
         self.take_read_states(ready.take_read_states());
         let committed = ready.take_committed_entries();
         let committed = committed.iter().map(|entry| self.logged(entry, hard_state)).collect();
+        let mut send = self.addressed(ready.take_messages());
+        let later = self.addressed(ready.take_persisted_messages());
         let number = ready.number();
         self.node.advance_append_async(ready);
-        let needed = records + append.len() as u64;
+        let records = records + append.len() as u64;
         if append.is_empty() && self.unpersisted.is_empty() {
             self.node.on_persist_ready(number);
+            send.extend(later);
         } else {
-            self.unpersisted.push_back((number, needed));
+            self.unpersisted.push_back(Unpersisted { number, records, send: later });
         }
         self.pin_election_timeout();
-        Some(Turn { append, committed })
+        Some(Turn { append, committed, send })
+    }
+
+    fn addressed(&self, messages: Vec<Message>) -> Vec<Addressed> {
+        messages
+            .into_iter()
+            // A snapshot is no message.
+            .filter(|message| message.msg_type != MessageType::MsgSnapshot as i32)
+            .map(|message| Addressed {
+                to: server(message.to),
+                message: peer::Message::Raft(Box::new(self.to_peer(message))),
+            })
+            .collect()
+    }
+
+    /// Gives an entry its payload, or leaves it to the host to find.
+    fn to_peer(&self, message: Message) -> RaftMessage {
+        let is_append = message.msg_type == MessageType::MsgAppend as i32;
+        let entries = message.entries.into_iter().map(|entry| {
+            let slot = self.node.store().at(entry.index).filter(|_| is_append);
+            peer::Entry {
+                term: Term(entry.term),
+                tag: u8::try_from(entry.entry_type).unwrap_or_default(),
+                first_zxid: slot.map_or(Zxid::ZERO, |slot| slot.zxids.0),
+                last_zxid: slot.map_or(Zxid::ZERO, |slot| slot.zxids.1),
+                payload: match slot {
+                    Some(slot) if slot.payload_len == 0 => Some(Bytes::new()),
+                    Some(slot) => slot.payload.clone(),
+                    // A read's context stands in an entry.
+                    None => Some(Bytes::from(entry.data)),
+                },
+            }
+        });
+        RaftMessage {
+            kind: u8::try_from(message.msg_type).unwrap_or_default(),
+            term: Term(message.term),
+            log_term: Term(message.log_term),
+            index: LogIndex(message.index),
+            commit: LogIndex(message.commit),
+            commit_term: Term(message.commit_term),
+            reject: message.reject,
+            reject_hint: LogIndex(message.reject_hint),
+            request_snapshot: LogIndex(message.request_snapshot),
+            priority: message.priority,
+            context: message.context,
+            entries: entries.collect(),
+        }
+    }
+
+    fn to_raft(&self, from: ServerId, message: RaftMessage) -> Message {
+        let is_append = message.kind == MessageType::MsgAppend as u8;
+        let mut index = message.index.0;
+        let entries = message.entries.into_iter().map(|entry| {
+            index += 1;
+            let payload = entry.payload.unwrap_or_default();
+            Entry {
+                entry_type: i32::from(entry.tag),
+                term: entry.term.0,
+                index: if is_append { index } else { 0 },
+                data: match is_append {
+                    true if payload.is_empty() => Vec::new(),
+                    true => storage::HANDLE.to_vec(),
+                    false => payload.to_vec(),
+                },
+                ..Entry::default()
+            }
+        });
+        Message {
+            msg_type: i32::from(message.kind),
+            to: self.id,
+            from: u64::from(from.0),
+            term: message.term.0,
+            log_term: message.log_term.0,
+            index: message.index.0,
+            commit: message.commit.0,
+            commit_term: message.commit_term.0,
+            reject: message.reject,
+            reject_hint: message.reject_hint.0,
+            request_snapshot: message.request_snapshot.0,
+            priority: message.priority,
+            entries: entries.collect(),
+            context: message.context,
+            ..Message::default()
+        }
     }
 
     fn take_read_states(&mut self, states: Vec<raft::ReadState>) {
         for state in states {
-            let Ok(context) = <[u8; 8]>::try_from(&state.request_ctx[..]) else { continue };
-            let context = u64::from_be_bytes(context);
             // Found by context, never by position: answers may be lost or come twice.
-            if let Some(at) = self.reads.iter().position(|(number, _)| *number == context) {
-                let (_, waiters) = self.reads.remove(at).expect("its position was found just now");
-                self.ready_reads.push((state.index, waiters));
+            if let Some(at) = self.reads.iter().position(|asked| asked.context == state.request_ctx) {
+                let asked = self.reads.remove(at).expect("its position was found just now");
+                self.ready_reads.push((state.index, asked.waiters));
             }
         }
     }
@@ -303,8 +473,8 @@ impl Consensus {
     }
 
     fn logged(&self, entry: &Entry, hard_state: Vote) -> Logged {
-        let held = self.held(entry.index);
-        let zxids = held.map_or((Zxid::ZERO, Zxid::ZERO), |held| held.zxids);
+        let slot = self.node.store().at(entry.index);
+        let zxids = slot.map_or(NO_ZXIDS, |slot| slot.zxids);
         Logged {
             index: LogIndex(entry.index),
             term: Term(entry.term),
@@ -312,32 +482,49 @@ impl Consensus {
             first_zxid: zxids.0,
             last_zxid: zxids.1,
             hard_state,
-            payload: held.and_then(|held| held.payload.clone()).unwrap_or_default(),
-            payload_len: held.map_or(0, |held| held.payload_len),
+            payload: slot.and_then(|slot| slot.payload.clone()).unwrap_or_default(),
+            payload_len: slot.map_or(0, |slot| slot.payload_len),
         }
-    }
-
-    fn held(&self, index: u64) -> Option<&Held> {
-        let at = self.held.partition_point(|held| held.index < index);
-        self.held.get(at).filter(|held| held.index == index)
     }
 
     /// An entry's payload, where it is in memory.
     pub(super) fn payload(&self, index: LogIndex) -> Option<Bytes> {
-        self.held(index.0).and_then(|held| held.payload.clone())
+        self.node.store().at(index.0).and_then(|slot| slot.payload.clone())
+    }
+
+    /// The log on disk begins behind this entry: followers that need it get a snapshot.
+    pub(super) fn purged(&mut self, upto: LogIndex) {
+        let applied = self.node.raft.raft_log.applied();
+        self.node.mut_store().compact(upto.0.min(applied));
     }
 
     /// An entry was applied: its payload goes, and in time its place.
     pub(super) fn applied(&mut self, index: LogIndex) {
         self.node.advance_apply_to(index.0);
-        while self.held.front().is_some_and(|held| held.index <= index.0) {
-            self.held.pop_front();
-        }
-        if index.0.is_multiple_of(ENTRIES_KEPT) {
-            let keep_from = index.0.saturating_sub(ENTRIES_KEPT);
-            self.node.mut_store().compact(keep_from);
+        let is_alone = self.is_sole_voter();
+        self.node.mut_store().release(index.0, is_alone);
+        if is_alone && index.0.is_multiple_of(ENTRIES_KEPT) {
+            self.node.mut_store().compact(index.0.saturating_sub(ENTRIES_KEPT));
         }
     }
+}
+
+const NO_ZXIDS: (Zxid, Zxid) = (Zxid::ZERO, Zxid::ZERO);
+
+fn server(id: u64) -> ServerId {
+    ServerId(u8::try_from(id).unwrap_or_default())
+}
+
+fn alone(id: u64) -> ConfState {
+    ConfState { voters: vec![id], ..ConfState::default() }
+}
+
+fn conf_state(members: &[Member]) -> ConfState {
+    let of = |is_observer| {
+        let members = members.iter().filter(move |member| member.is_observer == is_observer);
+        members.map(|member| u64::from(member.server.0)).collect()
+    };
+    ConfState { voters: of(false), learners: of(true), ..ConfState::default() }
 }
 
 /// A fixed scramble of 64 bits.

@@ -12,7 +12,11 @@ impl Sequencer {
             self.forgive(from, to);
         }
         for (session, at) in heard.sessions {
-            self.expiry.touch(session, self.clock.at(at));
+            if self.leading {
+                self.expiry.touch(session, self.clock.at(at));
+            } else {
+                self.report.heard(session, at);
+            }
         }
         if let Some(through) = self.heard_through.get_mut(usize::from(shard.0)) {
             *through = heard.through.max(*through);
@@ -26,7 +30,7 @@ impl Sequencer {
         if self.log_stands(now.mono) {
             return;
         }
-        let through = self.heard_through.iter().copied().min().unwrap_or_default();
+        let through = self.heard_of_all(now.mono);
         for session in self.expiry.expired(self.clock.at(through)) {
             self.push_own(session, TxnBody::CloseSession);
             self.effects.push_back(Effect::Note(Note::SessionExpired { session }));

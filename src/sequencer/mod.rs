@@ -5,22 +5,28 @@
 
 mod batch;
 mod consensus;
+mod ensemble;
 mod expire;
+mod guard;
+mod propose;
 mod publish;
 mod storage;
 
 pub use batch::BATCH_BYTES;
 pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
 
-use crate::apply::{BatchHeader, Options as TxnOptions, OverQuota, SnapshotHead, State};
+use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
+use crate::peer::{Addressed, Message};
 use crate::session::{Expiry, SessionClock};
 use crate::tree::Node;
 use batch::Gather;
 use bytes::Bytes;
 use consensus::Consensus;
+use ensemble::{Peers, Report};
 use expire::Reaper;
+use propose::Outbox;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -28,6 +34,10 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub server: ServerId,
+    /// The ensemble, this server among it. Empty: a server alone.
+    pub members: Vec<Member>,
+    /// ZooKeeper's syncLimit times tickTime: a follower without a leader for longer serves nobody.
+    pub leaderless_ms: u64,
     /// This run of the server: drawn by the host, so that a restart owns no session.
     pub incarnation: u64,
     /// Drawn by the host: session passwords and election timeouts come from it.
@@ -53,6 +63,14 @@ pub struct Options {
     pub in_flight_max: usize,
 }
 
+/// One server of an ensemble.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub server: ServerId,
+    /// ZooKeeper's observer, Raft's learner: it has everything and votes on nothing.
+    pub is_observer: bool,
+}
+
 /// A moment, on both clocks of the host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
@@ -75,6 +93,14 @@ pub enum Input {
     SnapshotDone { written: bool },
     /// The disk's low mark was passed, one way or the other.
     Space { low: bool },
+    /// The connection to a server is up, and it has shown who it is.
+    PeerUp(ServerId),
+    /// It is gone.
+    PeerDown(ServerId),
+    /// What a server said on it.
+    Peer { from: ServerId, message: Message },
+    /// The log holds nothing up to this entry any more.
+    Purged { upto: LogIndex },
 }
 
 /// What a sequencer wants done, in this order.
@@ -86,6 +112,8 @@ pub enum Effect {
     Read {
         index: LogIndex,
     },
+    /// Say this to a server; it is dropped where there is no connection. An entry without payload is read from the log.
+    Send(Addressed),
     /// Hand this to every shard, then raise the shared counter to its number.
     Publish(Arc<Publication>),
     /// A snapshot begins; its znodes follow in parts, in no order.
@@ -105,6 +133,20 @@ pub enum Effect {
 pub enum Note {
     BecameLeader {
         term: Term,
+    },
+    /// Another server leads.
+    Follows {
+        leader: ServerId,
+        term: Term,
+    },
+    /// Nobody leads that this server knows of.
+    Leaderless,
+    /// Clients are turned away until there is a leader.
+    StoppedServing,
+    /// A server said what no honest one says; it was dropped.
+    Nonsense {
+        from: ServerId,
+        why: &'static str,
     },
     SessionExpired {
         session: crate::ids::SessionId,
@@ -142,10 +184,17 @@ pub struct Sequencer {
     /// The last zxid given to anything in the log.
     last_logged_zxid: Zxid,
     last_wall: WallMillis,
-    batch_sequence: u64,
+    outbox: Outbox,
     records: u64,
     persisted: u64,
+    /// This server leads and has applied all that was logged before its reign.
+    leading: bool,
+    /// The term of its last reign.
+    reign: Term,
+    /// Clients are served.
     serving: bool,
+    peers: Peers,
+    report: Report,
     publications: u64,
     clock: SessionClock,
     expiry: Expiry,
@@ -168,7 +217,8 @@ impl Sequencer {
         let last_logged_zxid =
             log.entries.last().map_or(state.last_zxid(), |entry| entry.last_zxid.max(state.last_zxid()));
         let gather = Gather::new(&options, now.wall);
-        let consensus = Consensus::new(options.server, options.seed, log);
+        let consensus =
+            Consensus::new(options.server, options.incarnation, options.seed, &options.members, log);
         Sequencer {
             applied,
             applied_term: consensus.base_term(),
@@ -184,10 +234,14 @@ impl Sequencer {
             committed: VecDeque::new(),
             reads_asked: 0,
             last_logged_zxid,
-            batch_sequence: 0,
+            outbox: Outbox::default(),
             records: 0,
             persisted: 0,
+            leading: false,
+            reign: Term(0),
             serving: false,
+            peers: Peers::new(now.mono),
+            report: Report::default(),
             publications: 0,
             clock: SessionClock::default(),
             last_seen: None,
@@ -208,6 +262,10 @@ impl Sequencer {
             Input::Read { index, payload } => self.on_read(index, payload),
             Input::SnapshotDone { written } => self.on_snapshot_done(written),
             Input::Space { low } => self.on_space(low),
+            Input::PeerUp(peer) => self.on_peer_up(now, peer),
+            Input::PeerDown(peer) => self.on_peer_down(peer),
+            Input::Peer { from, message } => self.on_peer(now, from, message),
+            Input::Purged { upto } => self.consensus.purged(upto),
         }
     }
 
@@ -219,6 +277,7 @@ impl Sequencer {
         self.apply_committed(now);
         // What was applied may have let Raft answer reads.
         self.pump();
+        self.follow_leader(now);
         self.copy_snapshot();
     }
 
@@ -227,7 +286,8 @@ impl Sequencer {
         self.effects.pop_front()
     }
 
-    /// Whether clients are served: this server leads and has applied all that was logged before its time.
+    /// Whether clients are served: this server has applied all that was acknowledged before its time, and knows, or knew
+    /// until a moment ago, who leads.
     #[must_use]
     pub fn is_serving(&self) -> bool {
         self.serving
@@ -243,6 +303,18 @@ impl Sequencer {
     #[must_use]
     pub fn wants_proposals(&self) -> bool {
         !self.gather.is_full()
+    }
+
+    /// Who leads in which term, as far as this server knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<(ServerId, Term)> {
+        self.consensus.leader()
+    }
+
+    /// Whether this server leads.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.leading
     }
 
     /// The state, to be looked at: shards copy their tables from it at start.
@@ -287,6 +359,7 @@ impl Sequencer {
 
     fn forgive(&mut self, from: Millis, to: Millis) {
         let forgiven = self.clock.forgive(from, to);
+        self.report.stood_still(forgiven);
         if forgiven.0 > 0 {
             self.effects.push_back(Effect::Note(Note::Stalled { forgiven }));
         }
@@ -294,7 +367,8 @@ impl Sequencer {
 
     fn on_tick(&mut self, now: Now) {
         self.consensus.tick();
-        if self.serving {
+        self.send_report(now.mono);
+        if self.leading {
             self.expire_sessions(now);
             self.reaper.on_tick(now.mono);
         }
@@ -310,7 +384,8 @@ impl Sequencer {
             self.log_moved_at = now.mono;
         }
         self.persisted = self.persisted.max(records);
-        self.consensus.persisted(self.persisted);
+        let said = self.consensus.persisted(self.persisted);
+        self.effects.extend(said.into_iter().map(Effect::Send));
     }
 
     /// Whether the disk owes something and has done nothing for so long that it counts as a stall of this server.
@@ -325,42 +400,6 @@ impl Sequencer {
         }
     }
 
-    /// Forms batches while the log has room for them, and gives each its zxids.
-    fn propose_batches(&mut self, now: Now) {
-        if !self.serving {
-            return;
-        }
-        while self.records - self.persisted < self.options.in_flight_max as u64 {
-            let Some(batch) = self.gather.next_batch() else { break };
-            let first_of_term = Zxid(((self.consensus.term().0 as i64) << 32) | 1);
-            let first_zxid = self.last_logged_zxid.next().max(first_of_term);
-            self.last_wall = self.last_wall.max(now.wall);
-            self.batch_sequence += 1;
-            let header = BatchHeader {
-                options: self.options.txn,
-                wall: self.last_wall,
-                first_zxid,
-                server: self.options.server,
-                incarnation: self.options.incarnation,
-                sequence: self.batch_sequence,
-            };
-            let zxids = batch.zxids();
-            let last_zxid = Zxid(first_zxid.0 + zxids - 1);
-            // A batch of attaches alone takes none.
-            let range = if zxids == 0 { (Zxid::ZERO, Zxid::ZERO) } else { (first_zxid, last_zxid) };
-            let payload = Bytes::from(batch.finish(&header));
-            self.consensus.propose(payload, range).expect("a serving server leads and takes proposals");
-            if zxids > 0 {
-                self.last_logged_zxid = last_zxid;
-            }
-            self.pump();
-        }
-        let waiting = self.gather.take_syncs();
-        if !waiting.is_empty() {
-            self.consensus.read_index(waiting);
-        }
-    }
-
     /// Carries Raft's wishes out of it.
     fn pump(&mut self) {
         while let Some(turn) = self.consensus.next_turn(self.records) {
@@ -369,30 +408,16 @@ impl Sequencer {
             }
             self.records += turn.append.len() as u64;
             self.effects.extend(turn.append.into_iter().map(Effect::Append));
+            self.effects.extend(turn.send.into_iter().map(Effect::Send));
             for entry in turn.committed {
                 let payload = self.consensus.payload(entry.index);
                 self.committed.push_back((entry, payload));
             }
         }
-        if !self.serving {
-            self.start_serving();
+        if !self.leading {
+            self.begin_reign();
         }
         self.ask_for_payloads();
-    }
-
-    fn start_serving(&mut self) {
-        let Some(term) = self.consensus.leading_since() else { return };
-        if !self.committed.is_empty() || !self.consensus.has_committed_in_term(self.applied) {
-            return;
-        }
-        self.serving = true;
-        self.gather.skip_sessions_of(&self.state);
-        // A new leader gives every session its full timeout (TR29).
-        let now = self.session_now();
-        for (id, session) in self.state.sessions.iter() {
-            self.expiry.track(id, u64::try_from(session.timeout_ms).unwrap_or(0), now);
-        }
-        self.effects.push_back(Effect::Note(Note::BecameLeader { term }));
     }
 
     fn session_now(&self) -> Millis {

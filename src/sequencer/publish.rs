@@ -1,5 +1,6 @@
 //! Applying what is committed, and telling the shards: one Publication a batch.
 
+use super::batch::Waiter;
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{Batch, Txn, TxnBody};
 use crate::error::Code;
@@ -27,9 +28,13 @@ impl Sequencer {
     }
 
     fn apply_batch(&mut self, payload: &[u8]) {
-        let mine = Batch::decode(payload).is_ok_and(|batch| {
-            batch.header.server == self.options.server && batch.header.incarnation == self.options.incarnation
+        let header = Batch::decode(payload).map(|batch| batch.header);
+        let mine = header.is_ok_and(|header| {
+            header.server == self.options.server && header.incarnation == self.options.incarnation
         });
+        if let Some(header) = header.ok().filter(|_| mine) {
+            self.forget_own(header.sequence);
+        }
         let mut committed: Vec<Committed> = Vec::new();
         let (state, effects) = (&mut self.state, &mut self.effects);
         let applied = state.apply_batch(payload, |txn, outcome| {
@@ -62,7 +67,7 @@ impl Sequencer {
         for one in committed {
             for change in &one.changes {
                 match change {
-                    Change::Attached(attached) if self.serving => {
+                    Change::Attached(attached) if self.leading => {
                         let session = attached.session;
                         let timeout =
                             self.state.sessions.get(session).map_or(0, |session| session.timeout_ms);
@@ -82,19 +87,21 @@ impl Sequencer {
             return;
         }
         let zxid = self.state.last_zxid();
-        let answers = done.into_iter().map(|waiter| Committed {
-            zxid,
-            changes: Default::default(),
-            to: Some(Addressee {
-                shard: waiter.shard,
-                conn: waiter.conn,
-                xid: waiter.xid,
-                kind: AnswerKind::Sync,
-            }),
-            answer: Answer::Code(Code::Ok),
-        });
-        let answers = answers.collect();
-        self.publish(answers);
+        let mut answers = Vec::new();
+        for waiter in done {
+            match waiter {
+                Waiter::Serving => self.start_following(),
+                Waiter::Sync { shard, conn, xid } => answers.push(Committed {
+                    zxid,
+                    changes: Default::default(),
+                    to: Some(Addressee { shard, conn, xid, kind: AnswerKind::Sync }),
+                    answer: Answer::Code(Code::Ok),
+                }),
+            }
+        }
+        if !answers.is_empty() {
+            self.publish(answers);
+        }
     }
 
     fn publish(&mut self, committed: Vec<Committed>) {

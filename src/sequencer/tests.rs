@@ -25,6 +25,8 @@ fn options() -> Options {
         tick_ms: 1_000,
         shards: 1,
         snapshot_txns: u64::MAX,
+        members: Vec::new(),
+        leaderless_ms: 10_000,
         snapshot_grows: false,
         snapshot_bytes: u64::MAX,
         reap_interval_ms: 1_000,
@@ -65,6 +67,7 @@ impl World {
                         self.log.push(logged);
                     }
                     Effect::Publish(publication) => self.published.push(publication),
+                    Effect::Send(_) => unreachable!("a server alone has nobody to say anything to"),
                     Effect::Note(note) => self.notes.push(note),
                     Effect::Read { index } => {
                         let payload =

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     /// Invariant: they are answered in this order; no read overtakes a write.
     pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
+    /// Syncs among them whose moment has not come.
+    pub syncs_under_way: u32,
     /// A long read is among them: the last, for nothing behind it is looked at before it is answered.
     pub has_long: bool,
     /// It stands in the shard's queue of long reads.
@@ -89,6 +91,7 @@ impl Connection {
             was_paused: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
+            syncs_under_way: 0,
             has_long: false,
             is_queued_long: false,
             identities: Vec::new(),

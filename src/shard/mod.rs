@@ -15,6 +15,7 @@ mod options;
 mod pending;
 mod read;
 mod request;
+mod serve;
 mod stats;
 mod watches;
 
@@ -147,20 +148,6 @@ impl Shard {
             spare: Vec::new(),
             stats: Stats::default(),
         }
-    }
-
-    /// Begins to serve, with a table that is exactly the state at `last_zxid`.
-    pub fn serve(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) {
-        self.table = table;
-        self.last_zxid = last_zxid;
-        self.sessions_total = sessions_total;
-        self.serving = true;
-    }
-
-    /// Whether it serves.
-    #[must_use]
-    pub fn is_serving(&self) -> bool {
-        self.serving
     }
 
     /// A client connected.

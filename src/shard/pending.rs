@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::Shard;
 use crate::error::Code;
+use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
 use crate::tree::warm::AHEAD;
 use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
@@ -16,6 +17,9 @@ pub(super) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 pub(super) enum Pending {
     /// Sent up, so many bytes; answered by a publication.
     Write { xid: Xid, op: OpCode, since: Millis, bytes: usize },
+    /// A write behind a sync whose moment has not come: sent up once it has. In an ensemble it could else be done, and
+    /// seen by the reads between the two, before the sync is answered.
+    Held { xid: Xid, op: OpCode, since: Millis, identities: Box<[u8]>, request: Box<[u8]> },
     /// Sent up; may be answered before the writes in front of it, and then waits for them.
     Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
     /// Handled when everything in front of it is answered; a long one then waits for a turn of its own too.
@@ -28,6 +32,7 @@ impl Pending {
     fn bytes(&self) -> usize {
         match self {
             Pending::Write { bytes, .. } => *bytes,
+            Pending::Held { identities, request, .. } => identities.len() + request.len(),
             Pending::Sync { path, .. } => path.len(),
             Pending::Deferred { frame, .. } => frame.len(),
             Pending::Ready { bytes, .. } => bytes.len(),
@@ -98,8 +103,26 @@ impl Shard {
         });
         if let Some(done) = waiting {
             *done = true;
+            c.syncs_under_way -= 1;
+            self.send_held(c);
         }
         self.run_pending(now, c);
+    }
+
+    /// Sends up the writes that waited for a sync, as far as no other is in front of them.
+    fn send_held(&mut self, c: &mut Connection) {
+        for at in 0..c.pending.len() {
+            let (xid, op, since, identities, request) = match &c.pending[at] {
+                Pending::Sync { done: false, .. } => return,
+                Pending::Held { xid, op, since, identities, request } => {
+                    (*xid, *op, *since, self.carry(identities), self.carry(request))
+                }
+                _ => continue,
+            };
+            let bytes = c.pending[at].bytes();
+            self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
+            c.pending[at] = Pending::Write { xid, op, since, bytes };
+        }
     }
 
     /// Handles what stands in front and needs the sequencer no more. Nothing else waits here: the next transaction
@@ -116,7 +139,10 @@ impl Shard {
             }
             warm -= 1;
             match c.pending.front() {
-                None | Some(Pending::Write { .. } | Pending::Sync { done: false, .. }) => break,
+                None
+                | Some(Pending::Write { .. } | Pending::Held { .. } | Pending::Sync { done: false, .. }) => {
+                    break
+                }
                 Some(Pending::Deferred { is_long: true, .. }) => return self.queue_long(c),
                 Some(_) => {}
             }
@@ -135,7 +161,9 @@ impl Shard {
                     end_frame(&mut c.out, start);
                     self.replied(c, now, since, self.last_zxid);
                 }
-                Pending::Write { .. } => unreachable!("a write in front ended the loop"),
+                Pending::Write { .. } | Pending::Held { .. } => {
+                    unreachable!("a write in front ended the loop")
+                }
             }
         }
     }

@@ -78,11 +78,16 @@ impl Shard {
             let reply = header_reply(xid, self.last_zxid, code);
             return self.say(c, now, reply, false);
         }
-        let identities = self.carry(&c.identities_encoded);
-        let request = self.carry(body);
-        self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
-        let bytes = c.identities_encoded.len() + body.len();
-        self.wait(c, Pending::Write { xid, op, since: now, bytes });
+        if c.syncs_under_way > 0 {
+            let (identities, request) = (c.identities_encoded.as_slice().into(), body.into());
+            self.wait(c, Pending::Held { xid, op, since: now, identities, request });
+        } else {
+            let identities = self.carry(&c.identities_encoded);
+            let request = self.carry(body);
+            self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
+            let bytes = c.identities_encoded.len() + body.len();
+            self.wait(c, Pending::Write { xid, op, since: now, bytes });
+        }
         self.stats.writes += 1;
         if op == OpCode::CloseSession {
             c.phase = Phase::Closing;
@@ -158,6 +163,7 @@ impl Shard {
         put_buffer(&mut path, raw.map(java_text).as_deref());
         self.propose(c, xid, Wish::Sync);
         self.wait(c, Pending::Sync { xid, path: path.into(), since: now, done: false });
+        c.syncs_under_way += 1;
     }
 
     /// Takes effect at once, for the requests behind it in the stream; the reply keeps its turn (TR17).

@@ -88,6 +88,8 @@ fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
         shards,
         snapshot_txns: u64::MAX,
         snapshot_bytes: u64::MAX,
+        members: Vec::new(),
+        leaderless_ms: 10_000,
         snapshot_grows: false,
         reap_interval_ms: 60_000,
         reap_per_minute: 10_000,
@@ -292,6 +294,7 @@ impl World {
                     }
                     self.published = publication.number;
                 }
+                Effect::Send(_) => unreachable!("a server alone has nobody to say anything to"),
                 Effect::Note(note) => self.notes.push(note),
                 Effect::Read { index } => {
                     let held = self.log.iter().rev().find(|l| l.index == index);

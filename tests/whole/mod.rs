@@ -100,6 +100,8 @@ fn options(seed: u64) -> Options {
         shards: 1,
         snapshot_txns: 25,
         snapshot_bytes: u64::MAX,
+        members: Vec::new(),
+        leaderless_ms: 10_000,
         snapshot_grows: false,
         reap_interval_ms: 1_000,
         reap_per_minute: 10_000,
@@ -207,6 +209,7 @@ impl World {
                 }
                 Effect::SnapshotNodes(parts) => self.snapshot.as_mut().unwrap().parts.extend(parts),
                 Effect::SnapshotEnd => self.snapshot.as_mut().unwrap().is_whole = true,
+                Effect::Send(_) => unreachable!("a server alone has nobody to say anything to"),
                 Effect::Note(_) => {}
             }
         }

@@ -1,0 +1,80 @@
+//! What servers of an ensemble say to each other: the messages, and their bytes.
+//!
+//! A word here is data from outside: decoding never panics and allocates no more than what arrived. Whether a message
+//! makes sense is the sequencer's to judge, before Raft sees it.
+
+mod codec;
+
+pub use codec::{decode, encode, Malformed, FRAME_BYTES_MAX};
+
+use crate::ids::{LogIndex, Millis, ServerId, SessionId, Term, Zxid};
+use bytes::Bytes;
+
+/// One message between two sequencers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Raft's own.
+    Raft(Box<RaftMessage>),
+    /// A batch of a follower's clients, for the leader to order.
+    Forward(Forward),
+    /// What a follower has heard of its clients.
+    Heard(Heard),
+}
+
+/// A message of Raft, its entries with their payload. Fields are the `raft` crate's.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RaftMessage {
+    /// The crate's MessageType.
+    pub kind: u8,
+    pub term: Term,
+    pub log_term: Term,
+    pub index: LogIndex,
+    pub commit: LogIndex,
+    pub commit_term: Term,
+    pub reject: bool,
+    pub reject_hint: LogIndex,
+    pub request_snapshot: LogIndex,
+    pub priority: i64,
+    pub context: Vec<u8>,
+    pub entries: Vec<Entry>,
+}
+
+/// An entry on its way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub term: Term,
+    /// Raft's entry type.
+    pub tag: u8,
+    pub first_zxid: Zxid,
+    pub last_zxid: Zxid,
+    /// `None` only on its way out: the host reads it from the log. Empty for Raft's own entries.
+    pub payload: Option<Bytes>,
+}
+
+/// A batch, unstamped: the leader fills in its header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// The run of the server that gathered it.
+    pub incarnation: u64,
+    /// Its number in that run, from 1.
+    pub sequence: u64,
+    pub batch: Bytes,
+}
+
+/// A follower's report on its clients. Spans, not moments: clocks differ.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Heard {
+    /// Sessions heard of, and how long ago.
+    pub sessions: Vec<(SessionId, Millis)>,
+    /// All that arrived longer ago than this is in this report or an earlier one.
+    pub through: Millis,
+    /// Time in which the follower stood still, since its last report.
+    pub stalled: Millis,
+}
+
+/// A message and where it goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Addressed {
+    pub to: ServerId,
+    pub message: Message,
+}

@@ -1,0 +1,211 @@
+//! One server among others: who leads, who is there, and what followers tell of their clients.
+
+use super::batch::Waiter;
+use super::{Effect, Note, Now, Sequencer};
+use crate::ids::{Millis, ServerId, SessionId, Term};
+use crate::peer::{Addressed, Heard, Message};
+use crate::session::Expiry;
+use std::collections::BTreeMap;
+
+/// The other servers, and the leader among them.
+pub(super) struct Peers {
+    /// Those with a connection, and the moment up to which each has told what it heard.
+    up: BTreeMap<ServerId, Millis>,
+    leader: Option<(ServerId, Term)>,
+    /// The last moment at which there was one.
+    led_at: Millis,
+    /// The server has asked for the moment from which on it may serve.
+    asked_to_serve: bool,
+}
+
+impl Peers {
+    pub(super) fn new(now: Millis) -> Peers {
+        Peers { up: BTreeMap::new(), leader: None, led_at: now, asked_to_serve: false }
+    }
+
+    pub(super) fn is_up(&self, peer: ServerId) -> bool {
+        self.up.contains_key(&peer)
+    }
+}
+
+/// What a follower has heard since its last report to the leader.
+#[derive(Default)]
+pub(super) struct Report {
+    sessions: BTreeMap<SessionId, Millis>,
+    stalled: Millis,
+    sent_at: Millis,
+}
+
+/// How often a follower reports: a tenth of the shortest session timeout that anybody configures is longer.
+const REPORT_MS: u64 = 100;
+
+impl Report {
+    pub(super) fn heard(&mut self, session: SessionId, at: Millis) {
+        let last = self.sessions.entry(session).or_default();
+        *last = at.max(*last);
+    }
+
+    pub(super) fn stood_still(&mut self, span: Millis) {
+        self.stalled = self.stalled.plus(span);
+    }
+}
+
+impl Sequencer {
+    pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId) {
+        self.peers.up.insert(peer, now.mono);
+        if self.consensus.leader().is_some_and(|(leader, _)| leader == peer) {
+            self.outbox.begin_again();
+        }
+    }
+
+    pub(super) fn on_peer_down(&mut self, peer: ServerId) {
+        self.peers.up.remove(&peer);
+        self.consensus.peer_down(peer);
+    }
+
+    pub(super) fn on_peer(&mut self, now: Now, from: ServerId, message: Message) {
+        if !self.peers.is_up(from) {
+            return;
+        }
+        match message {
+            Message::Raft(raft) => {
+                if let Err(why) = self.consensus.step(from, *raft) {
+                    self.effects.push_back(Effect::Note(Note::Nonsense { from, why: why.0 }));
+                }
+            }
+            Message::Forward(forward) => self.on_forward(from, forward),
+            Message::Heard(heard) => self.on_report(now.mono, from, heard),
+        }
+    }
+
+    /// A follower's report. Its clock is another: spans are taken from this server's now, which is later than theirs was.
+    fn on_report(&mut self, now: Millis, from: ServerId, heard: Heard) {
+        if !self.leading {
+            return;
+        }
+        if heard.stalled.0 > 0 {
+            let begin = Millis(now.0.saturating_sub(heard.stalled.0));
+            self.clock.forgive(begin, now);
+        }
+        for (session, ago) in heard.sessions {
+            let at = Millis(now.0.saturating_sub(ago.0));
+            self.expiry.touch(session, self.clock.at(at));
+        }
+        let through = Millis(now.0.saturating_sub(heard.through.0));
+        if let Some(known) = self.peers.up.get_mut(&from) {
+            *known = through.max(*known);
+        }
+    }
+
+    /// Tells the leader what this server heard.
+    pub(super) fn send_report(&mut self, now: Millis) {
+        let Some((leader, _)) = self.consensus.leader() else { return };
+        if leader == self.options.server {
+            self.report = Report::default();
+            return;
+        }
+        if now.since(self.report.sent_at).0 < REPORT_MS {
+            return;
+        }
+        let report = std::mem::replace(&mut self.report, Report { sent_at: now, ..Report::default() });
+        let through = self.heard_through.iter().copied().min().unwrap_or(now);
+        let ago = |(session, at)| (session, now.since(at));
+        let heard = Heard {
+            sessions: report.sessions.into_iter().map(ago).collect(),
+            through: now.since(through),
+            stalled: report.stalled,
+        };
+        self.effects.push_back(Effect::Send(Addressed { to: leader, message: Message::Heard(heard) }));
+    }
+
+    /// The moment up to which all shards of all servers that are there have told what they heard. One that is silent for too
+    /// long is not there.
+    pub(super) fn heard_of_all(&self, now: Millis) -> Millis {
+        let own = self.heard_through.iter().copied().min().unwrap_or_default();
+        let patience = self.options.leaderless_ms;
+        let peers = self.peers.up.values().copied().filter(|through| now.since(*through).0 <= patience);
+        peers.fold(own, Millis::min)
+    }
+
+    /// Whether this server's reign is over; also where another one of its own has followed at once.
+    pub(super) fn see_reign_end(&mut self) {
+        if self.leading && !(self.consensus.is_leading() && self.consensus.term() == self.reign) {
+            self.leading = false;
+            self.expiry = Expiry::new(self.options.tick_ms);
+            self.gather.drop_wishes();
+            self.outbox.begin_again();
+        }
+    }
+
+    /// Begins this server's reign if it leads and all that was logged before is applied.
+    pub(super) fn begin_reign(&mut self) {
+        if !self.consensus.is_leading()
+            || !self.committed.is_empty()
+            || !self.consensus.has_committed_in_term(self.applied)
+        {
+            return;
+        }
+        self.leading = true;
+        self.reign = self.consensus.term();
+        // What was proposed before may not be in the log that this server was elected with.
+        self.outbox.begin_reign();
+        self.last_logged_zxid = self.consensus.last_zxid().max(self.state.last_zxid());
+        self.last_wall = self.last_wall.max(self.state.last_wall());
+        // A new leader gives every session its full timeout (TR29).
+        let now = self.session_now();
+        self.expiry = Expiry::new(self.options.tick_ms);
+        for (id, session) in self.state.sessions.iter() {
+            self.expiry.track(id, u64::try_from(session.timeout_ms).unwrap_or(0), now);
+        }
+        self.start_serving();
+        self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));
+    }
+
+    /// A follower has applied all that was acknowledged before it asked.
+    pub(super) fn start_following(&mut self) {
+        self.peers.asked_to_serve = false;
+        self.start_serving();
+    }
+
+    fn start_serving(&mut self) {
+        if !self.serving {
+            self.serving = true;
+            self.gather.skip_sessions_of(&self.state);
+        }
+    }
+
+    /// Sees who leads now.
+    pub(super) fn follow_leader(&mut self, now: Now) {
+        let leader = self.consensus.leader();
+        if leader.is_some() {
+            self.peers.led_at = now.mono;
+        }
+        self.see_reign_end();
+        if leader != self.peers.leader {
+            self.peers.leader = leader;
+            self.on_new_leader(leader);
+        }
+        if leader.is_some() && !self.serving && !self.consensus.is_leading() && !self.peers.asked_to_serve {
+            self.peers.asked_to_serve = true;
+            self.consensus.read_index(vec![Waiter::Serving]);
+            self.pump();
+        }
+        if self.serving && now.mono.since(self.peers.led_at).0 > self.options.leaderless_ms {
+            self.serving = false;
+            self.effects.push_back(Effect::Note(Note::StoppedServing));
+        }
+    }
+
+    fn on_new_leader(&mut self, leader: Option<(ServerId, Term)>) {
+        // A reign of this server's has begun again by itself.
+        if leader.is_none_or(|(leader, _)| leader != self.options.server) {
+            self.outbox.begin_again();
+        }
+        let note = match leader {
+            Some((leader, _)) if leader == self.options.server => return,
+            Some((leader, term)) => Note::Follows { leader, term },
+            None => Note::Leaderless,
+        };
+        self.effects.push_back(Effect::Note(note));
+    }
+}

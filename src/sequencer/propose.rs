@@ -1,0 +1,243 @@
+//! From gathered transactions to entries: a leader stamps and proposes, a follower numbers its batches and forwards them.
+//!
+//! A batch of this server's clients stays here until it is applied. A new leader, or a new connection to the old one, is
+//! told all of them again in order, and apply takes each number once: a forwarded write is done once, in order, and a
+//! client of a living server does not notice an election.
+
+use super::{Effect, Note, Now, Sequencer};
+use crate::apply::{stamp, Batch, BatchHeader, TxnBody};
+use crate::ids::{ServerId, Zxid};
+use crate::peer::{Addressed, Forward, Message};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Batches of this server's clients at a leader elsewhere, at the most. The next one gathers meanwhile.
+const FORWARDED_MAX: usize = 4;
+/// Forwarded batches of one server that wait to be proposed, at the most: an honest one sends no more.
+const WAITING_MAX: usize = 4 * FORWARDED_MAX;
+
+/// One of this server's batches, on its way.
+struct Own {
+    sequence: u64,
+    /// Unstamped, or stamped by a reign of this server's own.
+    batch: Bytes,
+    zxids: i64,
+    /// Proposed, or forwarded, to the leader of the moment.
+    is_handed_on: bool,
+}
+
+/// Batches between their clients and the log.
+#[derive(Default)]
+pub(super) struct Outbox {
+    own: VecDeque<Own>,
+    sequence: u64,
+    /// Of other servers, at a leader: in the order in which they came.
+    forwarded: VecDeque<(ServerId, Forward)>,
+    /// The number that each server's run proposes next, of those that proposed in this reign.
+    next: BTreeMap<ServerId, (u64, u64)>,
+}
+
+impl Outbox {
+    /// Another leader: nothing counts as handed on.
+    pub(super) fn begin_again(&mut self) {
+        self.own.iter_mut().for_each(|own| own.is_handed_on = false);
+        self.forwarded.clear();
+        self.next.clear();
+    }
+
+    /// This server leads from now on: all that is still here is to be proposed by itself.
+    pub(super) fn begin_reign(&mut self) {
+        self.own.iter_mut().for_each(|own| own.is_handed_on = false);
+        self.next.clear();
+    }
+
+    /// Whether something of this server's waits for a leader.
+    pub(super) fn is_full(&self) -> bool {
+        self.own.len() >= FORWARDED_MAX
+    }
+}
+
+impl Sequencer {
+    /// Moves batches on while there is room for them.
+    pub(super) fn propose_batches(&mut self, now: Now) {
+        self.see_reign_end();
+        if self.leading {
+            self.propose_all(now);
+        } else {
+            self.forward_all();
+        }
+        let waiting = self.gather.take_syncs();
+        if !waiting.is_empty() {
+            self.consensus.read_index(waiting);
+        }
+    }
+
+    fn log_has_room(&self) -> bool {
+        self.records - self.persisted < self.options.in_flight_max as u64
+    }
+
+    /// A leader's turn: what an earlier leader left undone, then everybody's by turns.
+    fn propose_all(&mut self, now: Now) {
+        for at in 0..self.outbox.own.len() {
+            if !self.log_has_room() {
+                return;
+            }
+            if !self.outbox.own[at].is_handed_on {
+                self.propose_own(now, at);
+            }
+        }
+        let mut more = true;
+        while more && self.log_has_room() {
+            more = false;
+            if let Some(wishes) = self.gather.next_wishes() {
+                more = true;
+                let zxids = wishes.zxids();
+                self.propose(
+                    now,
+                    (self.options.server, self.options.incarnation, 0),
+                    wishes.into_unstamped(),
+                    zxids,
+                );
+            }
+            if self.log_has_room() && self.number_batch() {
+                more = true;
+                self.propose_own(now, self.outbox.own.len() - 1);
+            }
+            if self.log_has_room() {
+                if let Some((server, forward)) = self.outbox.forwarded.pop_front() {
+                    more = true;
+                    self.propose_forwarded(now, server, forward);
+                }
+            }
+        }
+    }
+
+    /// Takes the next batch that gathered. Returns whether there was one.
+    fn number_batch(&mut self) -> bool {
+        let Some(batch) = self.gather.next_batch() else { return false };
+        self.outbox.sequence += 1;
+        let zxids = batch.zxids();
+        let own = Own {
+            sequence: self.outbox.sequence,
+            batch: Bytes::from(batch.into_unstamped()),
+            zxids,
+            is_handed_on: false,
+        };
+        self.outbox.own.push_back(own);
+        true
+    }
+
+    fn propose_own(&mut self, now: Now, at: usize) {
+        let own = &mut self.outbox.own[at];
+        own.is_handed_on = true;
+        let (sequence, zxids) = (own.sequence, own.zxids);
+        // Its only owner gives it away without a copy; the stamped bytes come back as the batch that is kept.
+        let batch = Vec::from(std::mem::take(&mut own.batch));
+        let name = (self.options.server, self.options.incarnation, sequence);
+        let payload = self.propose(now, name, batch, zxids);
+        self.outbox.own[at].batch = payload;
+    }
+
+    /// Apply would pass over all but the next one of each server: so would this leader's log be filled in vain.
+    fn propose_forwarded(&mut self, now: Now, from: ServerId, forward: Forward) {
+        let Forward { incarnation, sequence, batch } = forward;
+        let next = match self.outbox.next.get(&from) {
+            Some((known, next)) if *known == incarnation => *next,
+            _ => self.state.next_batch(from, incarnation),
+        };
+        if sequence < next {
+            return;
+        }
+        let zxids = zxids_of(&batch).filter(|_| sequence == next);
+        let Some(zxids) = zxids else {
+            let why = "a forwarded batch that no honest server sends";
+            self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
+            return;
+        };
+        self.outbox.next.insert(from, (incarnation, sequence + 1));
+        self.propose(now, (from, incarnation, sequence), Vec::from(batch), zxids);
+    }
+
+    /// Stamps a batch and hands it to Raft. Returns its bytes.
+    fn propose(&mut self, now: Now, name: (ServerId, u64, u64), mut batch: Vec<u8>, zxids: i64) -> Bytes {
+        let first_of_term = Zxid(((self.consensus.term().0 as i64) << 32) | 1);
+        let first_zxid = self.last_logged_zxid.next().max(first_of_term);
+        self.last_wall = self.last_wall.max(now.wall);
+        let (server, incarnation, sequence) = name;
+        let header = BatchHeader {
+            options: self.options.txn,
+            wall: self.last_wall,
+            first_zxid,
+            server,
+            incarnation,
+            sequence,
+        };
+        stamp(&mut batch, &header);
+        let payload = Bytes::from(batch);
+        let last_zxid = Zxid(first_zxid.0 + zxids - 1);
+        // A batch of attaches alone takes none.
+        let range = if zxids == 0 { (Zxid::ZERO, Zxid::ZERO) } else { (first_zxid, last_zxid) };
+        self.consensus.propose(payload.clone(), range).expect("a leader takes proposals");
+        if zxids > 0 {
+            self.last_logged_zxid = last_zxid;
+        }
+        self.pump();
+        payload
+    }
+
+    /// A follower's turn: what the leader does not have yet goes to it, in order.
+    fn forward_all(&mut self) {
+        while self.serving && !self.outbox.is_full() && self.number_batch() {}
+        let Some((leader, _)) = self.consensus.leader() else { return };
+        if leader == self.options.server || !self.peers.is_up(leader) {
+            return;
+        }
+        for own in self.outbox.own.iter_mut().filter(|own| !own.is_handed_on) {
+            own.is_handed_on = true;
+            let (incarnation, sequence) = (self.options.incarnation, own.sequence);
+            let message = Message::Forward(Forward { incarnation, sequence, batch: own.batch.clone() });
+            self.effects.push_back(Effect::Send(Addressed { to: leader, message }));
+        }
+    }
+
+    /// A server forwards a batch.
+    pub(super) fn on_forward(&mut self, from: ServerId, forward: Forward) {
+        if !self.consensus.is_leading() {
+            // It will hear who leads, and send it there.
+            return;
+        }
+        // What an earlier run of it left is nobody's; what it tells again over a new connection is here already.
+        let waiting = &mut self.outbox.forwarded;
+        waiting.retain(|(server, one)| *server != from || one.incarnation == forward.incarnation);
+        let mut of_it = waiting.iter().filter(|(server, _)| *server == from);
+        if of_it.any(|(_, one)| one.sequence == forward.sequence) {
+            return;
+        }
+        if waiting.iter().filter(|(server, _)| *server == from).count() >= WAITING_MAX {
+            let why = "more batches than an honest server sends";
+            self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
+            return;
+        }
+        self.outbox.forwarded.push_back((from, forward));
+    }
+
+    /// A batch of this run of this server is in the log and applied: all up to it are done.
+    pub(super) fn forget_own(&mut self, sequence: u64) {
+        while self.outbox.own.front().is_some_and(|own| own.sequence <= sequence) {
+            self.outbox.own.pop_front();
+        }
+    }
+}
+
+/// The zxids that a batch takes; `None` where it is none, or wishes for what only a leader may.
+fn zxids_of(batch: &[u8]) -> Option<i64> {
+    let mut batch = Batch::decode(batch).ok()?;
+    let mut zxids = 0;
+    while let Some(txn) = batch.next_txn().ok()? {
+        if matches!(txn.body, TxnBody::CloseSession | TxnBody::Reap { .. }) {
+            return None;
+        }
+        zxids += i64::from(txn.takes_zxid());
+    }
+    Some(zxids)
+}

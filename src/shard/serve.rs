@@ -1,0 +1,32 @@
+//! When clients are served: from the server's word on, and, in an ensemble, until it knows of no leader for too long.
+
+use super::connection::Phase;
+use super::{Shard, Why};
+use crate::ids::Zxid;
+use crate::tree::Table;
+
+impl Shard {
+    /// Begins to serve, with a table that is exactly the state at `last_zxid`.
+    pub fn serve(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) {
+        self.table = table;
+        self.last_zxid = last_zxid;
+        self.sessions_total = sessions_total;
+        self.serving = true;
+    }
+
+    /// Turns everybody away until `serve` comes again. Sessions stay: their clients find another server.
+    pub fn stop_serving(&mut self) {
+        self.serving = false;
+        let all: Vec<_> =
+            self.slots.iter().flatten().map(|c| (c.id, matches!(c.phase, Phase::Word))).collect();
+        for (id, _) in all.into_iter().filter(|(_, is_word)| !is_word) {
+            self.with(id, |shard, c| shard.cut(c, Why::NotServing));
+        }
+    }
+
+    /// Whether it serves.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving
+    }
+}

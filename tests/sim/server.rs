@@ -1,0 +1,382 @@
+//! One server: the real sequencer and the real shard, a log that becomes durable in its own time, and connections as
+//! byte vectors. What `host` does between them is done here, in the same order.
+
+use crate::dice::Dice;
+use crate::net::Net;
+use bytes::Bytes;
+use ringkeeper::apply::{Options as TxnOptions, State};
+use ringkeeper::handoff::{Publication, Upward};
+use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, ShardId, Term, WallMillis};
+use ringkeeper::peer;
+use ringkeeper::sequencer::{
+    self, Effect, Input, Logged, Member, Note, Now, RecoveredEntry, RecoveredLog, Sequencer,
+};
+use ringkeeper::shard::{self, Place, Shard};
+use ringkeeper::tree::{PathHasher, Table};
+use ringkeeper::watch;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub const KEY: [u64; 4] = [11, 22, 33, 44];
+/// Moments of this length: servers and clients get a turn in each.
+pub const PULSE_MS: u64 = 5;
+/// As the host ticks an ensemble's sequencer.
+const TICK_MS: u64 = 25;
+
+/// What a server has on disk: records in the order in which they were written.
+#[derive(Default)]
+pub struct Disk {
+    pub durable: Vec<Logged>,
+    under_way: VecDeque<(u64, Logged)>,
+}
+
+impl Disk {
+    /// Entries as recovery finds them: a record whose index is not above the last one replaces that suffix.
+    pub fn recovered(&self) -> RecoveredLog {
+        let mut entries: Vec<RecoveredEntry> = Vec::new();
+        for one in self.durable.iter().filter(|one| one.index.0 > 0) {
+            while entries.last().is_some_and(|last| last.index >= one.index) {
+                entries.pop();
+            }
+            entries.push(RecoveredEntry {
+                index: one.index,
+                term: one.term,
+                tag: one.tag,
+                first_zxid: one.first_zxid,
+                last_zxid: one.last_zxid,
+                payload_len: one.payload.len(),
+            });
+        }
+        let mut hard_state = self.durable.last().map(|one| one.hard_state).unwrap_or_default();
+        let last = entries.last().map_or(0, |entry| entry.index.0);
+        hard_state.commit.0 = hard_state.commit.0.min(last);
+        RecoveredLog { base: (LogIndex(0), Term(0)), entries, hard_state }
+    }
+
+    pub fn payload(&self, index: LogIndex) -> Bytes {
+        let all = self.durable.iter().chain(self.under_way.iter().map(|(_, one)| one));
+        all.filter(|one| one.index == index).last().expect("the log holds it").payload.clone()
+    }
+}
+
+/// How a disk behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskManners {
+    pub write_ms: u64,
+    pub slow_permille: u64,
+    pub slow_ms: u64,
+}
+
+/// A client's connection, the server's end.
+#[derive(Default)]
+pub struct Wire {
+    pub to_server: Vec<u8>,
+    pub from_server: Vec<u8>,
+    pub is_closed: bool,
+}
+
+pub struct Server {
+    pub id: u8,
+    pub sequencer: Sequencer,
+    pub disk: Disk,
+    shard: Shard,
+    up: VecDeque<Upward>,
+    ring: VecDeque<Arc<Publication>>,
+    taken: u64,
+    pub served: bool,
+    pub wires: BTreeMap<ConnId, Wire>,
+    records: u64,
+    ticked_at: u64,
+    /// Until then the process gets no turn.
+    pub paused_until: u64,
+    /// Its clock runs ahead of the world's by so much; monotonic time counts from the process's start.
+    started_at: u64,
+    wall_skew: i64,
+    manners: DiskManners,
+    dice: Dice,
+    pub notes: Vec<Note>,
+}
+
+pub struct Birth {
+    pub id: u8,
+    pub members: Vec<Member>,
+    pub incarnation: u64,
+    pub disk: Disk,
+    pub manners: DiskManners,
+    pub wall_skew: i64,
+}
+
+impl Server {
+    pub fn start(birth: Birth, now: u64, mut dice: Dice) -> Server {
+        let mut seed = [0; 32];
+        seed.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&dice.roll().to_le_bytes()));
+        let options = sequencer_options(&birth, seed);
+        let mut server = Server {
+            id: birth.id,
+            sequencer: Sequencer::new(
+                options,
+                State::new(PathHasher::new(KEY)),
+                birth.disk.recovered(),
+                Now { mono: Millis(1_000), wall: WallMillis(0) },
+            ),
+            disk: birth.disk,
+            shard: Shard::new(
+                shard_options(birth.id, birth.incarnation),
+                PathHasher::new(KEY),
+                Millis(1_000),
+            ),
+            up: VecDeque::new(),
+            ring: VecDeque::new(),
+            taken: 0,
+            served: false,
+            wires: BTreeMap::new(),
+            records: 0,
+            ticked_at: 0,
+            paused_until: 0,
+            started_at: now,
+            wall_skew: birth.wall_skew,
+            manners: birth.manners,
+            dice,
+            notes: Vec::new(),
+        };
+        server.disk.under_way.clear();
+        server
+    }
+
+    pub fn now(&self, world: u64) -> Now {
+        let wall = 1_700_000_000_000 + i64::try_from(world).expect("a run is short") + self.wall_skew;
+        Now { mono: Millis(1_000 + world - self.started_at), wall: WallMillis(wall) }
+    }
+
+    /// The process dies. Of what was under way to the disk a part has arrived.
+    pub fn crash(mut self) -> Disk {
+        let kept = self.dice.pick(self.disk.under_way.len() + 1);
+        for (_, record) in self.disk.under_way.drain(..).take(kept) {
+            self.disk.durable.push(record);
+        }
+        Disk { durable: std::mem::take(&mut self.disk.durable), under_way: VecDeque::new() }
+    }
+
+    pub fn handle(&mut self, world: u64, input: Input) {
+        let now = self.now(world);
+        self.sequencer.handle(now, input);
+    }
+
+    pub fn is_paused(&self, world: u64) -> bool {
+        world < self.paused_until
+    }
+
+    /// All its threads, until nobody has anything to do.
+    pub fn turn(&mut self, world: u64, net: &mut Net) {
+        let now = self.now(world);
+        if world >= self.ticked_at + TICK_MS {
+            self.ticked_at = world;
+            self.sequencer.handle(now, Input::Tick);
+            self.shard.tick(now.mono);
+        }
+        let mut durable = 0;
+        while self.disk.under_way.front().is_some_and(|(due, _)| *due <= world) {
+            let (_, record) = self.disk.under_way.pop_front().expect("it was looked at just now");
+            self.disk.durable.push(record);
+            durable += 1;
+        }
+        if durable > 0 {
+            let records = self.records - self.disk.under_way.len() as u64;
+            self.sequencer.handle(now, Input::Persisted { records });
+        }
+        while self.shard_turn(now) | self.sequencer_turn(world, now, net) {}
+    }
+
+    fn sequencer_turn(&mut self, world: u64, now: Now, net: &mut Net) -> bool {
+        let mut any = false;
+        while self.sequencer.wants_proposals() {
+            let Some(up) = self.up.pop_front() else { break };
+            any = true;
+            self.sequencer.handle(now, Input::Up(up));
+        }
+        self.sequencer.turn(now);
+        while let Some(effect) = self.sequencer.next_effect() {
+            any = true;
+            match effect {
+                Effect::Append(record) => {
+                    let mut due = world + 1 + self.dice.below(self.manners.write_ms + 1);
+                    if self.dice.permille(self.manners.slow_permille) {
+                        due += self.dice.below(self.manners.slow_ms);
+                    }
+                    due = due.max(self.disk.under_way.back().map_or(0, |(last, _)| *last));
+                    self.records += 1;
+                    self.disk.under_way.push_back((due, record));
+                }
+                Effect::Send(mut addressed) => {
+                    self.fill(&mut addressed.message);
+                    let mut bytes = Vec::new();
+                    peer::encode(&mut bytes, &addressed.message);
+                    net.send(world, self.id, addressed.to.0, Bytes::from(bytes));
+                }
+                Effect::Publish(publication) if self.served => self.ring.push_back(publication),
+                Effect::Publish(_) => {}
+                Effect::Note(note) => self.notes.push(note),
+                Effect::Read { index } => {
+                    let payload = self.disk.payload(index);
+                    self.sequencer.handle(now, Input::Read { index, payload });
+                }
+                Effect::SnapshotBegin { .. } | Effect::SnapshotNodes(_) => {}
+                Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
+            }
+        }
+        if self.sequencer.is_serving() != self.served {
+            any = true;
+            self.served = self.sequencer.is_serving();
+            if self.served {
+                self.serve();
+            } else {
+                self.shard.stop_serving();
+            }
+        }
+        any || self.sequencer.is_busy()
+    }
+
+    /// Payloads that are not in memory come from the log.
+    fn fill(&self, message: &mut peer::Message) {
+        let peer::Message::Raft(raft) = message else { return };
+        let mut index = raft.index;
+        for entry in &mut raft.entries {
+            index.0 += 1;
+            if entry.payload.is_none() {
+                entry.payload = Some(self.disk.payload(index));
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        let state = self.sequencer.state();
+        let mut table = Table::new(PathHasher::new(KEY));
+        for (id, list) in state.table.acls.iter() {
+            table.acls.insert(id, list.clone());
+        }
+        for node in state.table.nodes().iter() {
+            table.insert(node.clone());
+        }
+        self.shard.serve(table, state.last_zxid(), state.sessions.len());
+        self.taken = self.sequencer.publications();
+        self.ring.clear();
+    }
+
+    fn catch_up(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(publication) = self.ring.pop_front() {
+            any = true;
+            assert_eq!(publication.number, self.taken + 1, "no publication is missed");
+            let mut next = Some(Place::default());
+            while let Some(from) = next {
+                let mut budget = if publication.number.is_multiple_of(2) { 1 } else { usize::MAX };
+                next = self.shard.install_some(now.mono, &publication, from, &mut budget);
+            }
+            self.taken = publication.number;
+        }
+        any
+    }
+
+    fn shard_turn(&mut self, now: Now) -> bool {
+        self.shard.observe(now.mono);
+        let mut any = self.catch_up(now);
+        let ids: Vec<ConnId> = self.wires.keys().copied().collect();
+        for id in ids {
+            let wire = self.wires.get_mut(&id).expect("nobody takes one out meanwhile");
+            if !wire.is_closed && !wire.to_server.is_empty() && self.shard.wants_input(id) {
+                any = true;
+                let bytes = std::mem::take(&mut wire.to_server);
+                self.shard.received(now.mono, id, &bytes);
+            }
+        }
+        any |= self.shard.answer_long(now.mono);
+        while let Some(id) = self.shard.next_resumed() {
+            any = true;
+            self.shard.resume(now.mono, id);
+        }
+        any |= self.shard.has_crowds();
+        self.shard.tell_slice();
+        if let Some(up) = self.shard.take_upward() {
+            any = true;
+            self.up.push_back(up);
+        }
+        while self.shard.next_word().is_some() {}
+        while self.shard.next_note().is_some() {}
+        while let Some(id) = self.shard.next_dirty() {
+            any = true;
+            let bytes = self.shard.output(id);
+            let len = bytes.len();
+            if let Some(wire) = self.wires.get_mut(&id) {
+                wire.from_server.extend_from_slice(bytes);
+            }
+            self.shard.wrote(now.mono, id, len);
+        }
+        while let Some(id) = self.shard.next_closed() {
+            any = true;
+            self.wires.get_mut(&id).expect("a connection is closed once").is_closed = true;
+        }
+        any
+    }
+
+    // ---- the clients' end ----
+
+    pub fn connect(&mut self, world: u64) -> ConnId {
+        let now = self.now(world);
+        let id = self.shard.accept(now.mono, "127.0.0.1:4711".parse().expect("an address"));
+        self.wires.insert(id, Wire::default());
+        id
+    }
+
+    /// The client's end is gone.
+    pub fn hang_up(&mut self, id: ConnId) {
+        if self.wires.get(&id).is_some_and(|wire| !wire.is_closed) {
+            self.shard.lost(id);
+        }
+    }
+}
+
+fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
+    sequencer::Options {
+        server: ServerId(birth.id),
+        members: birth.members.clone(),
+        leaderless_ms: 4_000,
+        incarnation: birth.incarnation,
+        seed,
+        txn: TxnOptions { extended_types: true, ..TxnOptions::default() },
+        tick_ms: 500,
+        shards: 1,
+        snapshot_txns: u64::MAX,
+        snapshot_bytes: u64::MAX,
+        snapshot_grows: false,
+        reap_interval_ms: 60_000,
+        reap_per_minute: 10_000,
+        reap_never_used_ms: 0,
+        in_flight_max: 4,
+    }
+}
+
+fn shard_options(id: u8, incarnation: u64) -> shard::Options {
+    shard::Options {
+        server: ServerId(id),
+        incarnation,
+        shard: ShardId(0),
+        frame_bytes_max: 0xf_ffff,
+        session_timeout_min_ms: 1_000,
+        session_timeout_max_ms: 40_000,
+        handshake_timeout_ms: 10_000,
+        outstanding_per_connection_max: 1_000,
+        outstanding_max: 100_000,
+        unsent_pause_bytes: 1 << 20,
+        unsent_cut_bytes: 64 << 20,
+        unsent_cut_ms: 30_000,
+        sessions_max: 1_000_000,
+        acl_entries_max: 1_000,
+        multi_ops_max: 10_000,
+        identities_max: 100,
+        watch_limits: watch::Limits { count_max: 100_000, bytes_max: 64 << 20 },
+        schemes: ringkeeper::auth::Schemes::default(),
+        skip_acl: false,
+        required_schemes: None,
+        report_ms: 100,
+    }
+}
