@@ -61,6 +61,8 @@ impl Sequencer {
     pub(super) fn on_peer_down(&mut self, peer: ServerId) {
         self.peers.up.remove(&peer);
         self.consensus.peer_down(peer);
+        // At once: it may be up and lead again before the next turn, and has not had what was under way.
+        self.see_leader();
     }
 
     pub(super) fn on_peer(&mut self, now: Now, from: ServerId, message: Message) {
@@ -127,8 +129,8 @@ impl Sequencer {
         peers.fold(own, Millis::min)
     }
 
-    /// Whether this server's reign is over; also where another one of its own has followed at once.
-    pub(super) fn see_reign_end(&mut self) {
+    /// Ends this server's reign if it is over; also where another one of its own has followed at once.
+    fn see_reign_end(&mut self) {
         if self.leading && !(self.consensus.is_leading() && self.consensus.term() == self.reign) {
             self.leading = false;
             self.expiry = Expiry::new(self.options.tick_ms);
@@ -174,16 +176,22 @@ impl Sequencer {
         }
     }
 
-    /// Sees who leads now.
-    pub(super) fn follow_leader(&mut self, now: Now) {
-        let leader = self.consensus.leader();
-        if leader.is_some() {
-            self.peers.led_at = now.mono;
-        }
+    /// Sees who leads now, and what that ends.
+    pub(super) fn see_leader(&mut self) -> Option<(ServerId, Term)> {
         self.see_reign_end();
+        let leader = self.consensus.leader();
         if leader != self.peers.leader {
             self.peers.leader = leader;
             self.on_new_leader(leader);
+        }
+        leader
+    }
+
+    /// Goes on to serve, or ceases to, as there is a leader.
+    pub(super) fn follow_leader(&mut self, now: Now) {
+        let leader = self.see_leader();
+        if leader.is_some() {
+            self.peers.led_at = now.mono;
         }
         if leader.is_some() && !self.serving && !self.consensus.is_leading() && !self.peers.asked_to_serve {
             self.peers.asked_to_serve = true;

@@ -60,7 +60,8 @@ impl Outbox {
 impl Sequencer {
     /// Moves batches on while there is room for them.
     pub(super) fn propose_batches(&mut self, now: Now) {
-        self.see_reign_end();
+        // Before anything is handed on: what was told to another leader is told to this one first.
+        self.see_leader();
         if self.leading {
             self.propose_all(now);
         } else {
