@@ -6,7 +6,7 @@
 #   scripts/test.sh full     as without a word
 #
 # A step that cannot run here prints `SKIPPED: why`. With CI=true a required step must not be skipped. More of a proof:
-# TORTURE_CYCLES, DIFFTEST_SEEDS, DIFFTEST_EPOCHS, FUZZ_SECONDS. Last line: N passed, N failed (steps).
+# TORTURE_CYCLES, DIFFTEST_SEEDS, DIFFTEST_EPOCHS, FUZZ_SECONDS, SIM_SEEDS, SIM_SECONDS. Last line: N passed, N failed (steps).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -56,6 +56,9 @@ if [ "$mode" = full ]; then
   step required "torture, epoll" scripts/torture.sh "${TORTURE_CYCLES:-10}" --more '--io epoll --shards 2' --seed 2
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
+  # Other seeds for every commit, for four minutes.
+  step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-20000}" \
+    "$((16#$(git rev-parse --short=6 HEAD 2>/dev/null || echo 1)))"
   step required loom scripts/loom.sh
   step required instructions scripts/instructions.sh --check
   step optional miri scripts/miri.sh
