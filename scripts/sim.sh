@@ -3,25 +3,41 @@
 # told judged against the log. See tests/sim.
 #
 #   scripts/sim.sh [SEEDS [FIRST_SEED]]    default: 100 seeds from 1 on
+#   scripts/sim.sh --mutants [SEEDS]       plants the bugs of src/mutant.rs, one after the other, and says after how many
+#                                          seeds each was found; default: up to 10000
 #
 # A seed that fails is named with its reason, and how to replay it. The last line: N passed, N failed.
 # Environment: SIM_SECONDS (no new seed is begun after so many seconds), JOBS (processes side by side, default: all CPUs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-seeds=${1:-100}
+features=()
+mutants=
+[ "${1:-}" != --mutants ] || { mutants=1 features=(--features mutants) && shift; }
+seeds=${1:-$([ -n "$mutants" ] && echo 10000 || echo 100)}
 first=${2:-1}
-case $seeds$first in *[!0-9]*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
+case $seeds$first in *[!0-9]*) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
 jobs=${JOBS:-$(nproc)}
 [ "$jobs" -le "$seeds" ] || jobs=$seeds
 
-program=$(cargo test --profile sim --locked --no-run --test sim --message-format=json 2>/dev/null |
+program=$(cargo test --profile sim --locked "${features[@]}" --no-run --test sim --message-format=json 2>/dev/null |
   sed -nE 's/.*"executable":"([^"]*sim-[0-9a-f]+)".*/\1/p' | tail -1)
-[ -n "$program" ] || { cargo test --profile sim --locked --no-run --test sim; exit 1; }
+[ -n "$program" ] || { cargo test --profile sim --locked "${features[@]}" --no-run --test sim; exit 1; }
 
 work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
+if [ -n "$mutants" ]; then
+  passed=0 failed=0
+  while read -r name number; do
+    SIM_MUTANT=$number SIM_SEEDS=$seeds SIM_FIRST=$first RUST_BACKTRACE=0 "$program" --nocapture ensembles >"$work/out" 2>&1 || true
+    found=$(sed -n 's/^found after \([0-9]*\) seeds/\1/p' "$work/out")
+    if [ -n "$found" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    printf '%-22s %s\n' "$name" "${found:+found after $found seeds: $(sed -nE 's/^seed [0-9]+ failed: (.{0,110}).*/\1/p' "$work/out")}"
+  done < <(sed -nE 's/^    ([A-Z][A-Za-z]+) = ([0-9]+),/\1 \2/p' src/mutant.rs)
+  echo "$passed passed, $failed failed"
+  exit $((failed > 0))
+fi
 began=$SECONDS
 for ((job = 0; job < jobs; job++)); do
   # Every job takes each jobs-th seed.

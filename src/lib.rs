@@ -3,7 +3,7 @@
 //! Floors, lowest first; a room imports only from the floors above its own line (`tests/tidy.rs` holds this):
 //!
 //! ```text
-//! ids  error  metrics            words
+//! ids  error  metrics  mutant    words
 //! wire                           vocabulary
 //! tree  auth  session  log       state and history
 //! apply                          the rules of change
@@ -24,6 +24,7 @@ pub mod handoff;
 pub mod host;
 pub mod ids;
 pub mod log;
+pub mod mutant;
 pub mod peer;
 pub mod sequencer;
 pub mod session;

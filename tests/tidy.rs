@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A room imports only from lines above its own in this list, never a neighbour.
 const FLOORS: &[&[&str]] = &[
-    &["ids", "error", "metrics"],
+    &["ids", "error", "metrics", "mutant"],
     &["wire"],
     &["tree", "auth", "session", "log"],
     &["apply"],

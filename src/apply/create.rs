@@ -5,6 +5,7 @@ use super::state::{Stamp, State};
 use super::txn::Identities;
 use crate::error::Code;
 use crate::ids::SessionId;
+use crate::mutant::{self, Mutant};
 use crate::tree::{
     ephemeral_kind, path, quota, AclId, Answer, Data, EphemeralKind, Node, Path, Znode, CONTAINER_OWNER,
     TTL_MAX_MS, TTL_OWNER_BASE,
@@ -85,7 +86,8 @@ impl State {
         };
         let parent = self.node(parent_path)?;
         self.check_acl(&parent, Perms::CREATE, identities, stamp)?;
-        let path = if mode.sequential { format!("{path}{:010}", parent.cversion) } else { path.to_owned() };
+        let suffix = if mutant::is(Mutant::SuffixOfChildren) { parent.num_children } else { parent.cversion };
+        let path = if mode.sequential { format!("{path}{suffix:010}") } else { path.to_owned() };
         path::validate(&path)?;
         if self.table.get(&path).is_some() {
             return Err(Code::NodeExists);

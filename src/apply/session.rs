@@ -3,6 +3,7 @@
 use super::state::{Stamp, State};
 use crate::error::Code;
 use crate::ids::{Owner, SessionId};
+use crate::mutant::{self, Mutant};
 use crate::session::{Password, Session};
 use crate::tree::{path, Answer, Attached, Change, Granted, Node};
 
@@ -43,6 +44,7 @@ impl State {
     pub(super) fn close_session(&mut self, id: SessionId, stamp: Stamp) -> Answer {
         let Some(session) = self.sessions.remove(id) else { return Answer::Code(Code::SessionExpired) };
         let paths = self.table.ephemerals(id).into_iter().flatten();
+        let paths = paths.filter(|_| !mutant::is(Mutant::EphemeralsStay));
         let mut nodes: Vec<Node> = paths
             .map(|path| self.node(path.as_str()).expect("a session's ephemerals are in the tree"))
             .collect();

@@ -10,6 +10,7 @@ use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
 use super::usage::OverQuota;
 use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::session::{Session, SessionTable};
 use crate::tree::quota::{self, Quotas};
 use crate::tree::warm::AHEAD;
@@ -229,7 +230,8 @@ impl State {
     /// A server's batches are taken once and in order: one that comes again is passed over, and so is one whose
     /// predecessor was lost on its way. A new run of a server begins with 1.
     fn is_next(&self, header: &super::txn::BatchHeader) -> bool {
-        header.sequence == self.next_batch(header.server, header.incarnation)
+        let next = self.next_batch(header.server, header.incarnation);
+        header.sequence == next || header.sequence < next && mutant::is(Mutant::BatchTwice)
     }
 
     /// The number that a server's next batch must have.
@@ -248,7 +250,9 @@ impl State {
                 let identities = Identities::new(identities);
                 match self.sessions.get(txn.session) {
                     None => Answer::Code(Code::SessionExpired),
-                    Some(session) if session.owner != owner => Answer::Moved,
+                    Some(session) if session.owner != owner && !mutant::is(Mutant::OwnerNotChecked) => {
+                        Answer::Moved
+                    }
                     Some(_) => self.request(txn.session, *op, request, &identities, stamp),
                 }
             }

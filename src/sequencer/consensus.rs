@@ -10,6 +10,7 @@ use super::storage::{self, Slot, Store};
 use super::Member;
 use crate::ids::{LogIndex, ServerId, Term, Zxid};
 use crate::log::HardState as Vote;
+use crate::mutant::{self, Mutant};
 use crate::peer::{self, Addressed, RaftMessage};
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
@@ -277,6 +278,10 @@ impl Consensus {
 
     /// Asks for a moment that no later commit precedes. It may vanish silently: `tick` asks again.
     pub(super) fn read_index(&mut self, waiters: Vec<Waiter>) {
+        if mutant::is(Mutant::SyncWithoutQuorum) {
+            self.ready_reads.push((0, waiters));
+            return;
+        }
         self.next_read += 1;
         let mut context = self.next_read.to_be_bytes().to_vec();
         context.extend_from_slice(&self.incarnation.to_be_bytes());
@@ -344,7 +349,7 @@ impl Consensus {
             append.push(self.logged(entry, hard_state));
         }
         self.arriving.clear();
-        if append.is_empty() && ready.must_sync() {
+        if append.is_empty() && ready.must_sync() && !mutant::is(Mutant::VoteNotPersisted) {
             append.push(Logged {
                 index: LogIndex(0),
                 term: hard_state.term,
@@ -360,7 +365,10 @@ impl Consensus {
         let committed = ready.take_committed_entries();
         let committed = committed.iter().map(|entry| self.logged(entry, hard_state)).collect();
         let mut send = self.addressed(ready.take_messages());
-        let later = self.addressed(ready.take_persisted_messages());
+        let mut later = self.addressed(ready.take_persisted_messages());
+        if mutant::is(Mutant::WordBeforeDisk) {
+            send.append(&mut later);
+        }
         let number = ready.number();
         self.node.advance_append_async(ready);
         let records = records + append.len() as u64;

@@ -3,6 +3,7 @@
 use super::batch::Waiter;
 use super::{Effect, Note, Now, Sequencer};
 use crate::ids::{Millis, ServerId, SessionId, Term};
+use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Heard, Message};
 use crate::session::Expiry;
 use std::collections::BTreeMap;
@@ -61,6 +62,9 @@ impl Sequencer {
     pub(super) fn on_peer_down(&mut self, peer: ServerId) {
         self.peers.up.remove(&peer);
         self.consensus.peer_down(peer);
+        if mutant::is(Mutant::LossNoticedLate) {
+            return;
+        }
         // At once: it may be up and lead again before the next turn, and has not had what was under way.
         self.see_leader();
     }
@@ -151,13 +155,16 @@ impl Sequencer {
         self.reign = self.consensus.term();
         // What was proposed before may not be in the log that this server was elected with.
         self.outbox.begin_reign();
-        self.last_logged_zxid = self.consensus.last_zxid().max(self.state.last_zxid());
+        if !mutant::is(Mutant::ZxidsFromStart) {
+            self.last_logged_zxid = self.consensus.last_zxid().max(self.state.last_zxid());
+        }
         self.last_wall = self.last_wall.max(self.state.last_wall());
         // A new leader gives every session its full timeout (TR29).
         let now = self.session_now();
         self.expiry = Expiry::new(self.options.tick_ms);
         for (id, session) in self.state.sessions.iter() {
-            self.expiry.track(id, u64::try_from(session.timeout_ms).unwrap_or(0), now);
+            let timeout = if mutant::is(Mutant::NoFullTimeout) { 1 } else { session.timeout_ms };
+            self.expiry.track(id, u64::try_from(timeout).unwrap_or(0), now);
         }
         self.start_serving();
         self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));

@@ -7,6 +7,7 @@
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{stamp, Batch, BatchHeader, TxnBody};
 use crate::ids::{ServerId, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Forward, Message};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +41,9 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Another leader: nothing counts as handed on.
     pub(super) fn begin_again(&mut self) {
+        if mutant::is(Mutant::NotToldAgain) {
+            return;
+        }
         self.own.iter_mut().for_each(|own| own.is_handed_on = false);
         self.forwarded.clear();
         self.next.clear();
@@ -146,10 +150,11 @@ impl Sequencer {
             Some((known, next)) if *known == incarnation => *next,
             _ => self.state.next_batch(from, incarnation),
         };
-        if sequence < next {
+        let is_next = sequence == next || mutant::is(Mutant::BatchTwice);
+        if sequence < next && !is_next {
             return;
         }
-        let zxids = zxids_of(&batch).filter(|_| sequence == next);
+        let zxids = zxids_of(&batch).filter(|_| is_next);
         let Some(zxids) = zxids else {
             let why = "a forwarded batch that no honest server sends";
             self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
@@ -162,7 +167,10 @@ impl Sequencer {
     /// Stamps a batch and hands it to Raft. Returns its bytes.
     fn propose(&mut self, now: Now, name: (ServerId, u64, u64), mut batch: Vec<u8>, zxids: i64) -> Bytes {
         let first_of_term = Zxid(((self.consensus.term().0 as i64) << 32) | 1);
-        let first_zxid = self.last_logged_zxid.next().max(first_of_term);
+        let mut first_zxid = self.last_logged_zxid.next();
+        if !mutant::is(Mutant::ZxidsFromStart) {
+            first_zxid = first_zxid.max(first_of_term);
+        }
         self.last_wall = self.last_wall.max(now.wall);
         let (server, incarnation, sequence) = name;
         let header = BatchHeader {
@@ -192,6 +200,9 @@ impl Sequencer {
         let Some((leader, _)) = self.consensus.leader() else { return };
         if leader == self.options.server || !self.peers.is_up(leader) {
             return;
+        }
+        if mutant::is(Mutant::NewestFirst) {
+            self.outbox.own.make_contiguous().reverse();
         }
         for own in self.outbox.own.iter_mut().filter(|own| !own.is_handed_on) {
             own.is_handed_on = true;

@@ -7,6 +7,7 @@ use crate::auth::Refused;
 use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::wire::{
     begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AuthPacket, Create, Delete,
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
@@ -78,7 +79,7 @@ impl Shard {
             let reply = header_reply(xid, self.last_zxid, code);
             return self.say(c, now, reply, false);
         }
-        if c.syncs_under_way > 0 {
+        if c.syncs_under_way > 0 && !mutant::is(Mutant::WriteOvertakesSync) {
             let (identities, request) = (c.identities_encoded.as_slice().into(), body.into());
             self.wait(c, Pending::Held { xid, op, since: now, identities, request });
         } else {

@@ -3,7 +3,8 @@
 use crate::client::{Ask, Op};
 use crate::server::{Server, KEY};
 use ringkeeper::apply::State;
-use ringkeeper::tree::{Change, PathHasher};
+use ringkeeper::error::Code;
+use ringkeeper::tree::{Answer, Change, PathHasher};
 use ringkeeper::wire::Reader;
 use std::collections::BTreeMap;
 
@@ -58,7 +59,9 @@ impl Truth {
             let asked = &mut truth.asked;
             let data = &mut truth.data;
             let done = state.apply_batch(&payload, |txn, outcome| {
-                if txn.takes_zxid() {
+                // What comes from a session's earlier owner, or after its end, takes a number and does nothing.
+                let is_void = matches!(outcome.answer, Answer::Moved | Answer::Code(Code::SessionExpired));
+                if txn.takes_zxid() && !is_void {
                     let twice = asked.insert(outcome.zxid.0, (txn.session.0, txn.xid.0));
                     assert_eq!(twice, None, "zxid {} was given twice", outcome.zxid);
                 }
@@ -85,8 +88,20 @@ impl Truth {
 
     /// Everything that was answered, against the log.
     pub fn judge(&self, history: &[Op]) {
+        self.in_order();
         self.writes(history);
         self.reads(history);
+        names_are_never_given_twice(history);
+    }
+
+    /// A session's writes are in the log in the order in which they were asked: nothing of an old connection lands behind
+    /// what was asked on a new one.
+    fn in_order(&self) {
+        let mut last: BTreeMap<i64, i32> = BTreeMap::new();
+        for (zxid, (session, xid)) in self.asked.iter().filter(|(_, (_, xid))| *xid > 0) {
+            let before = last.insert(*session, *xid).unwrap_or(0);
+            assert!(before < *xid, "session {session:x}: {xid} at 0x{zxid:x} behind {before}");
+        }
     }
 
     fn writes(&self, history: &[Op]) {
@@ -143,5 +158,33 @@ impl Truth {
                 other => panic!("a getData with {other}: {op:?}"),
             }
         }
+    }
+}
+
+/// A sequential znode's suffix grows, and none is used again.
+fn names_are_never_given_twice(history: &[Op]) {
+    let mut given: Vec<(i64, String)> = Vec::new();
+    for op in history {
+        let (Ask::Create { flags: 2, .. }, Some(done)) = (&op.ask, &op.done) else { continue };
+        if done.err == 0 {
+            let name = Reader::new(&done.body).string().expect("a create's body").expect("a path");
+            given.push((done.zxid, name.into_owned()));
+        }
+    }
+    given.sort_unstable();
+    for pair in given.windows(2) {
+        assert!(pair[0].1 < pair[1].1, "{} was given after {}", pair[1].1, pair[0].1);
+    }
+}
+
+/// An ephemeral is there exactly as long as its session lives.
+pub fn ephemerals_have_owners(server: &Server) {
+    let state = server.sequencer.state();
+    for (session, paths) in state.table.all_ephemerals() {
+        assert!(
+            paths.is_empty() || state.sessions.get(session).is_some(),
+            "server {}: {paths:?} of session {session}, which is gone",
+            server.id
+        );
     }
 }

@@ -17,6 +17,7 @@ pub enum Ask {
     Get { path: String },
     Sync,
     Multi { paths: Vec<String>, data: Vec<u8> },
+    Close,
 }
 
 /// An operation, and what became of it.
@@ -37,6 +38,8 @@ pub struct Done {
     pub body: Vec<u8>,
 }
 
+/// A session is touched when its client is heard, not when it is answered.
+const EARLY_MS: u64 = 100;
 const TIMEOUT_MS: i32 = 6_000;
 /// A client that hears nothing for so long looks for another server.
 const PATIENCE_MS: u64 = 2_500;
@@ -50,6 +53,9 @@ pub struct Client {
     at: Option<(u8, ConnId)>,
     is_greeted: bool,
     heard_at: u64,
+    answered_at: u64,
+    /// It has asked for its session's end.
+    has_closed: bool,
     pinged_at: u64,
     next_at: u64,
     next_xid: i32,
@@ -69,6 +75,8 @@ impl Client {
             at: None,
             is_greeted: false,
             heard_at: 0,
+            answered_at: 0,
+            has_closed: false,
             pinged_at: 0,
             next_at: 0,
             next_xid: 1,
@@ -111,6 +119,13 @@ impl Client {
             server.wires.remove(&conn);
             return self.leave();
         }
+        // Some go away for a while, and some for so long that their session ends.
+        if may_ask && self.dice.permille(1) && self.dice.permille(300) {
+            server.hang_up(conn);
+            self.leave();
+            self.next_at = world + self.dice.below(2 * TIMEOUT_MS as u64);
+            return;
+        }
         if world > self.heard_at + PATIENCE_MS {
             server.hang_up(conn);
             return self.leave();
@@ -126,8 +141,12 @@ impl Client {
             self.next_at = world + self.dice.below(60);
             for _ in 0..=self.dice.below(3) {
                 let ask = self.think();
-                let is_sync = ask == Ask::Sync;
+                let (is_sync, is_close) = (ask == Ask::Sync, ask == Ask::Close);
                 self.ask(world, server, conn, ask, history);
+                if is_close {
+                    self.has_closed = true;
+                    break;
+                }
                 if is_sync {
                     let path = self.path();
                     self.ask(world, server, conn, Ask::Get { path }, history);
@@ -173,7 +192,15 @@ impl Client {
             let answer = ConnectResponse::decode(&bytes[4..4 + len]).expect("an answer to a handshake");
             bytes.drain(..4 + len);
             if answer.session_id == 0 {
+                // The last word of a majority to it: until its timeout has passed since, no session may end.
+                let silent = world - self.answered_at;
+                assert!(
+                    self.session == 0 || self.has_closed || silent + EARLY_MS >= TIMEOUT_MS as u64,
+                    "session {:x} ended {silent} ms after it was answered last",
+                    self.session
+                );
                 self.sessions_lost += 1;
+                self.has_closed = false;
                 self.session = 0;
                 self.password = [0; 16];
                 return;
@@ -181,6 +208,7 @@ impl Client {
             self.session = answer.session_id;
             self.password = answer.password;
             self.is_greeted = true;
+            self.answered_at = world;
         }
         let (said, rest) = client::decode_all(&bytes);
         let rest = rest.to_vec();
@@ -198,8 +226,17 @@ impl Client {
                 self.last_zxid
             );
             self.last_zxid = reply.zxid;
+            if history[*self.pending.front().expect("something was asked")].ask == Ask::Close {
+                self.session = 0;
+                self.password = [0; 16];
+                self.has_closed = false;
+            }
             let op = self.pending.pop_front().expect("an answer to something that was asked");
             assert_eq!(history[op].xid, reply.xid, "answers come in order");
+            // A read, or a ping, is answered by a server that hears of no majority too.
+            if !matches!(history[op].ask, Ask::Get { .. }) {
+                self.answered_at = world;
+            }
             history[op].done = Some(Done { at: world, zxid: reply.zxid, err: reply.err, body: reply.body });
         }
         if let Some(wire) = server.wires.get_mut(&conn) {
@@ -216,6 +253,7 @@ impl Client {
             Ask::Delete { path } => (OpCode::Delete, delete(path)),
             Ask::Get { path } => (OpCode::GetData, client::read(path, false)),
             Ask::Sync => (OpCode::Sync, sync("/")),
+            Ask::Close => (OpCode::CloseSession, Vec::new()),
             Ask::Multi { paths, data } => {
                 let items: Vec<_> =
                     paths.iter().map(|path| (OpCode::SetData, client::set(path, data, -1))).collect();
@@ -243,7 +281,8 @@ impl Client {
                 let other = self.path();
                 Ask::Multi { paths: vec![path, other], data: self.dice.roll().to_be_bytes().to_vec() }
             }
-            63..=72 => Ask::Sync,
+            63 => Ask::Close,
+            64..=72 => Ask::Sync,
             _ => Ask::Get { path },
         }
     }

@@ -240,6 +240,7 @@ impl World {
             assert!(self.now < self.healed_at + HEAL_MS, "not everybody got on again: {}", self.stuck());
         }
         for server in self.servers.values() {
+            check::ephemerals_have_owners(server);
             assert!(
                 !server.notes.iter().any(|note| matches!(note, Note::Nonsense { .. })),
                 "server {} was told nonsense: {:?}",
@@ -287,11 +288,18 @@ fn reason(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("a panic without words").chars().take(1_500).collect()
 }
 
+/// Plants what `SIM_MUTANT` names, where the binary can.
+fn plant() {
+    #[cfg(feature = "mutants")]
+    ringkeeper::mutant::plant(number("SIM_MUTANT", 0) as u8);
+}
+
 #[test]
 fn ensembles_lose_nothing_and_get_on_again() {
     let (first, seeds, step) = (number("SIM_FIRST", 1), number("SIM_SEEDS", 20), number("SIM_STEP", 1));
     let budget = Duration::from_secs(number("SIM_SECONDS", u64::from(u32::MAX)));
     let began = Instant::now();
+    plant();
     let mut all = Report::default();
     let (mut passed, mut failed) = (0, 0);
     for seed in (0..seeds).map(|n| first + n * step) {
@@ -313,6 +321,11 @@ fn ensembles_lose_nothing_and_get_on_again() {
                     reason(&*panic).replace('\n', " ")
                 );
                 failed += 1;
+                // One is enough to know a planted bug.
+                if cfg!(feature = "mutants") {
+                    println!("found after {} seeds", passed + failed);
+                    break;
+                }
                 continue;
             }
         };

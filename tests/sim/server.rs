@@ -111,13 +111,14 @@ impl Server {
         let mut seed = [0; 32];
         seed.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&dice.roll().to_le_bytes()));
         let options = sequencer_options(&birth, seed);
+        let wall = wall(now, birth.wall_skew);
         let mut server = Server {
             id: birth.id,
             sequencer: Sequencer::new(
                 options,
                 State::new(PathHasher::new(KEY)),
                 birth.disk.recovered(),
-                Now { mono: Millis(1_000), wall: WallMillis(0) },
+                Now { mono: Millis(1_000), wall },
             ),
             disk: birth.disk,
             shard: Shard::new(
@@ -144,8 +145,7 @@ impl Server {
     }
 
     pub fn now(&self, world: u64) -> Now {
-        let wall = 1_700_000_000_000 + i64::try_from(world).expect("a run is short") + self.wall_skew;
-        Now { mono: Millis(1_000 + world - self.started_at), wall: WallMillis(wall) }
+        Now { mono: Millis(1_000 + world - self.started_at), wall: wall(world, self.wall_skew) }
     }
 
     /// The process dies. Of what was under way to the disk a part has arrived.
@@ -333,6 +333,10 @@ impl Server {
             self.shard.lost(id);
         }
     }
+}
+
+fn wall(world: u64, skew: i64) -> WallMillis {
+    WallMillis(1_700_000_000_000 + i64::try_from(world).expect("a run is short") + skew)
 }
 
 fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
