@@ -18,9 +18,11 @@ use std::time::Duration;
 /// Load for any server that speaks ZooKeeper's protocol.
 ///
 /// Open loop by default: operations are due at fixed times, and their latency counts from then, whether or not the
-/// server was ready for them. Exit codes: 0 done; 1 the server could not be reached, refused, or was gone at the end;
-/// 2 a wrong flag or scenario, or a file that is no result; 3 the result is INVALID, because the load generator was the limit; 4 the rate was not
-/// reached; 5 a result could not be written.
+/// server was ready for them. Exit codes: 0 done; 1 the server could not be reached, refused (or failed every
+/// operation), or was gone at the end, or the run was stopped; 2 a wrong flag or scenario, or a file that is no result;
+/// 3 the result is INVALID, because the load generator was the limit; 4 the rate was not reached; 5 a result could not
+/// be written: where that is known before, nothing is run. SIGINT, SIGTERM and SIGHUP stop a run, and what was measured
+/// until then is kept.
 #[derive(Parser, Debug)]
 #[command(name = "ringkeeper-load", version, max_term_width = 100)]
 pub struct Cli {
@@ -52,6 +54,24 @@ pub enum Command {
     Compare(CompareArgs),
     /// Serve constants: the floor to compare servers with.
     Null(NullArgs),
+}
+
+impl Command {
+    /// What a mode that measures writes.
+    #[must_use]
+    pub fn output(&self) -> Option<&OutputArgs> {
+        match self {
+            Command::Run(args) => Some(&args.output),
+            Command::Ladder(args) => Some(&args.run.output),
+            Command::FanOut(args) => Some(&args.output),
+            Command::Storm(args) => Some(&args.output),
+            Command::Churn(args) => Some(&args.output),
+            Command::Fill(args) => Some(&args.output),
+            Command::Gap(args) => Some(&args.run.output),
+            Command::Disk(args) => Some(&args.output),
+            Command::Report(_) | Command::Compare(_) | Command::Null(_) => None,
+        }
+    }
 }
 
 /// Where the load goes and what is read there.
@@ -269,11 +289,14 @@ pub struct GapArgs {
     /// A process to kill (SIGKILL).
     #[arg(long)]
     pub kill: Option<u32>,
-    /// Seconds after the begin of the measured part at which it is killed.
+    /// Seconds after the begin of the measured part (set-up and warm-up are over) at which it is killed.
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     pub kill_after: f64,
-    /// What to run in a shell right after.
-    #[arg(long)]
+    /// What to run once the killed process has ended, or 10 s later if it does not: as sh -c COMMAND, which is not waited
+    /// for, so the command may be the server itself and needs no '&'. Its input is empty and its output goes where this
+    /// program's goes. What still runs at the end is left to run; a command that has failed by then is said. Without
+    /// --kill it runs at the time of --kill-after.
+    #[arg(long, value_name = "COMMAND")]
     pub restart: Option<String>,
 }
 
@@ -387,6 +410,9 @@ impl TargetArgs {
             // The words are not shown: they are a secret.
             let (scheme, words) =
                 text.split_once(':').ok_or("--auth: SCHEME:WORDS, for example digest:user:password")?;
+            if scheme == "digest" && !words.contains(':') {
+                return Err("--auth: digest takes a user and a password: digest:user:password".to_owned());
+            }
             put_auth(&mut frames, scheme, words.as_bytes());
         }
         Ok(frames.into())

@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use crate::result::{Outcome, FORMAT};
+use rustix::fs::{access, Access};
 use serde::Deserialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -22,6 +23,25 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// Whether `write` has a place to write to; makes nothing.
+pub fn check(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(known) if known.is_dir() => return Err("it is a directory".to_owned()),
+        Ok(known) if !known.is_file() => return Ok(()),
+        _ => {}
+    }
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    beside(&path).map_err(|error| error.to_string())?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let shown = dir.display();
+    match fs::metadata(dir) {
+        Ok(known) if !known.is_dir() => Err(format!("{shown} is no directory")),
+        Ok(_) => access(dir, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| format!("the directory {shown} is not ours to write in: {error}")),
+        Err(error) => Err(format!("the directory {shown}: {error}")),
+    }
 }
 
 fn beside(path: &Path) -> io::Result<PathBuf> {
@@ -129,6 +149,27 @@ mod tests {
         assert!(fs::symlink_metadata(&link).is_ok_and(|link| link.is_symlink()));
         assert_eq!(fs::read(&path).expect("it is there"), b"three");
         assert_eq!(fs::read_dir(room.path()).expect("it is read").count(), 3, "nothing is left beside");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_known_before_and_nothing_is_made() {
+        let room = tempfile::tempdir().expect("a directory");
+        let file = room.path().join("file");
+        fs::write(&file, "x").expect("it is written");
+        for (path, want) in [
+            (room.path().join("none/x.json"), "none: No such file"),
+            (file.join("x.json"), "file is no directory"),
+            (room.path().to_owned(), "it is a directory"),
+            (PathBuf::from(".."), "it is a directory"),
+        ] {
+            let why = check(&path).expect_err(want);
+            assert!(why.contains(want), "{}: {why}", path.display());
+        }
+        for path in [room.path().join("new.json"), file, PathBuf::from("new.json"), "/dev/full".into()] {
+            check(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        }
+        assert_eq!(fs::read_dir(room.path()).expect("it is read").count(), 1);
+        assert!(!Path::new("new.json").exists());
     }
 
     #[test]

@@ -26,7 +26,18 @@ fn main() -> ExitCode {
         let _ = signal_hook::flag::register_conditional_default(signal, stop.clone());
         let _ = signal_hook::flag::register(signal, stop.clone());
     }
-    let code = match Cli::parse().command {
+    // A terminal that goes away is told twice, by the kernel and by the shell: a second one must not end at once. Under
+    // nohup nothing changes.
+    if !is_ignored(signal_hook::consts::SIGHUP) {
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.clone());
+    }
+    let command = Cli::parse().command;
+    // Not after an hour of load.
+    if let Some(why) = command.output().and_then(outputs::refusal) {
+        complain(&why);
+        return ExitCode::from(NOT_WRITTEN);
+    }
+    let code = match command {
         Command::Run(args) => run(&args, &stop),
         Command::Ladder(args) => others::ladder(&args, &stop),
         Command::FanOut(args) => others::fan_out(&args, &stop),
@@ -40,6 +51,14 @@ fn main() -> ExitCode {
         Command::Null(args) => serve_null(&args, &stop),
     };
     ExitCode::from(code)
+}
+
+/// Whether this process was started with a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 fn complain(why: &str) {
@@ -97,7 +116,7 @@ fn say(text: &str) -> bool {
 fn finish(output: &OutputArgs, outcome: &Outcome, ending: Ending) -> u8 {
     let mut code = match ending {
         Ending::Whole => 0,
-        Ending::Stopped | Ending::ServerGone => SERVER,
+        Ending::Stopped | Ending::ServerGone | Ending::AllFailed => SERVER,
         Ending::RateMissed => RATE_MISSED,
         Ending::Invalid => INVALID,
     };

@@ -199,6 +199,10 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
         }
+        if stormed.is_cut_off {
+            outcome.verdict.reasons.push("at the end no session was left: the server is gone".to_owned());
+            ending = Ending::ServerGone;
+        }
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -318,7 +322,9 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
         outcome.load.duration_s = args.duration;
         outcome.host.fsync = "on: the file is opened with O_DIRECT and O_DSYNC".to_owned();
-        outcome.host.file_systems.extend(ringkeeper_load::host::file_system(&args.dir.to_string_lossy()));
+        let dir = args.dir.canonicalize().unwrap_or_else(|_| args.dir.clone());
+        let system = ringkeeper_load::host::file_system(&dir.to_string_lossy());
+        outcome.host.file_systems.extend(system.map(|system| format!("{}: {system}", dir.display())));
         outcome.all = row("record", &written.durable, args.duration);
         outcome.ops = vec![outcome.all.clone()];
         outcome.counts.answered = written.durable.len();

@@ -18,6 +18,14 @@ fn wrote(path: &Path, bytes: io::Result<Vec<u8>>) -> bool {
     }
 }
 
+/// Why one of the files could not be written later, as far as that is known before; nothing is made.
+pub fn refusal(output: &OutputArgs) -> Option<String> {
+    let paths = [&output.json, &output.hlog, &output.html];
+    paths.into_iter().flatten().find_map(|path| {
+        files::check(path).err().map(|why| format!("cannot write {}: {why}", path.display()))
+    })
+}
+
 /// Writes each file that was asked for, whatever becomes of the others; `false`: one could not be written.
 pub fn write_all(output: &OutputArgs, outcome: &Outcome) -> bool {
     let json = output.json.as_deref().is_none_or(|path| wrote(path, files::json(outcome)));

@@ -62,11 +62,17 @@ impl Roots {
     }
 
     /// Whether a process is there and still holds what it had: one that has ended and is not asked for by its parent does
-    /// not.
+    /// not. The first thread of one that is killed may end before the others: until the last has, its files are open
+    /// and locked.
     #[must_use]
     pub fn lives(&self, pid: u32) -> bool {
-        let stat = self.text(&pid.to_string(), "stat");
-        stat_fields(&stat).is_some_and(|fields| !["Z", "X"].contains(fields.first().unwrap_or(&"X")))
+        let name = pid.to_string();
+        let runs = |stat: &str| {
+            stat_fields(stat).is_some_and(|fields| !["Z", "X"].contains(fields.first().unwrap_or(&"X")))
+        };
+        let mut tasks = fs::read_dir(self.proc.join(&name).join("task")).into_iter().flatten().flatten();
+        runs(&self.text(&name, "stat"))
+            || tasks.any(|task| runs(&fs::read_to_string(task.path().join("stat")).unwrap_or_default()))
     }
 
     /// The processes that are one with `leader`: those of its pid namespace or of its cgroup, where these are not our own
@@ -140,9 +146,12 @@ pub struct Process {
 const TICKS: f64 = 100.0;
 
 impl Process {
-    /// Reads a process; `None`: there is none.
+    /// Reads a process; `None`: there is none, or it has ended and its parent has not asked for it.
     #[must_use]
     pub fn of(roots: &Roots, pid: u32) -> Option<Process> {
+        if !roots.lives(pid) {
+            return None;
+        }
         let name = pid.to_string();
         let stat = roots.text(&name, "stat");
         let rest = stat_fields(&stat)?;
@@ -185,6 +194,34 @@ impl Process {
             fine
         } else {
             coarse.max(0.0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server was started anew while the one that was killed still held its lock: its first thread had ended.
+    #[test]
+    fn a_process_lives_until_its_last_thread_has_ended() {
+        let room = tempfile::tempdir().expect("a directory");
+        let roots = Roots { proc: room.path().to_owned(), cgroup: room.path().to_owned() };
+        let put = |name: &str, state: &str| {
+            let path = room.path().join(name);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("it is made");
+            fs::write(path, format!("7 (a) b) {state} 1 1 1 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 5 0 0"))
+                .expect("it is written");
+        };
+        let is_there = || (roots.lives(7), Process::of(&roots, 7).is_some());
+        assert_eq!(is_there(), (false, false));
+        for (first, second, want) in
+            [("S", "S", true), ("Z", "S", true), ("Z", "D", true), ("Z", "X", false), ("Z", "Z", false)]
+        {
+            put("7/stat", first);
+            put("7/task/7/stat", first);
+            put("7/task/8/stat", second);
+            assert_eq!(is_there(), (want, want), "{first} {second}");
         }
     }
 }

@@ -56,6 +56,8 @@ pub enum Ending {
     Stopped,
     /// All connections were down at the end.
     ServerGone,
+    /// Not one operation succeeded.
+    AllFailed,
     /// An open loop's rate was not reached: below 99% of what was due was answered in time.
     RateMissed,
     /// The load generator itself was the limit.
@@ -73,6 +75,16 @@ struct Gathered {
 pub fn run(
     settings: &Settings,
     stop: &Arc<AtomicBool>,
+    told: impl FnMut(Progress),
+) -> Result<(Outcome, Ending), String> {
+    run_from(settings, stop, |_| {}, told)
+}
+
+/// The same; `begins` hears when the tree is made, all connections are up and the warm-up begins.
+pub fn run_from(
+    settings: &Settings,
+    stop: &Arc<AtomicBool>,
+    begins: impl FnOnce(Instant),
     mut told: impl FnMut(Progress),
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
@@ -116,6 +128,10 @@ pub fn run(
     let host = surroundings(&settings.watched, &settings.servers);
     start.barrier.wait();
     let began = Instant::now();
+    // Where a thread could not begin, nothing does.
+    if !start.stop.load(Ordering::Relaxed) {
+        begins(began);
+    }
     let mut watch = Watch::new(settings, began);
     let mut totals = Tally::default();
     let mut gathered: Vec<Gathered> = Vec::new();
@@ -257,7 +273,7 @@ const BUSY_MAX: f64 = 0.95;
 const LAG_SHARE_MAX: f64 = 0.1;
 
 fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option<String>) -> Ending {
-    let mut reasons = Vec::new();
+    let mut reasons = std::mem::take(&mut outcome.verdict.reasons);
     let mut ending = Ending::Whole;
     let busiest = ended.busy.iter().copied().fold(0.0, f64::max);
     if busiest > BUSY_MAX {
@@ -268,7 +284,8 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         ending = Ending::Invalid;
     }
     let (lag, p99) = (outcome.own.lag.p99, outcome.all.intended.p99);
-    if lag > LAG_SHARE_MAX * p99 {
+    // Where no latency is reported there is none that our own lateness could have made.
+    if outcome.all.intended.count > 0 && lag > LAG_SHARE_MAX * p99 {
         reasons.push(format!(
             "INVALID: the load generator itself was late (p99 {lag:.0} us, above 10% of the reported {p99:.0} us): give it a core of its own"
         ));
@@ -276,7 +293,14 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
     }
     let due = ended.totals.due;
     let answered = ended.totals.answered();
-    if matches!(settings.pace, Pace::Open { .. })
+    if answered == 0 && !outcome.all.errors.is_empty() {
+        let named = outcome.all.errors.iter().map(|(name, number)| format!("{number} {name}"));
+        let named = named.collect::<Vec<_>>().join(", ");
+        reasons.push(format!("no operation succeeded; all failed, by their errors: {named}"));
+        if ending == Ending::Whole {
+            ending = Ending::AllFailed;
+        }
+    } else if matches!(settings.pace, Pace::Open { .. })
         && !ended.was_stopped
         && (answered as f64) < 0.99 * due as f64
     {
@@ -442,8 +466,15 @@ impl<'a> Watch<'a> {
             self.after = self.read();
         }
         for ((server, before), after) in self.settings.watched.iter().zip(&self.before).zip(&self.after) {
-            if let (Some(before), Some(after)) = (before, after) {
-                outcome.servers.push(server.used(before, after, outcome.counts.answered));
+            match (before, after) {
+                (Some(before), Some(after)) => {
+                    outcome.servers.push(server.used(before, after, outcome.counts.answered));
+                }
+                // Its line is not there: a reader must know why.
+                _ => outcome
+                    .verdict
+                    .reasons
+                    .push(format!("server {} ended during the run: what it used is not known", server.name)),
             }
         }
         for interval in &mut outcome.intervals {

@@ -105,23 +105,25 @@ pub fn table(outcome: &Outcome) -> String {
         outcome.target.servers.join(","),
         outcome.target.version
     );
-    let _ = writeln!(
-        o,
-        "{:<18} {:<9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "operation", "latency", "ops/s", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-    );
+    let mut rows = String::new();
     let both = |o: &mut String, result: &OpResult| {
         row(o, &result.op, "intended", &count(result.per_second), &result.intended);
         row(o, "", "service", "", &result.service);
     };
     let is_load = matches!(outcome.load.mode.as_str(), "open" | "closed" | "ladder" | "gap");
     for result in outcome.ops.iter().filter(|result| outcome.ops.len() > 1 && result.op != outcome.all.op) {
-        both(o, result);
+        both(&mut rows, result);
     }
     if outcome.all.intended.count > 0 {
-        both(o, &outcome.all);
+        both(&mut rows, &outcome.all);
     }
-    o.push('\n');
+    if !rows.is_empty() {
+        let _ = writeln!(
+            o,
+            "{:<18} {:<9} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n{rows}",
+            "operation", "latency", "ops/s", "p50", "p90", "p99", "p99.9", "p99.99", "max"
+        );
+    }
     if is_load {
         let _ = writeln!(o, "own lag p99 {}, busiest thread {:.0}% of a core", time(outcome.own.lag.p99), {
             outcome.own.threads_busy.iter().copied().fold(0.0, f64::max) * 100.0
@@ -180,7 +182,11 @@ pub fn table(outcome: &Outcome) -> String {
         let _ = writeln!(o, "  {name}: {number}");
     }
     for figure in &outcome.figures {
-        let _ = writeln!(o, "{}: {:.3} {}", figure.name, figure.value, figure.unit);
+        // What has no unit is a count.
+        let _ = match figure.unit.as_str() {
+            "" => writeln!(o, "{}: {:.0}", figure.name, figure.value),
+            unit => writeln!(o, "{}: {:.3} {unit}", figure.name, figure.value),
+        };
     }
     for reason in &outcome.verdict.reasons {
         let _ = writeln!(o, "{reason}");

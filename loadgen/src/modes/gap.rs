@@ -6,7 +6,8 @@ use crate::result::{Figure, Outcome};
 use crate::run::{self, Ending, Progress, Settings};
 use rustix::process::{kill_process, Pid, Signal};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,13 +30,17 @@ pub fn gap(
     told: impl FnMut(Progress),
 ) -> Result<(Outcome, Ending), String> {
     let settings = Settings { threads: 1, ..settings.clone() };
-    let over = Arc::new(AtomicBool::new(false));
+    // Set-up takes as long as its tree is large: the time is counted from where the run says that it begins.
+    let (tell, begun) = mpsc::channel();
     let dealer = {
-        let (blow, over, wait) = (blow.clone(), over.clone(), settings.warmup + blow.after);
-        std::thread::spawn(move || deal(&blow, &over, wait))
+        let (blow, wait) = (blow.clone(), settings.warmup + blow.after);
+        std::thread::spawn(move || deal(&blow, &begun, wait))
     };
-    let ran = run::run(&settings, stop, told);
-    over.store(true, Ordering::Relaxed);
+    let begins = |at| {
+        let _ = tell.send(at);
+    };
+    let ran = run::run_from(&settings, stop, begins, told);
+    drop(tell);
     let dealt = dealer.join().map_err(|_| "the thread that kills ended by its own fault".to_owned())?;
     let (mut outcome, mut ending) = ran?;
     let failed = match dealt {
@@ -66,13 +71,11 @@ pub fn gap(
 /// A process that is killed is waited for so long; one that hangs in the kernel is not.
 const DEATH: Duration = Duration::from_secs(10);
 
-fn deal(blow: &Blow, over: &AtomicBool, wait: Duration) -> Result<Option<Child>, String> {
-    let began = Instant::now();
-    while began.elapsed() < wait {
-        if over.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(5));
+/// `begun` tells when the warm-up began, and has no sender from the end of the run on.
+fn deal(blow: &Blow, begun: &Receiver<Instant>, wait: Duration) -> Result<Option<Child>, String> {
+    let Ok(began) = begun.recv() else { return Ok(None) };
+    if begun.recv_timeout(wait.saturating_sub(began.elapsed())) == Err(RecvTimeoutError::Disconnected) {
+        return Ok(None);
     }
     if let Some(pid) = blow.kill {
         let process =

@@ -113,7 +113,7 @@ fn climb_by(
     if !has_knee && ending == Ending::Whole {
         ending = Ending::RateMissed;
     }
-    if !has_knee && ending == Ending::RateMissed {
+    if !has_knee && matches!(ending, Ending::RateMissed | Ending::AllFailed) {
         outcome.verdict.reasons.push("the server held no rate of the ladder".to_owned());
     }
     for step in &mut steps {

@@ -40,6 +40,8 @@ pub struct Stormed {
     pub hold_cpu_s: f64,
     pub hold_s: f64,
     pub lost: usize,
+    /// No session was left at the end of that time.
+    pub is_cut_off: bool,
     /// Why the last one was refused or lost.
     pub why: Option<String>,
 }
@@ -64,6 +66,7 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         hold_cpu_s: 0.0,
         hold_s: 0.0,
         lost: 0,
+        is_cut_off: false,
         why: None,
     };
     let mut shown = 0;
@@ -124,8 +127,12 @@ fn hold(settings: &Storm, pool: &mut Pool, stormed: &mut Stormed, stop: &AtomicB
             let index = pinged % pool.links.len();
             if let Some(link) = &mut pool.links[index] {
                 Asker::ping(link.out());
+                // A ping that cannot be sent may be the first to know.
+                if !pool.flush(index) {
+                    stormed.lost += 1;
+                    stormed.why.get_or_insert_with(|| "a ping could not be sent".to_owned());
+                }
             }
-            pool.flush(index);
             pinged += 1;
         }
         pool.turn(slice, |_, _, event| {
@@ -136,6 +143,7 @@ fn hold(settings: &Storm, pool: &mut Pool, stormed: &mut Stormed, stop: &AtomicB
         });
     }
     stormed.hold_s = began.elapsed().as_secs_f64();
+    stormed.is_cut_off = stormed.opened > 0 && pool.up() == 0;
 }
 
 fn close(out: &mut Vec<u8>) {
