@@ -263,6 +263,10 @@ impl State {
                 self.attach(txn.session, *timeout_ms, password, owner)
             }
             TxnBody::CloseSession => self.close_session(txn.session, stamp),
+            TxnBody::Expire { owner } => match self.sessions.get(txn.session) {
+                Some(session) if session.owner == *owner => self.close_session(txn.session, stamp),
+                _ => Answer::Code(Code::Ok),
+            },
             TxnBody::Reap { path } => code_answer(self.reap(path, stamp)),
         };
         self.flush_usage();

@@ -9,8 +9,9 @@
 //! body   = 1 op:i32 identities:buffer request:buffer     a client's request
 //!        | 2 timeout:i32 password:16                     a new session; `session` is its id
 //!        | 3 timeout:i32 password:buffer                 a re-attach; takes no zxid
-//!        | 4                                             a session's end by the server (expiry)
+//!        | 4                                             a session's end by the server, whoever owns it
 //!        | 5 path:buffer                                 the reaper's wish for a container or TTL node
+//!        | 6 server:u8 incarnation:u64 shard:u16 conn:u64  expiry: void where another owner has come since
 //! ```
 //! Integers are big endian, buffers are Jute's.
 
@@ -109,6 +110,11 @@ pub enum TxnBody<'a> {
         password: &'a [u8],
     },
     CloseSession,
+    /// Nobody was heard of for the whole timeout while the session had this owner. A client that came back since, its
+    /// attach under way while this was decided, keeps its session.
+    Expire {
+        owner: Owner,
+    },
     Reap {
         path: &'a str,
     },
@@ -127,7 +133,10 @@ impl Txn<'_> {
         match &self.body {
             TxnBody::Request { request, .. } => first_string(request),
             TxnBody::Reap { path } => Some(path.as_bytes()),
-            TxnBody::CreateSession { .. } | TxnBody::Attach { .. } | TxnBody::CloseSession => None,
+            TxnBody::CreateSession { .. }
+            | TxnBody::Attach { .. }
+            | TxnBody::CloseSession
+            | TxnBody::Expire { .. } => None,
         }
     }
 
@@ -139,7 +148,7 @@ impl Txn<'_> {
             TxnBody::Request { identities, request, .. } => identities.len() + request.len(),
             TxnBody::Attach { password, .. } => password.len(),
             TxnBody::Reap { path } => path.len(),
-            TxnBody::CreateSession { .. } | TxnBody::CloseSession => 0,
+            TxnBody::CreateSession { .. } | TxnBody::CloseSession | TxnBody::Expire { .. } => 0,
         }
     }
 }
@@ -176,6 +185,7 @@ impl BatchWriter {
             TxnBody::CreateSession { .. } => 2,
             TxnBody::Attach { .. } => 3,
             TxnBody::CloseSession => 4,
+            TxnBody::Expire { .. } => 6,
             TxnBody::Reap { .. } => 5,
         };
         let mut head = [0u8; 23];
@@ -200,6 +210,12 @@ impl BatchWriter {
                 put_buffer(out, Some(password));
             }
             TxnBody::CloseSession => {}
+            TxnBody::Expire { owner } => {
+                out.push(owner.server.0);
+                out.extend_from_slice(&owner.incarnation.to_be_bytes());
+                out.extend_from_slice(&owner.shard.0.to_be_bytes());
+                out.extend_from_slice(&owner.conn.0.to_be_bytes());
+            }
             TxnBody::Reap { path } => put_buffer(out, Some(path.as_bytes())),
         }
         self.count += 1;
@@ -333,6 +349,14 @@ impl<'a> Batch<'a> {
                 let path = reader.buffer()?.ok_or(Damaged)?;
                 TxnBody::Reap { path: std::str::from_utf8(path).map_err(|_| Damaged)? }
             }
+            6 => TxnBody::Expire {
+                owner: Owner {
+                    server: ServerId(reader.u8()?),
+                    incarnation: u64::from_be_bytes(fixed(reader)?),
+                    shard: ShardId(u16::from_be_bytes(fixed(reader)?)),
+                    conn: ConnId(u64::from_be_bytes(fixed(reader)?)),
+                },
+            },
             _ => return Err(Damaged),
         };
         Ok(Some(Txn { session, shard, conn, xid, body }))
@@ -379,6 +403,9 @@ mod tests {
             TxnBody::CreateSession { timeout_ms: 4_000, password: [7; 16] },
             TxnBody::Attach { timeout_ms: 4_000, password: &[7; 16] },
             TxnBody::CloseSession,
+            TxnBody::Expire {
+                owner: Owner { server: ServerId(9), incarnation: 8, shard: ShardId(7), conn: ConnId(6) },
+            },
             TxnBody::Reap { path: "/c" },
         ];
         let mut writer = BatchWriter::new(0);
@@ -391,7 +418,7 @@ mod tests {
                 body: body.clone(),
             });
         }
-        assert_eq!(writer.zxids(), 4);
+        assert_eq!(writer.zxids(), 5);
         let header = BatchHeader {
             options: Options { skip_acl: true, read_only: true, ..Options::default() },
             wall: WallMillis(5),

@@ -32,7 +32,8 @@ impl Sequencer {
         }
         let through = self.heard_of_all(now.mono);
         for session in self.expiry.expired(self.clock.at(through)) {
-            self.push_own(session, TxnBody::CloseSession);
+            let Some(owner) = self.state.sessions.get(session).map(|session| session.owner) else { continue };
+            self.push_own(session, TxnBody::Expire { owner });
             self.effects.push_back(Effect::Note(Note::SessionExpired { session }));
         }
     }

@@ -246,7 +246,7 @@ fn zxids_of(batch: &[u8]) -> Option<i64> {
     let mut batch = Batch::decode(batch).ok()?;
     let mut zxids = 0;
     while let Some(txn) = batch.next_txn().ok()? {
-        if matches!(txn.body, TxnBody::CloseSession | TxnBody::Reap { .. }) {
+        if matches!(txn.body, TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. }) {
             return None;
         }
         zxids += i64::from(txn.takes_zxid());

@@ -134,7 +134,7 @@ fn addressee(txn: &Txn<'_>) -> Option<Addressee> {
     let kind = match txn.body {
         TxnBody::Request { .. } => AnswerKind::Write,
         TxnBody::CreateSession { .. } | TxnBody::Attach { .. } => AnswerKind::Handshake,
-        TxnBody::CloseSession | TxnBody::Reap { .. } => return None,
+        TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. } => return None,
     };
     Some(Addressee { shard: txn.shard, conn: txn.conn, xid: txn.xid, kind })
 }

@@ -449,3 +449,39 @@ fn a_large_tree_is_written_out_less_often() {
     // Every one is of a tree twice as large as the one before: 5, 10, 20 and so on.
     assert!((4..=7).contains(&snapshots(true)), "{}", snapshots(true));
 }
+
+/// Found by the simulator: the attach was in the log's hands, not yet applied, when the session's time was over.
+#[test]
+fn a_client_that_comes_back_while_its_end_is_decided_keeps_its_session() {
+    let mut world = World::new(options());
+    let granted = match world.propose(SessionId::NONE, Wish::CreateSession { timeout_ms: 4_000 }, Vec::new())
+    {
+        Answer::Session(granted) => (granted.id, granted.password),
+        other => panic!("{other:?}"),
+    };
+    let (session, password) = granted;
+    // Up to the tick before its end; the disk holds what comes now for a moment.
+    let end = |world: &World| world.sequencer.expiry().buckets().next().map(|(at, _)| at.0);
+    while end(&world).is_some_and(|at| at > world.now.mono.0 + 2 * TICK_MS) {
+        world.pass(TICK_MS);
+    }
+    let wish = Wish::Attach { timeout_ms: 4_000, password: 0..16 };
+    let proposals = vec![Proposal { session, conn: ConnId(6), xid: Xid(0), wish }];
+    let up = Upward { shard: ShardId(0), arena: password.to_vec(), proposals, heard: None };
+    world.sequencer.handle(world.now, Input::Up(up));
+    world.sequencer.turn(world.now);
+    for _ in 0..4 {
+        world.now.mono = world.now.mono.plus(Millis(TICK_MS));
+        let heard = Heard { sessions: Vec::new(), through: world.now.mono, stall: None };
+        let up = Upward { shard: ShardId(0), arena: Vec::new(), proposals: Vec::new(), heard: Some(heard) };
+        world.sequencer.handle(world.now, Input::Up(up));
+        world.sequencer.handle(world.now, Input::Tick);
+    }
+    world.settle();
+    assert!(world.notes.contains(&Note::SessionExpired { session }), "its end was decided");
+    let owner = world.sequencer.state().sessions.get(session).expect("it lives").owner;
+    assert_eq!(owner.conn, ConnId(6));
+    // And ends in its time, if nothing is heard of it.
+    world.pass(6_000);
+    assert!(world.sequencer.state().sessions.get(session).is_none());
+}

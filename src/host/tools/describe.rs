@@ -57,6 +57,7 @@ impl Display for Line<'_> {
                 write!(f, "session {session} attaches to shard {} connection {}, ", owner.0, owner.1)?;
                 write!(f, "timeout {timeout_ms} ms")
             }
+            TxnBody::Expire { .. } => write!(f, "session {session} has expired"),
             TxnBody::CloseSession => write!(f, "session {session} is ended by the server"),
             TxnBody::Reap { path } => write!(f, "reap {path:?}"),
         }
