@@ -59,6 +59,9 @@ impl Pile {
     }
 }
 
+/// A minute's worth of ids: more sessions than anybody closes behind the newest one that lives.
+const SESSIONS_LEAP: i64 = 1 << 32;
+
 /// What waits to be proposed.
 pub(super) struct Gather {
     /// Of this server's clients.
@@ -73,8 +76,10 @@ pub(super) struct Gather {
 
 impl Gather {
     pub(super) fn new(options: &Options, wall: WallMillis) -> Gather {
-        // ZooKeeper's form: server, 40 bits of time, 16 bits of count.
-        let first = (i64::from(options.server.0) << 56) | ((((wall.0 as u64) << 24) >> 8) as i64);
+        // ZooKeeper's form: server, 40 bits of time, 16 bits of count. The count begins anywhere: a clock that went back to
+        // the very millisecond of an earlier start does not give a closed session's id again.
+        let count = i64::from(u16::from_le_bytes([options.seed[8], options.seed[9]]) & 0x7fff);
+        let first = (i64::from(options.server.0) << 56) | ((((wall.0 as u64) << 24) >> 8) as i64) | count;
         Gather {
             clients: Pile::new(4096),
             wishes: Pile::new(0),
@@ -85,11 +90,14 @@ impl Gather {
         }
     }
 
-    /// The history up to here is known: no id that it knows is given again, though the clock went back.
+    /// The history up to here is known: no id that it knows is given again, though the clock went back. Ids behind the
+    /// newest that lives may have been given and closed: a leap leads past them.
     pub(super) fn skip_sessions_of(&mut self, state: &State) {
         let server = self.next_session >> 56;
         let known = state.sessions.iter().map(|(id, _)| id.0).filter(|id| *id >> 56 == server).max();
-        self.next_session = known.map_or(self.next_session, |known| self.next_session.max(known + 1));
+        if let Some(known) = known.filter(|known| *known >= self.next_session) {
+            self.next_session = known + SESSIONS_LEAP;
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {

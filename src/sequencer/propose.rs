@@ -6,11 +6,11 @@
 
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{stamp, Batch, BatchHeader, TxnBody};
-use crate::ids::{ServerId, Zxid};
+use crate::ids::{ServerId, SessionId, Zxid};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Forward, Message};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Batches of this server's clients at a leader elsewhere, at the most. The next one gathers meanwhile.
 const FORWARDED_MAX: usize = 4;
@@ -154,13 +154,16 @@ impl Sequencer {
         if sequence < next && !is_next {
             return;
         }
-        let zxids = zxids_of(&batch).filter(|_| is_next);
-        let Some(zxids) = zxids else {
+        let taken = taken(&batch).filter(|_| is_next);
+        let Some((zxids, sessions)) = taken else {
             let why = "a forwarded batch that no honest server sends";
             self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
             return;
         };
         self.outbox.next.insert(from, (incarnation, sequence + 1));
+        // Who asks lives, though the report that says so be lost on its way.
+        let at = self.session_now();
+        sessions.into_iter().for_each(|session| self.expiry.touch(session, at));
         self.propose(now, (from, incarnation, sequence), Vec::from(batch), zxids);
     }
 
@@ -241,15 +244,18 @@ impl Sequencer {
     }
 }
 
-/// The zxids that a batch takes; `None` where it is none, or wishes for what only a leader may.
-fn zxids_of(batch: &[u8]) -> Option<i64> {
+/// The zxids that a batch takes, and whose it is; `None` where it is none, or wishes for what only a leader may.
+fn taken(batch: &[u8]) -> Option<(i64, BTreeSet<SessionId>)> {
     let mut batch = Batch::decode(batch).ok()?;
-    let mut zxids = 0;
+    let (mut zxids, mut sessions) = (0, BTreeSet::new());
     while let Some(txn) = batch.next_txn().ok()? {
         if matches!(txn.body, TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. }) {
             return None;
         }
         zxids += i64::from(txn.takes_zxid());
+        if matches!(txn.body, TxnBody::Request { .. }) {
+            sessions.insert(txn.session);
+        }
     }
-    Some(zxids)
+    Some((zxids, sessions))
 }
