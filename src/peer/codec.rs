@@ -16,8 +16,6 @@ use crate::wire::{Reader, Truncated};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// The longest message: a record of the log with its largest payload, and as much again for its neighbours.
-pub const FRAME_BYTES_MAX: usize = 40 << 20;
 /// Raft's contexts are a few words long.
 const CONTEXT_BYTES_MAX: usize = 4096;
 

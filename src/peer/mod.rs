@@ -5,7 +5,7 @@
 
 mod codec;
 
-pub use codec::{decode, encode, Malformed, FRAME_BYTES_MAX};
+pub use codec::{decode, encode, Malformed};
 
 use crate::ids::{LogIndex, Millis, ServerId, SessionId, Term, Zxid};
 use bytes::Bytes;

@@ -500,12 +500,6 @@ impl Consensus {
         self.node.store().at(index.0).and_then(|slot| slot.payload.clone())
     }
 
-    /// The log on disk begins behind this entry: followers that need it get a snapshot.
-    pub(super) fn purged(&mut self, upto: LogIndex) {
-        let applied = self.node.raft.raft_log.applied();
-        self.node.mut_store().compact(upto.0.min(applied));
-    }
-
     /// An entry was applied: its payload goes, and in time its place.
     pub(super) fn applied(&mut self, index: LogIndex) {
         self.node.advance_apply_to(index.0);

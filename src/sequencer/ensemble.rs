@@ -37,7 +37,7 @@ pub(super) struct Report {
     sent_at: Millis,
 }
 
-/// How often a follower reports: a tenth of the shortest session timeout that anybody configures is longer.
+/// How often a follower reports: many times within the shortest session timeout that a server grants.
 const REPORT_MS: u64 = 100;
 
 impl Report {

@@ -99,8 +99,6 @@ pub enum Input {
     PeerDown(ServerId),
     /// What a server said on it.
     Peer { from: ServerId, message: Message },
-    /// The log holds nothing up to this entry any more.
-    Purged { upto: LogIndex },
 }
 
 /// What a sequencer wants done, in this order.
@@ -265,7 +263,6 @@ impl Sequencer {
             Input::PeerUp(peer) => self.on_peer_up(now, peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Peer { from, message } => self.on_peer(now, from, message),
-            Input::Purged { upto } => self.consensus.purged(upto),
         }
     }
 

@@ -55,7 +55,7 @@ impl Outbox {
         self.next.clear();
     }
 
-    /// Whether something of this server's waits for a leader.
+    /// Whether so many of this server's batches are unanswered that the next one only gathers.
     pub(super) fn is_full(&self) -> bool {
         self.own.len() >= FORWARDED_MAX
     }

@@ -76,9 +76,21 @@ pub struct World {
     options: (sequencer::Options, shard::Options),
 }
 
-const KEY: [u64; 4] = [11, 22, 33, 44];
+pub const KEY: [u64; 4] = [11, 22, 33, 44];
 
-fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
+/// A shard's own table, as it is when clients are first served.
+pub fn table_of(state: &State) -> Table {
+    let mut table = Table::new(PathHasher::new(KEY));
+    for (id, list) in state.table.acls.iter() {
+        table.acls.insert(id, list.clone());
+    }
+    for node in state.table.nodes().iter() {
+        table.insert(node.clone());
+    }
+    table
+}
+
+pub fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
     let sequencer = sequencer::Options {
         server: ServerId(1),
         incarnation: 1,
@@ -217,13 +229,7 @@ impl World {
 
     fn serve(&mut self, at: usize) {
         let state = self.sequencer.state();
-        let mut table = Table::new(PathHasher::new(KEY));
-        for (id, list) in state.table.acls.iter() {
-            table.acls.insert(id, list.clone());
-        }
-        for node in state.table.nodes().iter() {
-            table.insert(node.clone());
-        }
+        let table = table_of(state);
         let side = &mut self.sides[at];
         side.shard.serve(table, state.last_zxid(), state.sessions.len());
         side.taken = self.sequencer.publications();

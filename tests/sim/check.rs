@@ -1,7 +1,8 @@
 //! What must hold: at every moment among the servers, and at the end of everything that was ever answered.
 
 use crate::client::{Ask, Op};
-use crate::server::{Server, KEY};
+use crate::machines::KEY;
+use crate::server::Server;
 use ringkeeper::apply::State;
 use ringkeeper::error::Code;
 use ringkeeper::tree::{Answer, Change, PathHasher};

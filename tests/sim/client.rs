@@ -60,7 +60,6 @@ pub struct Client {
     next_at: u64,
     next_xid: i32,
     pending: VecDeque<usize>,
-    pub sessions_lost: u64,
     keys: u64,
 }
 
@@ -81,7 +80,6 @@ impl Client {
             next_at: 0,
             next_xid: 1,
             pending: VecDeque::new(),
-            sessions_lost: 0,
             keys,
         }
     }
@@ -199,7 +197,6 @@ impl Client {
                     "session {:x} ended {silent} ms after it was answered last",
                     self.session
                 );
-                self.sessions_lost += 1;
                 self.has_closed = false;
                 self.session = 0;
                 self.password = [0; 16];

@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+#[path = "../dice/mod.rs"]
 mod dice;
 #[path = "../machines/mod.rs"]
 mod machines;

@@ -2,22 +2,21 @@
 //! byte vectors. What `host` does between them is done here, in the same order.
 
 use crate::dice::Dice;
+use crate::machines::{default_options, table_of, KEY};
 use crate::net::Net;
 use bytes::Bytes;
-use ringkeeper::apply::{Options as TxnOptions, State};
+use ringkeeper::apply::State;
 use ringkeeper::handoff::{Publication, Upward};
-use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, ShardId, Term, WallMillis};
+use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, Term, WallMillis};
 use ringkeeper::peer;
 use ringkeeper::sequencer::{
     self, Effect, Input, Logged, Member, Note, Now, RecoveredEntry, RecoveredLog, Sequencer,
 };
 use ringkeeper::shard::{self, Place, Shard};
-use ringkeeper::tree::{PathHasher, Table};
-use ringkeeper::watch;
+use ringkeeper::tree::PathHasher;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-pub const KEY: [u64; 4] = [11, 22, 33, 44];
 /// Moments of this length: servers and clients get a turn in each.
 pub const PULSE_MS: u64 = 5;
 /// As the host ticks an ensemble's sequencer.
@@ -250,14 +249,7 @@ impl Server {
 
     fn serve(&mut self) {
         let state = self.sequencer.state();
-        let mut table = Table::new(PathHasher::new(KEY));
-        for (id, list) in state.table.acls.iter() {
-            table.acls.insert(id, list.clone());
-        }
-        for node in state.table.nodes().iter() {
-            table.insert(node.clone());
-        }
-        self.shard.serve(table, state.last_zxid(), state.sessions.len());
+        self.shard.serve(table_of(state), state.last_zxid(), state.sessions.len());
         self.taken = self.sequencer.publications();
         self.ring.clear();
     }
@@ -346,16 +338,8 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
         leaderless_ms: 4_000,
         incarnation: birth.incarnation,
         seed,
-        txn: TxnOptions { extended_types: true, ..TxnOptions::default() },
         tick_ms: 500,
-        shards: 1,
-        snapshot_txns: u64::MAX,
-        snapshot_bytes: u64::MAX,
-        snapshot_grows: false,
-        reap_interval_ms: 60_000,
-        reap_per_minute: 10_000,
-        reap_never_used_ms: 0,
-        in_flight_max: 4,
+        ..default_options(1).0
     }
 }
 
@@ -363,24 +347,7 @@ fn shard_options(id: u8, incarnation: u64) -> shard::Options {
     shard::Options {
         server: ServerId(id),
         incarnation,
-        shard: ShardId(0),
-        frame_bytes_max: 0xf_ffff,
         session_timeout_min_ms: 1_000,
-        session_timeout_max_ms: 40_000,
-        handshake_timeout_ms: 10_000,
-        outstanding_per_connection_max: 1_000,
-        outstanding_max: 100_000,
-        unsent_pause_bytes: 1 << 20,
-        unsent_cut_bytes: 64 << 20,
-        unsent_cut_ms: 30_000,
-        sessions_max: 1_000_000,
-        acl_entries_max: 1_000,
-        multi_ops_max: 10_000,
-        identities_max: 100,
-        watch_limits: watch::Limits { count_max: 100_000, bytes_max: 64 << 20 },
-        schemes: ringkeeper::auth::Schemes::default(),
-        skip_acl: false,
-        required_schemes: None,
-        report_ms: 100,
+        ..default_options(1).1
     }
 }

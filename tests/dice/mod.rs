@@ -1,8 +1,10 @@
 //! Chance from a seed: splitmix64. One run of a seed is every run of it.
+#![allow(dead_code)]
 
-pub struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
+    /// Neighbouring seeds give streams that have nothing in common.
     pub fn new(seed: u64) -> Dice {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
@@ -26,6 +28,10 @@ impl Dice {
 
     pub fn pick(&mut self, n: usize) -> usize {
         self.below(n as u64) as usize
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
     }
 
     /// True with this many chances in a thousand.
