@@ -3,7 +3,7 @@
 //! ```text
 //! message = 1 kind:u8 term:u64 log_term:u64 index:u64 commit:u64 commit_term:u64 reject:u8 reject_hint:u64
 //!             request_snapshot:u64 priority:i64 context:buffer entries:u32 entry*
-//!         | 2 incarnation:u64 sequence:u64 batch:buffer
+//!         | 2 term:u64 incarnation:u64 sequence:u64 batch:buffer
 //!         | 3 through:u64 stalled:u64 sessions:u32 (session:i64 ago:u64)*
 //! entry   = term:u64 tag:u8 first_zxid:i64 last_zxid:i64 payload:buffer
 //! buffer  = length:u32 bytes
@@ -67,6 +67,7 @@ pub fn encode(out: &mut Vec<u8>, message: &Message) {
         }
         Message::Forward(forward) => {
             out.push(2);
+            put_u64(out, forward.term.0);
             put_u64(out, forward.incarnation);
             put_u64(out, forward.sequence);
             put_bytes(out, &forward.batch);
@@ -145,6 +146,7 @@ pub fn decode(bytes: &Bytes) -> Result<Message, Malformed> {
     let message = match cursor.reader.u8()? {
         1 => Message::Raft(Box::new(raft(&mut cursor)?)),
         2 => Message::Forward(Forward {
+            term: cursor.term()?,
             incarnation: cursor.u64()?,
             sequence: cursor.u64()?,
             batch: cursor.bytes()?,
@@ -221,7 +223,12 @@ mod tests {
                 ..RaftMessage::default()
             })),
             Message::Raft(Box::default()),
-            Message::Forward(Forward { incarnation: 5, sequence: 6, batch: Bytes::from_static(b"batch") }),
+            Message::Forward(Forward {
+                term: Term(4),
+                incarnation: 5,
+                sequence: 6,
+                batch: Bytes::from_static(b"batch"),
+            }),
             Message::Heard(Heard {
                 sessions: vec![(SessionId(-5), Millis(7)), (SessionId(9), Millis(0))],
                 through: Millis(3),

@@ -54,6 +54,8 @@ pub struct Entry {
 /// A batch, unstamped: the leader fills in its header.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Forward {
+    /// The reign that it is meant for. To a later one of the same leader it is told again, in order.
+    pub term: Term,
     /// The run of the server that gathered it.
     pub incarnation: u64,
     /// Its number in that run, from 1.

@@ -145,7 +145,7 @@ impl Sequencer {
 
     /// Apply would pass over all but the next one of each server: so would this leader's log be filled in vain.
     fn propose_forwarded(&mut self, now: Now, from: ServerId, forward: Forward) {
-        let Forward { incarnation, sequence, batch } = forward;
+        let Forward { incarnation, sequence, batch, .. } = forward;
         let next = match self.outbox.next.get(&from) {
             Some((known, next)) if *known == incarnation => *next,
             _ => self.state.next_batch(from, incarnation),
@@ -200,7 +200,7 @@ impl Sequencer {
     /// A follower's turn: what the leader does not have yet goes to it, in order.
     fn forward_all(&mut self) {
         while self.serving && !self.outbox.is_full() && self.number_batch() {}
-        let Some((leader, _)) = self.consensus.leader() else { return };
+        let Some((leader, term)) = self.consensus.leader() else { return };
         if leader == self.options.server || !self.peers.is_up(leader) {
             return;
         }
@@ -210,15 +210,15 @@ impl Sequencer {
         for own in self.outbox.own.iter_mut().filter(|own| !own.is_handed_on) {
             own.is_handed_on = true;
             let (incarnation, sequence) = (self.options.incarnation, own.sequence);
-            let message = Message::Forward(Forward { incarnation, sequence, batch: own.batch.clone() });
+            let message = Message::Forward(Forward { term, incarnation, sequence, batch: own.batch.clone() });
             self.effects.push_back(Effect::Send(Addressed { to: leader, message }));
         }
     }
 
     /// A server forwards a batch.
     pub(super) fn on_forward(&mut self, from: ServerId, forward: Forward) {
-        if !self.consensus.is_leading() {
-            // It will hear who leads, and send it there.
+        if !self.consensus.is_leading() || forward.term != self.consensus.term() {
+            // It will hear who leads, and in which term, and tell all of it again from the first.
             return;
         }
         // What an earlier run of it left is nobody's; what it tells again over a new connection is here already.
