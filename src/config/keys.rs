@@ -1,29 +1,23 @@
 //! Every key: its form, its range, its default. One reader walks over what was given; what it does not ask for is
 //! ZooKeeper's but idle here, or unknown, and is named once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::ensemble::{read_ensemble, read_members, OwnClient};
 use super::reader::{millis, wide, Reader, BYTES, KIB, MAX, MILLIS};
-use super::servers::{parse_client, parse_server};
-use super::source::{printable, BadValue, Given, Invalid, Warning};
+use super::servers::parse_client;
+use super::source::{printable, Given, Invalid, Warning};
 use super::{
     Admin, Auth, Config, Containers, FourLetterWords, Io, Limits, LogFormat, LogLevel, LogSettings, Logging,
     Pin, Rules, Runtime, Sessions,
 };
 use crate::auth::DigestAlgorithm;
-use crate::ids::ServerId;
 
 /// Turns what was given into a checked configuration and what to warn about.
-pub fn check(
-    given: BTreeMap<String, Given>,
-    file: Option<PathBuf>,
-    warnings: Vec<Warning>,
-    problems: Vec<BadValue>,
-) -> Result<(Config, Vec<Warning>), Invalid> {
-    let mut reader = Reader { given, asked: BTreeSet::new(), problems, warnings };
+pub fn check(mut reader: Reader, file: Option<PathBuf>) -> Result<(Config, Vec<Warning>), Invalid> {
     let config = read_config(&mut reader, file);
     reader.warn_about_the_rest();
     if reader.problems.is_empty() {
@@ -33,18 +27,22 @@ pub fn check(
     }
 }
 
+/// `dataDir`, when nobody names one.
+pub const DATA_DIR: &str = "./ringkeeper-data";
+
 fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
-    let data_dir = r.directory("dataDir").unwrap_or_else(|| PathBuf::from("./ringkeeper-data"));
+    let data_dir = r.directory("dataDir").unwrap_or_else(|| PathBuf::from(DATA_DIR));
     let log_dir = r.directory("dataLogDir").unwrap_or_else(|| data_dir.clone());
-    let (server_id, server_client) = read_servers(r);
-    let client_address = read_client_address(r, server_client);
-    read_ensemble_keys(r);
+    let members = read_members(r, &data_dir);
+    let client_address = read_client_address(r, members.own_client);
     let sessions = read_sessions(r, file.is_some());
+    let ensemble = read_ensemble(r, members.own_id, members.servers, sessions.tick);
     let auth = read_auth(r);
     let read_only_mode = r.boolean("readonlymode.enabled").unwrap_or(false);
     Config {
         file,
-        server_id,
+        server_id: members.own_id,
+        ensemble,
         log_dir,
         create_missing_dirs: r.boolean("datadir.autocreate").unwrap_or(true),
         data_dir,
@@ -86,45 +84,7 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
     }
 }
 
-/// The single server that this release is: its number and its client port.
-fn read_servers(r: &mut Reader) -> (ServerId, Option<(Given, Option<String>, u16)>) {
-    let lines: Vec<(String, Given)> = r
-        .given
-        .iter()
-        .filter(|(key, _)| {
-            key.strip_prefix("server.").is_some_and(|n| n.bytes().all(|digit| digit.is_ascii_digit()))
-        })
-        .map(|(key, given)| (key.clone(), given.clone()))
-        .collect();
-    let id = r.number("ringkeeper.myid", "a whole number", 0..=255).map_or(ServerId(1), byte_id);
-    if lines.len() > 1 {
-        let (key, given) = &lines[1];
-        let expected = format!(
-            "expected one server: this release is standalone, and {} servers are listed. Keep one server line, or none",
-            lines.len()
-        );
-        r.refuse(key, given, expected);
-        return (id, None);
-    }
-    let Some((key, given)) = lines.into_iter().next() else { return (id, None) };
-    let number = key.strip_prefix("server.").and_then(|number| number.parse::<u8>().ok());
-    if number.is_none() {
-        r.refuse(&key, &given, "expected server.N with N of 0 to 255".to_owned());
-    }
-    match parse_server(&given.value) {
-        Err(expected) => r.refuse(&key, &given, expected),
-        Ok(line) if line.observer => {
-            r.refuse(&key, &given, "expected a participant: an observer has nobody to observe".to_owned());
-        }
-        Ok(line) => {
-            let client = line.client.map(|(address, port)| (given, address, port));
-            return (number.map_or(id, ServerId), client);
-        }
-    }
-    (id, None)
-}
-
-fn read_client_address(r: &mut Reader, server: Option<(Given, Option<String>, u16)>) -> SocketAddr {
+fn read_client_address(r: &mut Reader, server: Option<OwnClient>) -> SocketAddr {
     let port = r.number("clientPort", "a port number", 0..=65535).map(port_number);
     let listen = r.take("clientPortAddress");
     let secure = r.number("secureClientPort", "a port number", 0..=65535);
@@ -145,14 +105,14 @@ fn read_client_address(r: &mut Reader, server: Option<(Given, Option<String>, u1
         }
     }
     let (mut host, mut from_server) = (None, None);
-    if let Some((given, address, server_port)) = server {
+    if let Some(OwnClient { key, given, address, port: server_port }) = server {
         // Two ports in one place are a mistake; a clientPort from a stronger place, as a flag is, simply wins.
         let together = r.given.get("clientPort").is_some_and(|other| {
             std::mem::discriminant(&other.source) == std::mem::discriminant(&given.source)
         });
         if together && port.is_some_and(|port| port != server_port) {
             r.refuse(
-                "server",
+                &key,
                 &given,
                 format!("its client port is not clientPort, which is {}", port.unwrap_or(0)),
             );
@@ -200,18 +160,6 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     }
     let mut found = (host, port).to_socket_addrs().map_err(|error| error.to_string())?;
     found.next().ok_or_else(|| "the name has no address".to_owned())
-}
-
-/// Keys that only an ensemble uses but that ZooKeeper checks in any case: every zoo.cfg has some of them, so they
-/// are checked and not warned about.
-fn read_ensemble_keys(r: &mut Reader) {
-    r.number("initLimit", "a whole number of ticks", 0..=MAX);
-    r.number("syncLimit", "a whole number of ticks", 0..=MAX);
-    r.number("electionAlg", "the only algorithm", 3..=3);
-    r.word("peerType", &[("participant", ()), ("observer", ())]);
-    r.boolean("standaloneEnabled");
-    r.asked.insert("version");
-    r.asked.insert("dynamicConfigFile");
 }
 
 fn read_sessions(r: &mut Reader, has_file: bool) -> Sessions {
@@ -503,8 +451,4 @@ fn small(number: i64) -> u32 {
 
 fn port_number(number: i64) -> u16 {
     u16::try_from(number).expect("the key's range fits")
-}
-
-fn byte_id(number: i64) -> ServerId {
-    ServerId(u8::try_from(number).expect("the key's range fits"))
 }

@@ -1,12 +1,14 @@
 //! From the world to a checked [`Config`]: finds the file, reads it, lays the sources over each other.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::env::{jvm_properties, overruled, value_of, zoo_variables};
 use super::flags::{KeyFlags, ServeArgs};
-use super::keys::check;
+use super::keys::{check, DATA_DIR};
+use super::reader::Reader;
+use super::servers::server_number;
 use super::source::{printable, BadValue, Given, Invalid, Source, Warning};
 use super::zoo_cfg::{parse_properties, Property};
 use super::Config;
@@ -29,6 +31,8 @@ pub struct Sources {
     pub file: Option<TextFile>,
     /// The file that its `dynamicConfigFile` names.
     pub dynamic: Option<TextFile>,
+    /// The `myid` in the data directory, which only an ensemble reads.
+    pub id_file: Option<TextFile>,
     /// Flags that set keys.
     pub flags: KeyFlags,
 }
@@ -57,16 +61,46 @@ pub fn load(args: &ServeArgs) -> Result<(Config, Vec<Warning>), Invalid> {
         return Err(Invalid { values: garbled });
     }
     let path = args.file.clone().or_else(|| conf_dir_file(&variables));
-    let file = path.map(|path| read(path, "FILE")).transpose()?;
-    let dynamic =
-        file.as_ref().and_then(dynamic_file).map(|path| read(path, "dynamicConfigFile")).transpose()?;
-    Sources { variables, file, dynamic, flags: args.keys.clone() }.check()
+    let file = match path {
+        None => None,
+        Some(path) => {
+            let source = Source::File { path: path.clone(), line: 0 };
+            Some(read(path, "FILE", source)?)
+        }
+    };
+    let mut sources = Sources { variables, file, flags: args.keys.clone(), ..Sources::default() };
+    // A relative path starts where the process does, as in ZooKeeper.
+    if let Some(given) = sources.said("dynamicConfigFile") {
+        sources.dynamic = Some(read(given.value.into(), "dynamicConfigFile", given.source)?);
+    }
+    if sources.merged().given.keys().filter(|key| server_number(key).is_some()).count() > 1 {
+        let dir = sources.said("dataDir").map_or_else(|| PathBuf::from(DATA_DIR), |given| given.value.into());
+        let path = dir.join("myid");
+        // One that is missing may be said elsewhere; one that can not be read may say something else.
+        if !std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            let source = Source::File { path: path.clone(), line: 0 };
+            sources.id_file = Some(read(path, "myid", source)?);
+        }
+    }
+    sources.check()
 }
 
 impl Sources {
     /// Judges what was said. Touches nothing outside, except that a host name in `clientPortAddress` is looked up.
     pub fn check(self) -> Result<(Config, Vec<Warning>), Invalid> {
-        let mut merged = Merged::default();
+        let mut reader = self.merged();
+        reader.id_file = self.id_file;
+        check(reader, self.file.map(|file| file.path))
+    }
+
+    /// The value that holds for a key, unless it is empty.
+    fn said(&self, key: &str) -> Option<Given> {
+        self.merged().given.remove(key).filter(|given| !given.value.is_empty())
+    }
+
+    /// The sources laid over each other.
+    fn merged(&self) -> Reader {
+        let mut merged = Reader::default();
         for (key, given) in jvm_properties(&self.variables) {
             merged.put(&key, given);
         }
@@ -101,21 +135,17 @@ impl Sources {
         for (key, given) in self.flags.given() {
             merged.put(&key, given);
         }
-        check(merged.given, self.file.map(|file| file.path), merged.warnings, merged.problems)
+        merged
     }
 }
 
-#[derive(Default)]
-struct Merged {
-    given: BTreeMap<String, Given>,
-    warnings: Vec<Warning>,
-    problems: Vec<BadValue>,
-}
-
-impl Merged {
+impl Reader {
     /// The later wins. `zookeeper.x` is the system property that an `x` in zoo.cfg sets.
     fn put(&mut self, key: &str, given: Given) {
         let key = key.strip_prefix("zookeeper.").unwrap_or(key);
+        if key == "ringkeeper.myid" {
+            self.ids.push(given.clone());
+        }
         self.given.insert(key.to_owned(), given);
     }
 
@@ -151,21 +181,15 @@ fn conf_dir_file(variables: &[(String, String)]) -> Option<PathBuf> {
     // One that is there and out of reach (a dangling link, a closed directory) is refused when it is read: the defaults
     // in its place might open what it shuts.
     match std::fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         _ => Some(path),
     }
 }
 
-fn dynamic_file(file: &TextFile) -> Option<PathBuf> {
-    let properties = parse_properties(&file.bytes).ok()?;
-    let named = properties.into_iter().rev().find(|property| property.key == "dynamicConfigFile")?;
-    Some(named.value).filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-fn read(path: PathBuf, key: &str) -> Result<TextFile, Invalid> {
+fn read(path: PathBuf, key: &str, source: Source) -> Result<TextFile, Invalid> {
     let refuse = |expected: String| Invalid {
         values: vec![BadValue {
-            source: Source::File { path: path.clone(), line: 0 },
+            source: source.clone(),
             key: key.to_owned(),
             value: path.display().to_string(),
             expected,

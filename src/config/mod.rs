@@ -9,6 +9,7 @@
 //! Keys that ZooKeeper knows but that mean nothing here are accepted with one warning each.
 
 mod describe;
+mod ensemble;
 pub mod env;
 pub mod flags;
 mod ignored;
@@ -26,8 +27,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use ensemble::{Ensemble, PeerSecurity};
 pub use flags::{parse_args, Command, InspectKind, ServeArgs};
 pub use load::{load, Sources, TextFile};
+pub use servers::{PeerAddress, ServerEntry};
 pub use source::{BadValue, Invalid, Source, Warning};
 
 use crate::auth::DigestAlgorithm;
@@ -38,9 +41,12 @@ use crate::ids::{Millis, ServerId};
 pub struct Config {
     /// The zoo.cfg that was read, for the line at start. None: no file.
     pub file: Option<PathBuf>,
-    /// `ringkeeper.myid`, `ZOO_MY_ID` or the number of the single `server.N` line, 0 to 255. Default 1. It is the top byte of the
-    /// session ids made here.
+    /// Alone: `ringkeeper.myid`, `ZOO_MY_ID` or the number of the single `server.N` line, 0 to 255, default 1.
+    /// In an ensemble: these two or the file `myid` in `dataDir`, 1 to 255, no default. It is the top byte of the session ids
+    /// made here.
     pub server_id: ServerId,
+    /// The `server.N` lines and what belongs to them. None: this server is alone, with one participant's line or none.
+    pub ensemble: Option<Ensemble>,
     /// `dataDir`. Default `./ringkeeper-data` (ZooKeeper has none and refuses to start).
     pub data_dir: PathBuf,
     /// `dataLogDir`, where the log lives. Default: `dataDir`, as in ZooKeeper.
@@ -48,7 +54,7 @@ pub struct Config {
     /// `datadir.autocreate`, default true: a directory that is missing is made.
     /// Also off with `ZOO_DATADIR_AUTOCREATE_DISABLE=1`.
     pub create_missing_dirs: bool,
-    /// `clientPortAddress` and `clientPort`, or the client part of the single `server.N` line. Default `[::]:2181`,
+    /// `clientPortAddress` and `clientPort`, or the client part of this server's `server.N` line. Default `[::]:2181`,
     /// which listens for IPv4 too (Java does the same), or `0.0.0.0:2181` where the host has no IPv6. Port 0 takes a
     /// free one. ZooKeeper opens no port unless told; we open 2181.
     pub client_address: SocketAddr,

@@ -5,12 +5,19 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::ignored::why_ignored;
+use super::load::TextFile;
+use super::servers::server_number;
 use super::source::{printable, BadValue, Given, Source, Warning};
 use crate::ids::Millis;
 
 /// What the sources said, strongest already on top.
+#[derive(Default)]
 pub struct Reader {
     pub given: BTreeMap<String, Given>,
+    /// Everything that was said of `ringkeeper.myid`, weakest first: servers that share a number are no ensemble.
+    pub ids: Vec<Given>,
+    /// The `myid` in the data directory.
+    pub id_file: Option<TextFile>,
     pub asked: BTreeSet<&'static str>,
     pub problems: Vec<BadValue>,
     pub warnings: Vec<Warning>,
@@ -140,9 +147,7 @@ impl Reader {
 
     pub fn warn_about_the_rest(&mut self) {
         for (key, given) in &self.given {
-            let is_server =
-                key.strip_prefix("server.").is_some_and(|n| n.bytes().all(|digit| digit.is_ascii_digit()));
-            if self.asked.contains(key.as_str()) || is_server {
+            if self.asked.contains(key.as_str()) || server_number(key).is_some() {
                 continue;
             }
             let shown = printable("key", key);

@@ -295,8 +295,8 @@ fn the_sources_in_their_order() {
         ])
         .variables,
         file: with_file.then(|| file("snapCount=20\nclientPort=1").file.unwrap()),
-        dynamic: None,
         flags: flags::KeyFlags { client_port: Some("3".to_owned()), ..set(&["clientPort=2"]) },
+        ..Sources::default()
     };
     let (config, warnings) = good(all(false));
     assert_eq!(config.log.snapshot_after_txns, 10, "JVMFLAGS over the default");
@@ -347,15 +347,14 @@ fn the_official_images_variables() {
 }
 
 #[test]
-fn several_servers_are_refused_clearly() {
-    let want = "expected one server: this release is standalone, and 3 servers are listed. Keep one server line, or none";
-    let three = "server.1=a:2888:3888;2181 server.2=b:2888:3888;2181 server.3=c:2888:3888;2181";
-    for servers in [three, "a:2888:3888,b:2888:3888;c:2888:3888", "a:1:2::1 b:1:2::2 c:1:2::3"] {
-        let said = bad(variables(&[("ZOO_SERVERS", servers)]));
-        assert!(said.starts_with("environment ZOO_SERVERS: server.2=") && said.ends_with(want), "{said}");
+fn several_servers_are_an_ensemble_in_every_dialect() {
+    let three = "server.1=a:2888:3888;2181 server.2=b:2888:3888;2182 server.3=c:2888:3888;2183";
+    for servers in [three, "a:2888:3888,b:2888:3888;c:2888:3888", "c:2888:3888::3 a:2888:3888::1 b:2888:3888::2"] {
+        let (config, _) = good(variables(&[("ZOO_SERVERS", servers), ("ZOO_MY_ID", "2")]));
+        let ensemble = config.ensemble.unwrap_or_else(|| panic!("{servers}"));
+        let hosts: Vec<_> = ensemble.servers.iter().map(|server| server.addresses[0].host.as_str()).collect();
+        assert_eq!((config.server_id, hosts), (ServerId(2), vec!["a", "b", "c"]), "{servers}");
     }
-    let said = bad(file(&three.replace(' ', "\n")));
-    assert!(said.starts_with("zoo.cfg:2: server.2=b:2888:3888;2181: ") && said.ends_with(want), "{said}");
 }
 
 #[test]
