@@ -16,15 +16,15 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use super::file::{Disk, RealDisk};
+use super::identity::{Identity, MarkerFault};
 use super::publish::publish_file;
 use crate::ids::{LogIndex, ServerId, Zxid};
 
 const MARKER: &str = "ringkeeper.id";
 const LOCK: &str = "ringkeeper.lock";
-const FORMAT: u32 = 1;
 
 /// The most bytes of a marker that are read.
-const MARKER_BYTES_MAX: u64 = 4096;
+const MARKER_BYTES_MAX: u64 = 16 << 10;
 
 /// What may stand in a directory that we take as new: ZooKeeper's image writes `myid` there, and a
 /// freshly made file system has `lost+found`.
@@ -135,17 +135,6 @@ impl fmt::Display for DirError {
 
 impl std::error::Error for DirError {}
 
-/// What the marker says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// The cluster's id.
-    pub cluster: u128,
-    /// The server.
-    pub server: ServerId,
-    /// The first segment is durable: from now on a missing log is damage.
-    pub begun: bool,
-}
-
 /// An open data directory. It stays locked while this lives.
 #[derive(Debug)]
 pub struct DataDir {
@@ -170,10 +159,14 @@ impl DataDir {
             locks.push(lock(&log_home)?);
         }
         let found = read_marker(&path)?;
-        let log_found = if same { found } else { read_marker(&log_home)? };
+        let log_found = if same { found.clone() } else { read_marker(&log_home)? };
+        let is_new = found.is_none() || log_found.is_none();
         let marker = match (found, log_found) {
-            (Some(a), Some(b)) if a.cluster == b.cluster && a.server == b.server => {
-                Identity { begun: a.begun || b.begun, ..a }
+            (Some(a), Some(b)) if a.birth == b.birth && a.server == b.server => {
+                let begun = a.begun || b.begun;
+                // Both halves are written one after the other.
+                let newer = if a.formed_of.is_empty() { b } else { a };
+                Identity { begun, ..newer }
             }
             (Some(_), Some(_)) => {
                 let why = format!("its log directory {} belongs to another server", log_home.display());
@@ -188,7 +181,7 @@ impl DataDir {
                 return Err(DirError::Mismatch(path, why));
             }
             (Some(m), None) | (None, Some(m)) => m,
-            (None, None) => Identity { cluster: random_u128(&path)?, server: options.server, begun: false },
+            (None, None) => Identity::new(random_u128(&path)?, options.server),
         };
         if marker.server != options.server {
             let why = format!("it belongs to server {}, not {}", marker.server.0, options.server.0);
@@ -202,17 +195,36 @@ impl DataDir {
         let dir = DataDir { path, log_home, marker, disk, _locks: locks };
         dir.make_dir(&dir.log_path())?;
         dir.make_dir(&dir.snapshot_path())?;
-        if found.is_none() || log_found.is_none() {
+        if is_new {
             dir.write_markers().map_err(refused(&dir.path))?;
         }
         dir.remove_leftovers().map_err(refused(&dir.path))?;
         Ok(dir)
     }
 
-    /// The cluster's id, random at its first start.
+    /// The cluster's id: random at the first start of a server alone, made from those of all voters in an ensemble.
     #[must_use]
     pub fn cluster_id(&self) -> u128 {
         self.marker.cluster
+    }
+
+    /// This directory's own id, random when it was made.
+    #[must_use]
+    pub fn birth(&self) -> u128 {
+        self.marker.birth
+    }
+
+    /// The voters' directories that the ensemble was formed of; none before, and where the server is alone.
+    #[must_use]
+    pub fn formed_of(&self) -> &[(ServerId, u128)] {
+        &self.marker.formed_of
+    }
+
+    /// The ensemble is formed: from now on the directory belongs to it.
+    pub fn set_formed(&mut self, cluster: u128, formed_of: Vec<(ServerId, u128)>) -> io::Result<()> {
+        self.marker.cluster = cluster;
+        self.marker.formed_of = formed_of;
+        self.write_markers()
     }
 
     /// The server whose data this is.
@@ -312,47 +324,6 @@ impl DataDir {
         }
         Ok(())
     }
-}
-
-impl Identity {
-    fn text(&self) -> String {
-        let state = if self.begun { "begun" } else { "new" };
-        let body = format!(
-            "ringkeeper data directory\nformat {FORMAT}\ncluster {:032x}\nserver {}\nlog {state}\n",
-            self.cluster, self.server.0
-        );
-        let check = crc32c::crc32c(body.as_bytes());
-        format!("{body}check {check:08x}\n")
-    }
-
-    fn parse(text: &str) -> Result<Identity, MarkerFault> {
-        let damaged = |what: &'static str| MarkerFault::Damaged(what);
-        let (body, check) = text.rsplit_once("check ").ok_or(damaged("the checksum is missing"))?;
-        let check = check.strip_suffix('\n').and_then(|c| u32::from_str_radix(c, 16).ok());
-        if check != Some(crc32c::crc32c(body.as_bytes())) {
-            return Err(damaged("the checksum does not fit"));
-        }
-        let field = |key: &str| {
-            body.lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
-                .ok_or(damaged("a line is missing"))
-        };
-        let format = field("format")?.parse().map_err(|_| damaged("the format is no number"))?;
-        if format != FORMAT {
-            return Err(MarkerFault::Format(format));
-        }
-        let cluster = u128::from_str_radix(field("cluster")?, 16);
-        Ok(Identity {
-            cluster: cluster.map_err(|_| damaged("the cluster is no number"))?,
-            server: ServerId(field("server")?.parse().map_err(|_| damaged("the server is no number"))?),
-            begun: field("log")? == "begun",
-        })
-    }
-}
-
-enum MarkerFault {
-    Damaged(&'static str),
-    Format(u32),
 }
 
 /// Whose data a directory holds, without touching it.

@@ -7,8 +7,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::dir::{read_identity, DirError, Identity};
+use super::dir::{read_identity, DirError};
 use super::file::{Disk, RealDisk};
+use super::identity::Identity;
 use super::open::LogPlace;
 use super::pool::segment_number;
 use crate::ids::LogIndex;

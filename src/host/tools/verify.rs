@@ -92,7 +92,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(&self, out: &mut dyn Write) -> io::Result<i32> {
-        let Identity { cluster, server, begun } = self.identity;
+        let Identity { cluster, server, begun, .. } = self.identity;
         writeln!(out, "data directory {}", self.dir.display())?;
         writeln!(out, "lock           free: no server is running on it")?;
         let state = if begun { "begun" } else { "not begun" };
