@@ -21,6 +21,7 @@ use crate::tree::{
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::ops::Bound;
 
 /// ZooKeeper's DIGEST_LOG_INTERVAL and DIGEST_LOG_LIMIT.
@@ -92,6 +93,12 @@ pub struct SnapshotHead {
     pub batches: Vec<(ServerId, u64, u64)>,
     /// How many znodes follow.
     pub nodes: u64,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State({} znodes at {})", self.table.len(), self.last_zxid)
+    }
 }
 
 impl State {

@@ -13,7 +13,7 @@ use crate::log::HardState as Vote;
 use crate::mutant::{self, Mutant};
 use crate::peer::{self, Addressed, RaftMessage};
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
 use raft::{RawNode, StateRole, INVALID_ID};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -65,9 +65,19 @@ pub struct RecoveredLog {
 
 /// What a turn of Raft wants.
 pub(super) struct Turn {
+    /// Forget the log: a fetched snapshot takes its place, before anything of this turn is written.
+    pub install: Option<Install>,
     pub append: Vec<Logged>,
     pub committed: Vec<Logged>,
     pub send: Vec<Addressed>,
+}
+
+/// The entry that a snapshot ends with, and what must not be forgotten with the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Install {
+    pub index: LogIndex,
+    pub term: Term,
+    pub hard_state: Vote,
 }
 
 /// A turn of Raft whose records are not all durable.
@@ -268,6 +278,61 @@ impl Consensus {
         Ok(())
     }
 
+    /// Hands the lead to the voter among these that has the most of the log. Returns whether there is one.
+    pub(super) fn hand_over(&mut self, is_up: impl Fn(ServerId) -> bool) -> bool {
+        if !self.is_leading() {
+            return false;
+        }
+        if self.is_handing_over() {
+            return true;
+        }
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters().ids();
+        let others = raft.prs().iter().filter(|(id, _)| **id != self.id && voters.contains(**id));
+        let best = others
+            .filter(|(id, _)| is_up(server(**id)))
+            .max_by_key(|(id, progress)| (progress.matched, **id));
+        let Some(best) = best.map(|(id, _)| *id) else { return false };
+        self.node.transfer_leader(best);
+        true
+    }
+
+    /// While the lead is handed over nothing is proposed; it ends with a new leader or after an election's time.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
+    /// Whether a snapshot that a leader offers is to be fetched; otherwise the offer is answered as it is.
+    pub(super) fn wants_snapshot(&self, offer: &RaftMessage) -> bool {
+        let log = &self.node.raft.raft_log;
+        offer.term.0 >= self.node.raft.term
+            && offer.index.0 > log.committed
+            && !log.match_term(offer.index.0, offer.log_term.0)
+    }
+
+    /// Looks at a message as `step` does, and takes none.
+    pub(super) fn check(&self, from: ServerId, message: &RaftMessage) -> Result<(), Nonsense> {
+        guard::check(&self.node.raft, u64::from(from.0), message)
+    }
+
+    /// An offered snapshot is here, and this one leads.
+    pub(super) fn restore(&mut self, leader: ServerId, offer: RaftMessage) {
+        let offer = RaftMessage { term: self.term(), ..offer };
+        let _ = self.node.step(self.to_raft(leader, offer));
+        self.pin_election_timeout();
+    }
+
+    /// A newer snapshot is on disk.
+    pub(super) fn set_snapshot(&mut self, index: LogIndex, term: Term) {
+        self.node.mut_store().snapshot = (index.0, term.0);
+    }
+
+    /// The log holds entries from this one on.
+    pub(super) fn purged(&mut self, first: LogIndex, applied: LogIndex) {
+        let upto = first.0.saturating_sub(1).min(applied.0);
+        self.node.mut_store().compact(upto);
+    }
+
     /// Takes a batch; `None` where this server does not lead.
     pub(super) fn propose(&mut self, payload: Bytes, zxids: (Zxid, Zxid)) -> Option<LogIndex> {
         self.node.propose(Vec::new(), storage::HANDLE.to_vec()).ok()?;
@@ -333,6 +398,7 @@ impl Consensus {
             self.node.mut_store().hard_state = hs.clone();
         }
         let hard_state = self.vote();
+        let install = self.install(ready.snapshot(), hard_state);
         let entries = ready.take_entries();
         let mut append = Vec::with_capacity(entries.len());
         for entry in &entries {
@@ -371,22 +437,33 @@ impl Consensus {
         }
         let number = ready.number();
         self.node.advance_append_async(ready);
-        let records = records + append.len() as u64;
-        if append.is_empty() && self.unpersisted.is_empty() {
+        let records = records + u64::from(install.is_some()) + append.len() as u64;
+        if append.is_empty() && install.is_none() && self.unpersisted.is_empty() {
             self.node.on_persist_ready(number);
             send.extend(later);
         } else {
             self.unpersisted.push_back(Unpersisted { number, records, send: later });
         }
         self.pin_election_timeout();
-        Some(Turn { append, committed, send })
+        if let Some(install) = &install {
+            self.node.advance_apply_to(install.index.0);
+        }
+        Some(Turn { install, append, committed, send })
+    }
+
+    fn install(&mut self, snapshot: &Snapshot, hard_state: Vote) -> Option<Install> {
+        if snapshot.is_empty() {
+            return None;
+        }
+        let metadata = snapshot.get_metadata();
+        let base = (metadata.index, metadata.term);
+        self.node.mut_store().restart_at(base);
+        Some(Install { index: LogIndex(base.0), term: Term(base.1), hard_state })
     }
 
     fn addressed(&self, messages: Vec<Message>) -> Vec<Addressed> {
         messages
             .into_iter()
-            // A snapshot is no message.
-            .filter(|message| message.msg_type != MessageType::MsgSnapshot as i32)
             .map(|message| Addressed {
                 to: server(message.to),
                 message: peer::Message::Raft(Box::new(self.to_peer(message))),
@@ -397,6 +474,13 @@ impl Consensus {
     /// Gives an entry its payload, or leaves it to the host to find.
     fn to_peer(&self, message: Message) -> RaftMessage {
         let is_append = message.msg_type == MessageType::MsgAppend as i32;
+        // An offer of a snapshot names the entry that it ends with.
+        let (index, log_term) = match &message.snapshot {
+            Some(snapshot) if message.msg_type == MessageType::MsgSnapshot as i32 => {
+                (snapshot.get_metadata().index, snapshot.get_metadata().term)
+            }
+            _ => (message.index, message.log_term),
+        };
         let entries = message.entries.into_iter().map(|entry| {
             let slot = self.node.store().at(entry.index).filter(|_| is_append);
             peer::Entry {
@@ -415,8 +499,8 @@ impl Consensus {
         RaftMessage {
             kind: u8::try_from(message.msg_type).unwrap_or_default(),
             term: Term(message.term),
-            log_term: Term(message.log_term),
-            index: LogIndex(message.index),
+            log_term: Term(log_term),
+            index: LogIndex(index),
             commit: LogIndex(message.commit),
             commit_term: Term(message.commit_term),
             reject: message.reject,
@@ -430,6 +514,8 @@ impl Consensus {
 
     fn to_raft(&self, from: ServerId, message: RaftMessage) -> Message {
         let is_append = message.kind == MessageType::MsgAppend as u8;
+        let snapshot = (message.kind == MessageType::MsgSnapshot as u8)
+            .then(|| storage::snapshot(message.index.0, message.log_term.0, self.node.store().conf.clone()));
         let mut index = message.index.0;
         let entries = message.entries.into_iter().map(|entry| {
             index += 1;
@@ -461,6 +547,7 @@ impl Consensus {
             priority: message.priority,
             entries: entries.collect(),
             context: message.context,
+            snapshot,
             ..Message::default()
         }
     }

@@ -1,7 +1,7 @@
 //! One server among others: who leads, who is there, and what followers tell of their clients.
 
 use super::batch::Waiter;
-use super::{Effect, Note, Now, Sequencer};
+use super::{install, Effect, Note, Now, Sequencer};
 use crate::ids::{Millis, ServerId, SessionId, Term};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Heard, Message};
@@ -74,6 +74,7 @@ impl Sequencer {
             return;
         }
         match message {
+            Message::Raft(raft) if install::is_offer(&raft) => self.on_offer(from, *raft),
             Message::Raft(raft) => {
                 if let Err(why) = self.consensus.step(from, *raft) {
                     self.effects.push_back(Effect::Note(Note::Nonsense { from, why: why.0 }));
@@ -131,6 +132,12 @@ impl Sequencer {
         let patience = self.options.leaderless_ms;
         let peers = self.peers.up.values().copied().filter(|through| now.since(*through).0 <= patience);
         peers.fold(own, Millis::min)
+    }
+
+    /// Hands the lead to another server: this one goes down, or its disk stands. Returns whether that is under way.
+    pub fn hand_over(&mut self) -> bool {
+        let up = &self.peers.up;
+        self.consensus.hand_over(|server| up.contains_key(&server))
     }
 
     /// Ends this server's reign if it is over; also where another one of its own has followed at once.

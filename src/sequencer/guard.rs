@@ -65,7 +65,13 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
                 _ => Err(Nonsense("a read without its context")),
             }
         }
-        MessageType::MsgAppendResponse
+        MessageType::MsgSnapshot if leads_in_its_term => Err(Nonsense("a second leader in this term")),
+        MessageType::MsgSnapshot if message.log_term.0 > message.term.0 || message.index.0 == 0 => {
+            Err(Nonsense("a snapshot that no leader has"))
+        }
+        MessageType::MsgSnapshot
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgAppendResponse
         | MessageType::MsgRequestVote
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgHeartbeat
@@ -76,9 +82,7 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
         MessageType::MsgHup
         | MessageType::MsgBeat
         | MessageType::MsgPropose
-        | MessageType::MsgSnapshot
         | MessageType::MsgUnreachable
-        | MessageType::MsgSnapStatus
         | MessageType::MsgCheckQuorum
         | MessageType::MsgTransferLeader => Err(Nonsense("a kind of message that no peer sends")),
     }

@@ -8,12 +8,13 @@ mod consensus;
 mod ensemble;
 mod expire;
 mod guard;
+mod install;
 mod propose;
 mod publish;
 mod storage;
 
 pub use batch::BATCH_BYTES;
-pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
+pub use consensus::{Install, Logged, RecoveredEntry, RecoveredLog};
 
 use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
@@ -91,6 +92,10 @@ pub enum Input {
     Read { index: LogIndex, payload: Bytes },
     /// The snapshot is on disk, or is given up.
     SnapshotDone { written: bool },
+    /// The log holds entries from this one on: what is older is needed no more.
+    Purged { first: LogIndex },
+    /// The state of a snapshot that was to be fetched, which is on disk now; or it could not be had.
+    Fetched { index: LogIndex, state: Option<Box<State>> },
     /// The disk's low mark was passed, one way or the other.
     Space { low: bool },
     /// The connection to a server is up, and it has shown who it is.
@@ -122,6 +127,20 @@ pub enum Effect {
     },
     SnapshotNodes(Vec<Vec<Node>>),
     SnapshotEnd,
+    /// The snapshot under way is given up: no part of it comes any more.
+    SnapshotAbort,
+    /// Fetch the snapshot that ends with this entry from a server, put it on disk and read it. A later fetch takes its place.
+    Fetch {
+        from: ServerId,
+        index: LogIndex,
+        term: Term,
+    },
+    /// Forget all records and go on behind a fetched snapshot. It counts as a record, and all before it count as durable
+    /// with it. The former state is to be dropped where it holds up nobody.
+    Install {
+        at: Install,
+        former: Box<State>,
+    },
     /// For the operator.
     Note(Note),
 }
@@ -204,6 +223,9 @@ pub struct Sequencer {
     reaper: Reaper,
     since_snapshot: (u64, u64),
     snapshotting: bool,
+    /// What the snapshot under way ends with.
+    snapshot_at: (LogIndex, Term),
+    fetching: install::Fetching,
     effects: VecDeque<Effect>,
 }
 
@@ -246,6 +268,8 @@ impl Sequencer {
             log_moved_at: now.mono,
             since_snapshot: (0, 0),
             snapshotting: false,
+            snapshot_at: (LogIndex(0), Term(0)),
+            fetching: install::Fetching::default(),
             effects: VecDeque::new(),
         }
     }
@@ -259,6 +283,8 @@ impl Sequencer {
             Input::Persisted { records } => self.on_persisted(now, records),
             Input::Read { index, payload } => self.on_read(index, payload),
             Input::SnapshotDone { written } => self.on_snapshot_done(written),
+            Input::Purged { first } => self.consensus.purged(first, self.applied),
+            Input::Fetched { index, state } => self.on_fetched(index, state),
             Input::Space { low } => self.on_space(low),
             Input::PeerUp(peer) => self.on_peer_up(now, peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
@@ -268,6 +294,7 @@ impl Sequencer {
 
     /// Moves everything as far as it goes: forms batches, runs Raft, applies, publishes, copies for a snapshot.
     pub fn turn(&mut self, now: Now) {
+        self.restore();
         self.reap_slice(now);
         self.propose_batches(now);
         self.pump();
@@ -312,6 +339,12 @@ impl Sequencer {
     #[must_use]
     pub fn is_leading(&self) -> bool {
         self.leading
+    }
+
+    /// Whether this server votes on nothing.
+    #[must_use]
+    pub fn is_observer(&self) -> bool {
+        self.options.members.iter().any(|member| member.server == self.options.server && member.is_observer)
     }
 
     /// The state, to be looked at: shards copy their tables from it at start.
@@ -365,6 +398,10 @@ impl Sequencer {
     fn on_tick(&mut self, now: Now) {
         self.consensus.tick();
         self.send_report(now.mono);
+        if self.leading && self.log_stands(now.mono) {
+            // Others may have a disk that does not; without one of them it goes on as it can.
+            self.hand_over();
+        }
         if self.leading {
             self.expire_sessions(now);
             self.reaper.on_tick(now.mono);
@@ -403,6 +440,9 @@ impl Sequencer {
             if self.records == self.persisted {
                 self.log_moved_at = self.last_seen.unwrap_or_default();
             }
+            if let Some(install) = turn.install {
+                self.install(install);
+            }
             self.records += turn.append.len() as u64;
             self.effects.extend(turn.append.into_iter().map(Effect::Append));
             self.effects.extend(turn.send.into_iter().map(Effect::Send));
@@ -432,13 +472,17 @@ impl Sequencer {
     }
 
     fn on_read(&mut self, index: LogIndex, payload: Bytes) {
-        let slot = self.committed.iter_mut().find(|(entry, _)| entry.index == index);
-        let (_, slot) = slot.expect("a payload is read for an entry that waits for it");
-        *slot = Some(payload);
+        // It may have been waited for until a snapshot took its place.
+        if let Some((_, slot)) = self.committed.iter_mut().find(|(entry, _)| entry.index == index) {
+            *slot = Some(payload);
+        }
     }
 
-    fn on_snapshot_done(&mut self, _written: bool) {
+    fn on_snapshot_done(&mut self, written: bool) {
         self.snapshotting = false;
+        if written {
+            self.consensus.set_snapshot(self.snapshot_at.0, self.snapshot_at.1);
+        }
     }
 
     fn copy_snapshot(&mut self) {
@@ -464,6 +508,7 @@ impl Sequencer {
         }
         self.snapshotting = true;
         self.since_snapshot = (0, 0);
+        self.snapshot_at = (self.applied, self.applied_term);
         let head = Box::new(self.state.snapshot_head());
         self.state.start_snapshot();
         self.effects.push_back(Effect::SnapshotBegin { index: self.applied, term: self.applied_term, head });

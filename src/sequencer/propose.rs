@@ -78,7 +78,7 @@ impl Sequencer {
     }
 
     fn log_has_room(&self) -> bool {
-        self.records - self.persisted < self.options.in_flight_max as u64
+        !self.consensus.is_handing_over() && self.records - self.persisted < self.options.in_flight_max as u64
     }
 
     /// A leader's turn: what an earlier leader left undone, then everybody's by turns.

@@ -3,7 +3,7 @@
 
 use crate::ids::Zxid;
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use std::collections::VecDeque;
 
@@ -28,6 +28,8 @@ pub(super) struct Store {
     pub slots: VecDeque<Slot>,
     pub hard_state: HardState,
     pub conf: ConfState,
+    /// The entry that the newest snapshot on disk ends with: what a server behind `base` is offered.
+    pub snapshot: (u64, u64),
     /// Bytes of payload in memory, and the first index that may have one.
     payload_bytes: usize,
     first_payload: u64,
@@ -40,7 +42,7 @@ impl Store {
         hard_state: HardState,
         conf: ConfState,
     ) -> Store {
-        Store { base, slots, hard_state, conf, payload_bytes: 0, first_payload: base.0 + 1 }
+        Store { base, slots, hard_state, conf, snapshot: base, payload_bytes: 0, first_payload: base.0 + 1 }
     }
 
     /// The last index.
@@ -84,6 +86,13 @@ impl Store {
         self.first_payload = self.first_payload.max(self.base.0 + 1);
     }
 
+    /// Forgets all entries: a snapshot that ends with this one takes their place.
+    pub(super) fn restart_at(&mut self, base: (u64, u64)) {
+        self.slots.clear();
+        (self.base, self.snapshot) = (base, base);
+        (self.payload_bytes, self.first_payload) = (0, base.0 + 1);
+    }
+
     /// An entry, unless it was forgotten or never was.
     pub(super) fn at(&self, index: u64) -> Option<&Slot> {
         self.offset(index).map(|offset| &self.slots[offset])
@@ -104,6 +113,12 @@ pub(super) fn entry(index: u64, slot: &Slot) -> Entry {
         data: if slot.payload_len > 0 { HANDLE.to_vec() } else { Vec::new() },
         ..Entry::default()
     }
+}
+
+/// What the crate knows of a snapshot.
+pub(super) fn snapshot(index: u64, term: u64, conf: ConfState) -> Snapshot {
+    let metadata = SnapshotMetadata { conf_state: Some(conf), index, term };
+    Snapshot { metadata: Some(metadata), ..Snapshot::default() }
 }
 
 pub(super) const HANDLE: [u8; 1] = [1];
@@ -156,7 +171,12 @@ impl Storage for Store {
         Ok(self.last())
     }
 
+    /// An offer: the state itself is fetched from the disk, on a connection of its own.
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        let (index, term) = self.snapshot;
+        if index == 0 || index < self.base.0 {
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        Ok(snapshot(index, term, self.conf.clone()))
     }
 }

@@ -76,6 +76,9 @@ impl World {
                     }
                     Effect::SnapshotBegin { .. } => self.snapshots += 1,
                     Effect::SnapshotNodes(_) => {}
+                    Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
+                        unreachable!("nobody offers a server alone a snapshot")
+                    }
                     Effect::SnapshotEnd => {
                         self.sequencer.handle(self.now, Input::SnapshotDone { written: true })
                     }

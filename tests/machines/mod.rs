@@ -309,6 +309,9 @@ impl World {
                 }
                 Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
                 Effect::SnapshotBegin { index, .. } => self.snapshots.push((index, 0)),
+                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
+                    unreachable!("nobody offers a server alone a snapshot")
+                }
                 Effect::SnapshotNodes(nodes) => {
                     let (_, count) = self.snapshots.last_mut().expect("a snapshot begins first");
                     *count += nodes.iter().map(Vec::len).sum::<usize>();

@@ -219,6 +219,9 @@ impl Server {
                     let payload = self.disk.payload(index);
                     self.sequencer.handle(now, Input::Read { index, payload });
                 }
+                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
+                    unreachable!("no log is purged here")
+                }
                 Effect::SnapshotBegin { .. } | Effect::SnapshotNodes(_) => {}
                 Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
             }

@@ -207,6 +207,9 @@ impl World {
                 Effect::SnapshotBegin { index, term, head } => {
                     self.snapshot = Some(Snapshot { index, term, head, parts: Vec::new(), is_whole: false });
                 }
+                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
+                    unreachable!("nobody offers a server alone a snapshot")
+                }
                 Effect::SnapshotNodes(parts) => self.snapshot.as_mut().unwrap().parts.extend(parts),
                 Effect::SnapshotEnd => self.snapshot.as_mut().unwrap().is_whole = true,
                 Effect::Send(_) => unreachable!("a server alone has nobody to say anything to"),

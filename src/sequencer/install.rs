@@ -1,0 +1,106 @@
+//! A follower that the leader's log no longer reaches: it fetches a snapshot and goes on behind it.
+
+use super::consensus::Install;
+use super::{Effect, Note, Sequencer};
+use crate::apply::State;
+use crate::ids::{LogIndex, ServerId};
+use crate::peer::{Addressed, Message, RaftMessage};
+use raft::eraftpb::MessageType;
+
+/// The snapshot that this server waits for.
+#[derive(Default)]
+pub(super) struct Fetching {
+    offer: Option<(ServerId, RaftMessage)>,
+    /// It is here, and waits for a leader to be known.
+    ready: Option<(RaftMessage, Box<State>)>,
+    /// Raft decides at this moment whether it takes the state's place.
+    state: Option<Box<State>>,
+}
+
+/// Whether this is a leader's offer of a snapshot.
+pub(super) fn is_offer(message: &RaftMessage) -> bool {
+    message.kind == MessageType::MsgSnapshot as u8
+}
+
+impl Sequencer {
+    /// A leader offers a snapshot. Raft hears of it when it is here.
+    pub(super) fn on_offer(&mut self, from: ServerId, offer: RaftMessage) {
+        if let Err(why) = self.consensus.check(from, &offer) {
+            self.effects.push_back(Effect::Note(Note::Nonsense { from, why: why.0 }));
+            return;
+        }
+        if !self.consensus.wants_snapshot(&offer) {
+            // The answer says how far this server is.
+            let _ = self.consensus.step(from, offer);
+            return;
+        }
+        let (index, term) = (offer.index, offer.log_term);
+        let is_known =
+            self.fetching.offer.as_ref().is_some_and(|(known, old)| *known == from && old.index == index);
+        self.fetching.offer = Some((from, offer));
+        if !is_known {
+            self.effects.push_back(Effect::Fetch { from, index, term });
+        }
+    }
+
+    /// A snapshot was fetched, or can not be.
+    pub(super) fn on_fetched(&mut self, index: LogIndex, state: Option<Box<State>>) {
+        if !self.fetching.offer.as_ref().is_some_and(|(_, offer)| offer.index == index) {
+            return;
+        }
+        let Some((from, offer)) = self.fetching.offer.take() else { return };
+        if let Some(state) = state {
+            self.fetching.ready = Some((offer, state));
+            self.restore();
+            return;
+        }
+        // The leader tries again, with this snapshot or a newer one.
+        let failed = RaftMessage {
+            kind: MessageType::MsgSnapStatus as u8,
+            term: offer.term,
+            reject: true,
+            ..RaftMessage::default()
+        };
+        let message = Message::Raft(Box::new(failed));
+        self.effects.push_back(Effect::Send(Addressed { to: from, message }));
+    }
+
+    /// Gives Raft the snapshot that is here. What it holds was committed, whoever leads now: it is taken as that one's word.
+    pub(super) fn restore(&mut self) {
+        if self.fetching.ready.is_none() {
+            return;
+        }
+        let Some((leader, _)) = self.consensus.leader() else { return };
+        if leader == self.options.server {
+            self.fetching.ready = None;
+            return;
+        }
+        let Some((offer, state)) = self.fetching.ready.take() else { return };
+        self.fetching.state = Some(state);
+        self.consensus.restore(leader, offer);
+        self.pump();
+        // It was not needed any more.
+        self.fetching.state = None;
+    }
+
+    /// Raft has taken the fetched snapshot for its log.
+    pub(super) fn install(&mut self, at: Install) {
+        let state = self.fetching.state.take().expect("a snapshot is restored when its state is here");
+        if self.state.is_copying() {
+            self.effects.push_back(Effect::SnapshotAbort);
+        }
+        let former = std::mem::replace(&mut self.state, *state);
+        self.committed.clear();
+        self.reads_asked = 0;
+        (self.applied, self.applied_term) = (at.index, at.term);
+        self.last_logged_zxid = self.state.last_zxid();
+        self.last_wall = self.last_wall.max(self.state.last_wall());
+        self.since_snapshot = (0, 0);
+        let next = self.state.next_batch(self.options.server, self.options.incarnation);
+        self.forget_own(next.saturating_sub(1));
+        // Clients of this server have seen another state, and their replies may lie in what was skipped: they come back.
+        self.serving = false;
+        self.records += 1;
+        self.effects.push_back(Effect::Install { at, former: Box::new(former) });
+    }
+}
