@@ -5,11 +5,8 @@
 
 use super::summary::node_count;
 use super::text::mean;
-use super::view::{Summary, View};
+use super::view::{Role, Summary, View};
 use std::fmt::{Display, Write};
-
-/// What `Mode:` and `zk_server_state` say.
-pub(super) const SERVER_STATE: &str = "standalone";
 
 /// Counters of things that a server without an ensemble and without TLS never does: truly 0.
 const NEVER: [&str; 33] = [
@@ -53,7 +50,7 @@ pub(super) fn mntr(view: &View) -> String {
     let totals = &view.totals;
     let (stats, latency) = (&totals.stats, &totals.stats.latency);
     put(&mut out, "version", view.build);
-    put(&mut out, "server_state", SERVER_STATE);
+    put(&mut out, "server_state", view.role.as_str());
     put(&mut out, "avg_latency", mean(latency.sum_ms, latency.count));
     put(&mut out, "max_latency", latency.max_ms);
     put(&mut out, "min_latency", latency.min_ms);
@@ -82,6 +79,14 @@ pub(super) fn mntr(view: &View) -> String {
     }
     for summary in &view.summaries {
         put_summary(&mut out, summary);
+    }
+    if let Some(ensemble) = &view.config.ensemble {
+        let voters = ensemble.servers.iter().filter(|server| !server.is_observer).count();
+        put(&mut out, "quorum_size", voters);
+        if view.role == Role::Leader {
+            put(&mut out, "learners", view.peers);
+        }
+        put(&mut out, "ringkeeper_peers", view.peers);
     }
     // Ours alone.
     put(&mut out, "ringkeeper_shards", totals.shards);

@@ -41,7 +41,7 @@ fn put_totals(out: &mut String, view: &View) {
     let _ = writeln!(out, "Connections: {}", stats.connections);
     let _ = writeln!(out, "Outstanding: {}", totals.outstanding);
     let _ = writeln!(out, "Zxid: {}", totals.last_zxid);
-    let _ = writeln!(out, "Mode: {}", super::mntr::SERVER_STATE);
+    let _ = writeln!(out, "Mode: {}", view.role.as_str());
     let _ = writeln!(out, "Node count: {}", node_count(view));
 }
 

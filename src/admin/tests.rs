@@ -69,6 +69,8 @@ fn view() -> View {
         config: Arc::new(config("tickTime=2000\n")),
         client_port: 24_181,
         serving: true,
+        role: Role::Standalone,
+        peers: 0,
         wall: WallMillis(WALL),
         uptime: Millis(169_551),
         connections_by_shard: vec![1, 3],

@@ -16,6 +16,9 @@ pub struct View {
     /// The port that was taken: the configured one may be 0.
     pub client_port: u16,
     pub serving: bool,
+    pub role: Role,
+    /// The other servers that this one has a connection with.
+    pub peers: u64,
     /// The moment of the answer.
     pub wall: WallMillis,
     pub uptime: Millis,
@@ -39,6 +42,33 @@ pub struct View {
     /// More counters for `mntr`, by ZooKeeper's name without `zk_`.
     pub counters: Vec<(Cow<'static, str>, u64)>,
     pub summaries: Vec<Summary>,
+}
+
+/// What a server is among others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Role {
+    #[default]
+    Standalone,
+    Leader,
+    Follower,
+    Observer,
+    /// Nobody leads that it knows of.
+    Looking,
+}
+
+impl Role {
+    /// As `Mode:` and `zk_server_state` say it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Standalone => "standalone",
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Observer => "observer",
+            Role::Looking => "leaderelection",
+        }
+    }
 }
 
 /// What was built.

@@ -173,6 +173,8 @@ impl Desk {
             config: parts.config.clone(),
             client_port: parts.client_port,
             serving: false,
+            role: self.parts.links.standing.role(),
+            peers: self.parts.links.standing.peers(),
             wall: now.wall,
             uptime: now.mono.since(self.started),
             totals: Totals::default(),

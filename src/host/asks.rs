@@ -5,13 +5,12 @@
 //! sender is dropped. Who asks gives a channel without a bound: a shard never waits, and an asker that is gone ends
 //! its answer. Nothing is formatted here.
 
-use super::link::{Ask, ShardLink, ShardView, Tree, WatchRow};
+use super::link::{Ask, Order, ShardLink, ShardView, WatchRow};
 use crate::ids::{ConnId, Millis, SessionId};
 use crate::shard::{ConnectionRow, Shard};
 use crate::tree::Path;
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Connections or watchers looked at in one slice.
 const SLICE: usize = 512;
@@ -24,8 +23,8 @@ pub enum Step {
     Done,
     /// There is more: call again in the next turn, and do not sleep before.
     More,
-    /// Begin to serve; then call again.
-    Serve(Arc<Tree>),
+    /// Carry this out; then call again.
+    Order(Order),
     /// Stop.
     Stop,
 }
@@ -55,8 +54,8 @@ impl Asks {
         if link.is_ending() {
             return Step::Stop;
         }
-        if let Some(tree) = link.first_tree() {
-            return Step::Serve(tree);
+        if let Some(order) = link.next_order() {
+            return Step::Order(order);
         }
         for _ in 0..SHORT_MAX {
             let Some(ask) = link.next_ask() else { break };
@@ -179,11 +178,12 @@ fn send<T>(reply: &Sender<T>, slice: T) -> bool {
 pub(super) mod tests {
     use super::*;
     use crate::config::Sources;
-    use crate::host::link::Links;
+    use crate::host::link::{Links, Tree};
     use crate::host::serve::shard_options;
     use crate::ids::{ShardId, Zxid};
     use crate::tree::PathHasher;
     use crossbeam::channel::unbounded;
+    use std::sync::Arc;
 
     /// A shard that does not serve yet.
     pub(in crate::host) fn shard() -> Shard {
@@ -242,9 +242,11 @@ pub(super) mod tests {
         let fill = || while link.ask(Ask::ResetStats).is_ok() {};
         fill();
         let tree = Tree { table: shard.table().clone(), last_zxid: Zxid(7), sessions: 0, publication: 3 };
-        link.serve(Arc::new(tree));
+        link.order(Order::Serve(Arc::new(tree)));
         assert!(link.has_work());
-        let Step::Serve(tree) = asks.step(Millis(1_001), &mut shard, link) else { panic!("no tree") };
+        let Step::Order(Order::Serve(tree)) = asks.step(Millis(1_001), &mut shard, link) else {
+            panic!("no tree")
+        };
         assert_eq!((tree.last_zxid, tree.publication), (Zxid(7), 3));
         assert!(matches!(asks.step(Millis(1_001), &mut shard, link), Step::More));
         fill();

@@ -7,11 +7,13 @@ mod buffer;
 mod dir;
 mod fault;
 mod file;
+mod identity;
 mod inspect;
 mod map;
 mod open;
 mod pool;
 mod publish;
+mod restart;
 mod space;
 mod uring;
 mod writer;
@@ -19,11 +21,12 @@ mod writer;
 pub use backend::{Backend, Completion, ThreadBackend};
 pub use buffer::AlignedBuf;
 pub use dir::{
-    list_snapshots, purge_snapshots, read_identity, try_shared_lock, DataDir, DirError, DirOptions, Identity,
+    list_snapshots, purge_snapshots, read_identity, try_shared_lock, DataDir, DirError, DirOptions,
     LockState, SnapshotFile,
 };
 pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
 pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};
+pub use identity::Identity;
 pub use inspect::{inspect_segment, verify_log, LogReport};
 pub use map::{install_sigbus_handler, Mapping};
 pub use open::{LogIo, LogOptions, LogPlace, SEGMENT_BYTES_MIN};

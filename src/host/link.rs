@@ -4,6 +4,7 @@ use super::bell::Bell;
 use super::meters::Meters;
 use super::sequencer_desk::{SequencerAsk, SequencerDesk};
 use super::sleep::{Published, Sleep};
+use super::standing::Standing;
 use crate::handoff::{Publication, Upward};
 use crate::ids::{ConnId, SessionId, ShardId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
@@ -36,6 +37,8 @@ pub struct Links {
     stopping: AtomicBool,
     /// Where operators' questions to the sequencer lie.
     pub desk: SequencerDesk,
+    /// What this server is among others.
+    pub standing: Standing,
     /// What all threads count.
     pub meters: Meters,
 }
@@ -45,9 +48,9 @@ pub struct ShardLink {
     up: ArrayQueue<Upward>,
     down: Down,
     asks: ArrayQueue<Ask>,
-    /// The first table, until the shard takes it. Neither this nor the stop may find a full list of questions: whoever
+    /// The last order, until the shard takes it. Neither this nor the end may find a full list of questions: whoever
     /// sends four-letter words can fill that.
-    first: ArrayQueue<Arc<Tree>>,
+    order: ArrayQueue<Order>,
     ending: AtomicBool,
     pub bell: Bell,
     /// What the sequencer sees of a shard that has much to take.
@@ -119,7 +122,16 @@ pub struct ShardView {
     pub is_serving: bool,
 }
 
-/// A whole tree, for a shard's first table.
+/// What the sequencer tells a shard.
+#[derive(Clone)]
+pub enum Order {
+    /// Begin to serve with this tree.
+    Serve(Arc<Tree>),
+    /// Turn everybody away until the next order.
+    StopServing,
+}
+
+/// A whole tree, for a shard's table.
 pub struct Tree {
     pub table: Table,
     pub last_zxid: Zxid,
@@ -140,7 +152,7 @@ impl Links {
                     overflow: Mutex::new(VecDeque::new()),
                 },
                 asks: ArrayQueue::new(ASKS_MAX),
-                first: ArrayQueue::new(1),
+                order: ArrayQueue::new(1),
                 ending: AtomicBool::new(false),
                 bell: Bell::new()?,
                 lag: Lag::default(),
@@ -154,6 +166,7 @@ impl Links {
             published: CachePadded::new(Published::default()),
             stopping: AtomicBool::new(false),
             desk: SequencerDesk::default(),
+            standing: Standing::default(),
             meters: Meters::default(),
         })
     }
@@ -258,19 +271,19 @@ impl ShardLink {
     /// Whether anything lies here for the shard.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.down.is_empty() || !self.asks.is_empty() || !self.first.is_empty() || self.is_ending()
+        !self.down.is_empty() || !self.asks.is_empty() || !self.order.is_empty() || self.is_ending()
     }
 
-    /// The sequencer, once: the shard begins to serve with this tree.
-    pub fn serve(&self, tree: Arc<Tree>) {
-        let old = self.first.force_push(tree);
-        assert!(old.is_none(), "a shard begins to serve once");
+    /// The sequencer: the shard serves from now on, or does not. An order that was not yet taken is void: a shard that
+    /// is told to serve while it does has been told to stop between.
+    pub fn order(&self, order: Order) {
+        self.order.force_push(order);
         self.bell.ring();
     }
 
-    /// The tree to begin to serve with, when it has come.
-    pub fn first_tree(&self) -> Option<Arc<Tree>> {
-        self.first.pop()
+    /// The order that has come.
+    pub fn next_order(&self) -> Option<Order> {
+        self.order.pop()
     }
 
     /// Tells the shard to write what is queued and to end.

@@ -11,6 +11,7 @@ mod logging;
 mod meters;
 mod notes;
 mod pages;
+mod peers;
 mod pin;
 pub mod preflight;
 mod process;
@@ -25,6 +26,7 @@ mod signals;
 mod silence;
 mod sleep;
 mod snapshot_thread;
+mod standing;
 pub mod tools;
 
 pub use logging::start_logging;
@@ -61,6 +63,10 @@ impl Fatal {
 
     fn os(doing: &str, error: &io::Error) -> Fatal {
         Fatal::new(preflight::EX_OSERR, format_args!("{doing}: {error}"))
+    }
+
+    fn peers(error: &io::Error) -> Fatal {
+        Fatal::os("waiting for the other servers' sockets", error)
     }
 
     fn dead_shard() -> Fatal {

@@ -2,14 +2,17 @@
 
 use super::clock::Clock;
 use super::disk::{Log, SpaceState, SubmitError};
-use super::link::{Links, ShardLink, Tree};
+use super::link::{Links, Order, ShardLink, Tree};
 use super::notes::{over_quota_text, Say, Throttle};
+use super::peers::Peers;
 use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::{pages, Fatal};
-use crate::ids::{LogIndex, Millis};
+use crate::admin::Role;
+use crate::apply::State;
+use crate::ids::{LogIndex, Millis, ServerId};
 use crate::log::{Append, Sequence};
-use crate::sequencer::{Effect, Input, Logged, Note, Sequencer, TICK_MS};
+use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, TICK_MS};
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,10 @@ use tracing::{debug, info, warn};
 const BACKLOG_MAX: usize = 256;
 /// How long the sequencer sleeps at a time while it takes no proposals for the sake of a shard.
 const HOLD_MS: u64 = 1;
+/// A leader that goes down waits no longer for another one.
+const HAND_OVER_MS: u64 = 1_000;
+/// Raft's tick in an ensemble.
+const PEER_TICK_MS: u64 = 25;
 /// How often the disk's room is looked at.
 const SPACE_MS: u64 = 1_000;
 
@@ -30,6 +37,8 @@ pub(super) struct SequencerThread {
     pub sequencer: Sequencer,
     pub log: Log,
     pub links: Arc<Links>,
+    /// The other servers; `None` for a server alone.
+    pub peers: Option<Peers>,
     pub clock: Clock,
     pub snapshots: SnapshotThread,
     /// A write that took longer is reported (`fsync.warningthresholdms`).
@@ -60,6 +69,8 @@ pub(super) struct LoopState {
     /// Which shard takes what lies in front of it, by shard.
     silences: Vec<Silence>,
     served: bool,
+    /// Told to go down.
+    stopping_since: Option<Millis>,
     /// The tree has grown large.
     has_huge_pages: bool,
     throttle: Throttle,
@@ -72,15 +83,17 @@ impl SequencerThread {
         self.look_at_space();
         loop {
             let mut did_work = self.take_proposals();
+            did_work |= self.hear_peers()?;
             did_work |= self.tick();
             self.reap_log()?;
             let now = self.clock.now();
             self.sequencer.turn(now);
             did_work |= self.carry_out()?;
+            self.tell_peers()?;
             self.links.desk.answer(&self.sequencer, now);
-            self.start_serving();
+            self.serve_or_not();
             self.watch_shards()?;
-            if self.links.is_stopping() && self.is_quiet() {
+            if self.links.is_stopping() && !self.hands_over() && self.is_quiet() {
                 break;
             }
             if did_work || self.sequencer.is_busy() {
@@ -99,16 +112,29 @@ impl SequencerThread {
         (self.state.to_append.is_empty() || self.state.no_space) && self.state.in_flight.is_empty()
     }
 
+    /// A leader that goes down hands over first: a restart of one server after the other stalls no write for long.
+    fn hands_over(&mut self) -> bool {
+        if self.peers.is_none() {
+            return false;
+        }
+        let now = self.clock.mono();
+        let since = *self.state.stopping_since.get_or_insert(now);
+        now.since(since).0 < HAND_OVER_MS && self.sequencer.hand_over()
+    }
+
     fn sleep(&mut self) -> Result<(), Fatal> {
         let bell = &self.links.sequencer;
         bell.sleep.fall_asleep();
         // No shard rings when it has caught up.
         let holds = self.holds();
-        let pause = if holds { HOLD_MS } else { TICK_MS };
+        let pause = if holds { HOLD_MS } else { self.tick_ms() };
         let has_mail =
             !holds && self.sequencer.wants_proposals() && self.links.shards.iter().any(ShardLink::has_mail);
-        if !has_mail && !self.links.is_stopping() {
-            let waited = self.log.wait(Duration::from_millis(pause), bell.as_fd()).map_err(Fatal::disk)?;
+        // A server that goes down takes no mail; it waits for what it hands over.
+        let waits = if self.links.is_stopping() { self.peers.is_some() } else { !has_mail };
+        if waits {
+            let wake = self.peers.as_ref().map_or(bell.as_fd(), Peers::as_fd);
+            let waited = self.log.wait(Duration::from_millis(pause), wake).map_err(Fatal::disk)?;
             if waited.woken {
                 bell.drain();
             }
@@ -145,9 +171,40 @@ impl SequencerThread {
         any
     }
 
+    /// An ensemble counts its elections in ticks: 16 to 32 of them without a word of the leader's.
+    fn tick_ms(&self) -> u64 {
+        if self.peers.is_some() {
+            PEER_TICK_MS
+        } else {
+            TICK_MS
+        }
+    }
+
+    fn hear_peers(&mut self) -> Result<bool, Fatal> {
+        let Some(peers) = &mut self.peers else { return Ok(false) };
+        let (now, sequencer) = (self.clock.now(), &mut self.sequencer);
+        peers
+            .receive(now.mono, &mut |input| sequencer.handle(now, input))
+            .map_err(|error| Fatal::peers(&error))
+    }
+
+    fn tell_peers(&mut self) -> Result<(), Fatal> {
+        let Some(peers) = &mut self.peers else { return Ok(()) };
+        let (now, sequencer, log) = (self.clock.now(), &mut self.sequencer, &mut self.log);
+        let mut fault = None;
+        let mut find = |index, term| {
+            log.entry(index).filter(|entry| entry.term == term)?;
+            log.read(index).map_err(|error| fault = Some(error)).ok()
+        };
+        peers
+            .flush(now.mono, &mut find, &mut |input| sequencer.handle(now, input))
+            .map_err(|error| Fatal::peers(&error))?;
+        fault.map_or(Ok(()), |error| Err(Fatal::log(error)))
+    }
+
     fn tick(&mut self) -> bool {
         let now = self.clock.now();
-        if now.mono.since(self.state.ticked_at).0 < TICK_MS {
+        if now.mono.since(self.state.ticked_at).0 < self.tick_ms() {
             return false;
         }
         self.state.ticked_at = now.mono;
@@ -157,6 +214,9 @@ impl SequencerThread {
             self.sequencer.handle(now, Input::SnapshotDone { written: written.is_some() });
             if let Some(keep_from) = written {
                 self.log.purge(LogIndex(keep_from.0 + 1));
+                if self.peers.is_some() {
+                    self.sequencer.handle(now, Input::Purged { first: self.log.first_index() });
+                }
             }
         }
         if self.snapshot_wanted.swap(false, Ordering::Relaxed) {
@@ -166,7 +226,19 @@ impl SequencerThread {
             self.look_at_space();
         }
         self.look_at_tree();
+        self.show_standing();
         true
+    }
+
+    fn show_standing(&self) {
+        let Some(peers) = &self.peers else { return };
+        let role = match self.sequencer.leader() {
+            None => Role::Looking,
+            Some(_) if self.sequencer.is_observer() => Role::Observer,
+            Some(_) if self.sequencer.is_leading() => Role::Leader,
+            Some(_) => Role::Follower,
+        };
+        self.links.standing.set(role, peers.len());
     }
 
     /// A tree that has grown large gets huge pages for what it grows by.
@@ -282,8 +354,11 @@ impl SequencerThread {
             }
             match effect {
                 Effect::Append(logged) => self.state.to_append.push_back(logged),
-                // Of an ensemble; a server alone has nobody to say anything to.
-                Effect::Send(_) => {}
+                Effect::Send(addressed) => {
+                    if let Some(peers) = &mut self.peers {
+                        peers.say(addressed);
+                    }
+                }
                 // What is applied before clients are served is in the tree that each shard begins with. In the rings it
                 // would lie in front of shards that take nothing yet: thousands of it looked like a dead shard.
                 Effect::Publish(publication) if self.state.served => self.links.publish(&publication),
@@ -297,12 +372,36 @@ impl SequencerThread {
                 }
                 Effect::SnapshotNodes(nodes) => self.snapshots.send(SnapshotJob::Nodes(nodes)),
                 Effect::SnapshotEnd => self.snapshots.send(SnapshotJob::End),
+                Effect::SnapshotAbort => self.snapshots.send(SnapshotJob::Abort),
+                Effect::Fetch { from, index, .. } => self.fetch(from, index)?,
+                Effect::Install { at, former } => self.install(&at, former)?,
                 Effect::Note(note) => self.say(&note),
             }
         }
         self.submit_waiting()?;
         self.look_after_roll();
         Ok(any)
+    }
+
+    fn fetch(&mut self, from: ServerId, index: LogIndex) -> Result<(), Fatal> {
+        let peers = self.peers.as_ref().expect("only a peer offers a snapshot");
+        peers.fetch(from, index).map_err(|error| Fatal::os("starting a thread", &error))
+    }
+
+    /// A fetched snapshot takes the log's place.
+    fn install(&mut self, at: &Install, former: Box<State>) -> Result<(), Fatal> {
+        self.log.restart_at(at.index, at.term, at.hard_state).map_err(Fatal::log)?;
+        // What waited for the log is in the snapshot, or void.
+        self.state.records += self.state.to_append.len() as u64 + 1;
+        self.state.to_append.clear();
+        self.state.in_flight.clear();
+        self.stop_serving();
+        info!(index = at.index.0, "this server goes on behind a snapshot of the leader's");
+        // A large tree takes a while to be dropped.
+        let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || drop(former));
+        dropped.map_err(|error| Fatal::os("starting a thread", &error))?;
+        self.sequencer.handle(self.clock.now(), Input::Persisted { records: self.state.records });
+        Ok(())
     }
 
     fn say(&mut self, note: &Note) {
@@ -342,26 +441,44 @@ impl SequencerThread {
         }
     }
 
-    /// Once all that was logged before is applied, each shard gets the tree and begins to serve.
-    fn start_serving(&mut self) {
-        if self.state.served || !self.sequencer.is_serving() {
+    /// Once all that was acknowledged before is applied each shard gets the tree and serves; in an ensemble, until nobody
+    /// leads for too long.
+    fn serve_or_not(&mut self) {
+        if self.state.served == self.sequencer.is_serving() {
             return;
         }
-        assert_eq!(self.links.backlog(), 0, "nothing lies in front of a shard that takes nothing yet");
+        if self.state.served {
+            self.stop_serving();
+            return;
+        }
         self.state.served = true;
+        self.state.silences.clear();
+        let order = Order::Serve(self.tree());
+        for shard in &self.links.shards {
+            shard.order(order.clone());
+        }
         if let Some(on_serving) = self.on_serving.take() {
             on_serving();
         }
+    }
+
+    fn stop_serving(&mut self) {
+        if self.state.served {
+            self.state.served = false;
+            for shard in &self.links.shards {
+                shard.order(Order::StopServing);
+            }
+        }
+    }
+
+    fn tree(&self) -> Arc<Tree> {
         let state = self.sequencer.state();
-        let tree = Arc::new(Tree {
+        Arc::new(Tree {
             table: state.table.clone(),
             last_zxid: state.last_zxid(),
             sessions: state.sessions.len(),
             publication: self.sequencer.publications(),
-        });
-        for shard in &self.links.shards {
-            shard.serve(tree.clone());
-        }
+        })
     }
 
     fn watch_shards(&mut self) -> Result<(), Fatal> {

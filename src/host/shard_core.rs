@@ -3,7 +3,7 @@
 use super::asks::{Asks, Step};
 use super::clock::Clock;
 use super::limits::ConnectionLimits;
-use super::link::{Links, ShardLink, Tree};
+use super::link::{Links, Order, ShardLink, Tree};
 use super::notes::{Say, Throttle};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{ConnId, Millis, ShardId};
@@ -154,8 +154,13 @@ impl Core {
         match step {
             Step::Done => false,
             Step::More => true,
-            Step::Serve(tree) => {
+            Step::Order(Order::Serve(tree)) => {
                 self.serve(&tree);
+                true
+            }
+            Step::Order(Order::StopServing) => {
+                self.shard.stop_serving();
+                self.forget_publications(u64::MAX);
                 true
             }
             Step::Stop => {
@@ -166,9 +171,25 @@ impl Core {
     }
 
     fn serve(&mut self, tree: &Tree) {
+        if self.shard.is_serving() {
+            // The order to stop was overtaken by this one.
+            self.shard.stop_serving();
+        }
+        self.forget_publications(tree.publication);
         // A clone hashes nothing again: 66 ms a million znodes, where inserting each takes seconds.
         self.shard.serve(tree.table.clone(), tree.last_zxid, tree.sessions);
         self.taken = tree.publication;
+    }
+
+    /// Those up to this one are in the tree that comes, or nobody will hear of them; what was begun of one is void.
+    fn forget_publications(&mut self, upto: u64) {
+        (self.early, self.taken_of_next) = (None, Place::default());
+        while let Some(publication) = self.link().next_publication() {
+            if publication.number > upto {
+                self.early = Some(publication);
+                break;
+            }
+        }
     }
 
     /// Sends proposals up. A full ring stops the shard's reading until it has room.

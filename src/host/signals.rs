@@ -38,6 +38,14 @@ impl Signals {
         Ok(Signals { set })
     }
 
+    /// Whether one has come; says its name.
+    pub(super) fn look(&self) -> Option<&'static str> {
+        let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the set is initialised and lives as long as self; no information is asked for.
+        let signal = unsafe { libc::sigtimedwait(&self.set, std::ptr::null_mut(), &no_time) };
+        (signal > 0).then(|| name(signal))
+    }
+
     /// Waits for one; says its name.
     pub(super) fn wait(&self) -> &'static str {
         let mut signal = 0;
@@ -45,12 +53,16 @@ impl Signals {
             // SAFETY: the set is initialised and lives as long as self; the number lives through the call.
             let result = unsafe { libc::sigwait(&self.set, &mut signal) };
             if result == 0 {
-                return match signal {
-                    libc::SIGTERM => "SIGTERM",
-                    libc::SIGHUP => "SIGHUP",
-                    _ => "SIGINT",
-                };
+                return name(signal);
             }
         }
+    }
+}
+
+fn name(signal: libc::c_int) -> &'static str {
+    match signal {
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGHUP => "SIGHUP",
+        _ => "SIGINT",
     }
 }

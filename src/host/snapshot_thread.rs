@@ -14,9 +14,15 @@ use tracing::{error, info};
 
 /// What the sequencer hands over. The parts of a snapshot are references: the queue is as long as a tree at most.
 pub(super) enum SnapshotJob {
-    Begin { index: LogIndex, term: Term, head: Box<SnapshotHead> },
+    Begin {
+        index: LogIndex,
+        term: Term,
+        head: Box<SnapshotHead>,
+    },
     Nodes(Vec<Vec<Node>>),
     End,
+    /// No more parts come.
+    Abort,
 }
 
 pub(super) struct SnapshotThread {
@@ -109,6 +115,10 @@ fn write(
                     is_whole = true;
                     encoder.finish()?;
                     return Ok(());
+                }
+                SnapshotJob::Abort => {
+                    is_whole = true;
+                    return Err(io::Error::other("one of the leader has taken its place"));
                 }
                 SnapshotJob::Begin { .. } => break,
             }

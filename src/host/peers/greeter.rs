@@ -1,0 +1,352 @@
+//! Listens for the other servers and dials them, each in a thread of its own, until both ends have said welcome. Then the
+//! socket goes to the sequencer's thread, which never waits for a stranger.
+//!
+//! Of two servers the one with the higher id dials. Names are resolved anew on every dial.
+
+use super::acquaintance::Acquaintance;
+use super::hello::{BadHello, Purpose, Verdict};
+use super::Arrival;
+use crate::config::PeerAddress;
+use crate::host::link::Links;
+use crate::ids::ServerId;
+use crossbeam::channel::Sender;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// A server that does not take a connection in this time is not there.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// The whole greeting takes no longer: a stranger that says a byte a second holds up nobody.
+const GREETING_WITHIN: Duration = Duration::from_secs(2);
+/// Between two dials: what a server that starts is waited for, and the most.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Greetings under way that others began, at the most: a further one is closed.
+const GREETINGS_MAX: usize = 32;
+
+/// What all who greet share.
+pub struct Greeter {
+    pub acquaintance: Arc<Acquaintance>,
+    pub arrivals: Sender<Arrival>,
+    pub links: Arc<Links>,
+    redials: BTreeMap<ServerId, Redial>,
+    greetings: AtomicUsize,
+    /// The last complaint for each server, so that it is printed once and not at each dial.
+    complaints: Mutex<BTreeMap<String, String>>,
+}
+
+#[derive(Default)]
+struct Redial {
+    is_wanted: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Redial {
+    fn want(&self, is_wanted: bool) {
+        *self.is_wanted.lock().unwrap_or_else(PoisonError::into_inner) = is_wanted;
+        self.bell.notify_all();
+    }
+
+    fn wait(&self) {
+        let wanted = self.is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.bell.wait_while(wanted, |wanted| !*wanted).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Where a server listens, by the configuration.
+pub type Place = (ServerId, Vec<PeerAddress>);
+
+impl Greeter {
+    /// Begins to greet: listens at `listen` and dials all of `dials`.
+    pub fn start(
+        acquaintance: Arc<Acquaintance>,
+        arrivals: Sender<Arrival>,
+        links: Arc<Links>,
+        listen: Vec<TcpListener>,
+        dials: Vec<Place>,
+    ) -> io::Result<Arc<Greeter>> {
+        let greeter = Arc::new(Greeter {
+            acquaintance,
+            arrivals,
+            links,
+            redials: dials.iter().map(|(server, _)| (*server, Redial::default())).collect(),
+            greetings: AtomicUsize::new(0),
+            complaints: Mutex::default(),
+        });
+        for listener in listen {
+            let greeter = greeter.clone();
+            spawn("peer-listen", move || greeter.accept_all(&listener))?;
+        }
+        for place in dials {
+            let greeter = greeter.clone();
+            greeter.redials[&place.0].want(true);
+            spawn("peer-dial", move || greeter.dial_for_ever(&place))?;
+        }
+        Ok(greeter)
+    }
+
+    /// The connection to a server is gone: it is dialled again, if that is this server's part.
+    pub fn lost(&self, server: ServerId) {
+        if let Some(redial) = self.redials.get(&server) {
+            redial.want(true);
+        }
+    }
+
+    fn dial_for_ever(&self, place: &Place) {
+        let server = &place.0;
+        let mut pause = PAUSE_MIN;
+        loop {
+            self.redials[server].wait();
+            match self.dial(place, Purpose::Messages) {
+                Ok(Some(arrival)) => {
+                    pause = PAUSE_MIN;
+                    self.quiet(&format!("server {}", server.0));
+                    self.redials[server].want(false);
+                    self.hand_over(arrival);
+                    continue;
+                }
+                // A cluster is being formed: what is missing may be there in a moment.
+                Ok(None) => pause = PAUSE_MIN,
+                Err(why) => {
+                    self.complain(&format!("server {}", server.0), &why);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// Dials a server and greets it. `None`: to be tried again in a moment.
+    pub fn dial(&self, place: &Place, purpose: Purpose) -> Result<Option<Arrival>, String> {
+        let (server, addresses) = place;
+        let mut why = "it has no address".to_owned();
+        for address in addresses {
+            let at = (address.host.as_str(), address.quorum_port);
+            let resolved = match at.to_socket_addrs() {
+                Ok(resolved) => resolved,
+                Err(error) => {
+                    why = format!("the name {} can not be resolved: {error}", address.host);
+                    continue;
+                }
+            };
+            for to in resolved {
+                match TcpStream::connect_timeout(&to, CONNECT_WITHIN) {
+                    Ok(stream) => {
+                        let greeted = self.introduce(*server, purpose, stream);
+                        return greeted.map_err(|why| format!("{to}: {why}"));
+                    }
+                    Err(error) => why = format!("{to}: {error}"),
+                }
+            }
+        }
+        Err(why)
+    }
+
+    /// The dialler's part of the greeting.
+    fn introduce(
+        &self,
+        server: ServerId,
+        purpose: Purpose,
+        stream: TcpStream,
+    ) -> Result<Option<Arrival>, String> {
+        let io = |error: io::Error| error.to_string();
+        let mut stream = Timed::new(stream).map_err(io)?;
+        let bad = |error: BadHello| error.to_string();
+        self.acquaintance.hello(server, purpose).write(&mut stream).map_err(io)?;
+        let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
+        let theirs = Verdict::read(&mut stream).map_err(bad)?;
+        let ours = self.acquaintance.judge(&hello);
+        ours.write(&mut stream).map_err(io)?;
+        match (ours, theirs) {
+            (Verdict::Welcome, Verdict::Welcome) => {
+                Ok(Some(Arrival { server, purpose, stream: stream.finish().map_err(io)? }))
+            }
+            (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
+            _ => Ok(None),
+        }
+    }
+
+    fn accept_all(self: &Arc<Greeter>, listener: &TcpListener) {
+        loop {
+            let Ok((stream, from)) = listener.accept() else {
+                // Out of descriptors, for one: it may pass.
+                std::thread::sleep(PAUSE_MAX);
+                continue;
+            };
+            if self.greetings.fetch_add(1, Ordering::Relaxed) >= GREETINGS_MAX {
+                self.greetings.fetch_sub(1, Ordering::Relaxed);
+                self.complain("strangers", &format!("too many at once, the last from {from}"));
+                continue;
+            }
+            let greeter = self.clone();
+            let greeted = spawn("peer-greet", move || {
+                greeter.greet_stranger(stream, from);
+                greeter.greetings.fetch_sub(1, Ordering::Relaxed);
+            });
+            if greeted.is_err() {
+                self.greetings.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn greet_stranger(&self, stream: TcpStream, from: SocketAddr) {
+        match self.greet(stream) {
+            Ok(Some(arrival)) => {
+                self.quiet(&from.ip().to_string());
+                self.hand_over(arrival);
+            }
+            Ok(None) => {}
+            Err(why) => self.complain(&from.ip().to_string(), &why),
+        }
+    }
+
+    /// The other part of the greeting.
+    fn greet(&self, stream: TcpStream) -> Result<Option<Arrival>, String> {
+        let io = |error: io::Error| error.to_string();
+        let bad = |error: BadHello| error.to_string();
+        let mut stream = Timed::new(stream).map_err(io)?;
+        let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
+        // Said before it is judged: judging may make a member of us, and the other one shall hear it the next time.
+        self.acquaintance.hello(hello.from, hello.purpose).write(&mut stream).map_err(io)?;
+        let ours = self.acquaintance.judge(&hello);
+        ours.write(&mut stream).map_err(io)?;
+        let theirs = Verdict::read(&mut stream).map_err(bad)?;
+        match (ours, theirs) {
+            (Verdict::Welcome, Verdict::Welcome) => {
+                let stream = stream.finish().map_err(io)?;
+                Ok(Some(Arrival { server: hello.from, purpose: hello.purpose, stream }))
+            }
+            (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
+            _ => Ok(None),
+        }
+    }
+
+    fn hand_over(&self, arrival: Arrival) {
+        // Bounded: a sequencer that takes none lets them wait in their threads.
+        if self.arrivals.send(arrival).is_ok() {
+            self.links.sequencer.ring_anyway();
+        }
+    }
+
+    fn complain(&self, who: &str, why: &str) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.get(who).is_some_and(|last| last == why) {
+            return;
+        }
+        // Strangers must not fill our memory.
+        if complaints.len() >= 1_000 {
+            complaints.clear();
+        }
+        complaints.insert(who.to_owned(), why.to_owned());
+        warn!("no connection with {who}: {why}");
+    }
+
+    fn quiet(&self, who: &str) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.remove(who);
+    }
+}
+
+/// A socket on which what is under way has to be done by a moment.
+pub struct Timed {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Timed {
+    fn new(stream: TcpStream) -> io::Result<Timed> {
+        Timed::with(stream, GREETING_WITHIN)
+    }
+
+    pub fn with(stream: TcpStream, within: Duration) -> io::Result<Timed> {
+        stream.set_nodelay(true)?;
+        Ok(Timed { stream, until: Instant::now() + within })
+    }
+
+    /// The next part of it has its own time.
+    pub fn again(&mut self, within: Duration) {
+        self.until = Instant::now() + within;
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time"));
+        }
+        Ok(Some(left))
+    }
+
+    fn finish(self) -> io::Result<TcpStream> {
+        self.stream.set_nonblocking(true)?;
+        Ok(self.stream)
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(out)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// Listens where this server's own line says, or on every address of the host.
+pub fn listen(own: &[PeerAddress], on_all: bool) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in own {
+        let port = address.quorum_port;
+        let named = (address.host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
+        let named = if on_all { None } else { named };
+        let listener = match named.map(bind) {
+            Some(Ok(listener)) => listener,
+            // A name or an address that the host does not know of: its public one, or one that is still to come.
+            other => {
+                if let Some(Err(error)) = other {
+                    if error.kind() != io::ErrorKind::AddrNotAvailable {
+                        return Err(error);
+                    }
+                }
+                if !on_all {
+                    info!(
+                        "{} is no address of this host: listening for other servers on all of them",
+                        address.host
+                    );
+                }
+                let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+                bind(any).or_else(|_| bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)))?
+            }
+        };
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}

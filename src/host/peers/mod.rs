@@ -1,0 +1,394 @@
+//! The sockets between servers. The sequencer's thread owns them: it reads what came in, hands on what the sequencer says,
+//! and never waits for any of them. Greeting, dialling and listening are `greeter`'s, in threads beside it.
+//!
+//! ```text
+//! frame = length:u32 crc32c:u32 message     an empty one is a sign of life
+//! ```
+//! A message waits unencoded until its socket has room, so what a slow server has not been sent costs no copy, and entries
+//! that are not in memory are read from the log only when they go out.
+
+#![allow(unsafe_code)] // epoll(7) on descriptors that this room owns.
+
+mod acquaintance;
+mod greeter;
+mod hello;
+mod transfer;
+
+pub(super) use acquaintance::{Acquaintance, Formed};
+pub(super) use greeter::{listen, Greeter, Place};
+pub(super) use transfer::Transfer;
+
+use crate::ids::{LogIndex, Millis, ServerId, Term};
+use crate::peer::{self, Addressed, Message};
+use crate::sequencer::Input;
+use bytes::{Buf, Bytes, BytesMut};
+use crossbeam::channel::Receiver;
+use hello::Purpose;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use tracing::{info, warn};
+use transfer::Fetched;
+
+/// A batch has at most 16 MiB, a message at most one such batch or 1 MiB of several.
+const FRAME_BYTES_MAX: usize = 24 << 20;
+const HEAD_BYTES: usize = 8;
+/// Read from one server in a turn.
+const READ_A_TURN: usize = 1 << 20;
+const READ_BYTES: usize = 64 << 10;
+/// Encoded ahead of the socket.
+const ENCODED_MAX: usize = 256 << 10;
+/// What waits for a server, at the most: it has fallen behind the wire, and a new connection begins with less.
+const WAITING_MESSAGES_MAX: usize = 16 << 10;
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// With nothing to say a server still shows that it is there.
+const SIGN_OF_LIFE_MS: u64 = 250;
+/// A connection on which nothing came for so long is dead: packets are dropped without a word on it.
+const SILENCE_MS: u64 = 1_500;
+/// Events taken at once.
+const EVENTS: usize = 16;
+/// The name of the bell in the set; servers are named by their id.
+const BELL: u64 = 1 << 32;
+
+/// A connection whose both ends have said welcome.
+pub(super) struct Arrival {
+    pub server: ServerId,
+    pub purpose: Purpose,
+    pub stream: TcpStream,
+}
+
+/// Connections to the other servers.
+pub(super) struct Peers {
+    epoll: OwnedFd,
+    arrivals: Receiver<Arrival>,
+    greeter: Arc<Greeter>,
+    transfer: Transfer,
+    wires: BTreeMap<ServerId, Wire>,
+    looked_at: Millis,
+    /// What is read from a socket lies here until its frames are cut.
+    scratch: Box<[u8]>,
+}
+
+/// One connection.
+struct Wire {
+    stream: TcpStream,
+    input: BytesMut,
+    waiting: VecDeque<Message>,
+    waiting_bytes: usize,
+    output: Vec<u8>,
+    sent: usize,
+    heard_at: Millis,
+    said_at: Millis,
+    /// The socket took no more: epoll tells when it does.
+    is_blocked: bool,
+}
+
+/// Finds an entry's payload in the log; `None` where it is there no more, or another one.
+pub(super) type Find<'a> = &'a mut dyn FnMut(LogIndex, Term) -> Option<Bytes>;
+
+impl Peers {
+    /// `bell` wakes whoever waits on this.
+    pub(super) fn new(
+        bell: BorrowedFd<'_>,
+        arrivals: Receiver<Arrival>,
+        greeter: Arc<Greeter>,
+        transfer: Transfer,
+    ) -> io::Result<Peers> {
+        // SAFETY: epoll_create1 takes no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was made just now and nobody else owns it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let peers = Peers {
+            epoll,
+            arrivals,
+            greeter,
+            transfer,
+            wires: BTreeMap::new(),
+            looked_at: Millis(0),
+            scratch: vec![0; READ_BYTES].into(),
+        };
+        peers.control(libc::EPOLL_CTL_ADD, bell, libc::EPOLLIN as u32, BELL)?;
+        Ok(peers)
+    }
+
+    /// Readable while a server has said something, or the bell was rung.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// How many servers there is a connection with.
+    pub(super) fn len(&self) -> usize {
+        self.wires.len()
+    }
+
+    fn control(&self, what: libc::c_int, fd: BorrowedFd<'_>, events: u32, name: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: name };
+        // SAFETY: both descriptors are open, the event lives through the call.
+        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd.as_raw_fd(), &raw mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Takes what has come: new connections, lost ones, messages. Whether there was anything.
+    pub(super) fn receive(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {
+        let mut any = self.take_arrivals(now, give)?;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        // SAFETY: the buffer holds as many events as are asked for and lives through the call.
+        let count = unsafe {
+            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS as libc::c_int, 0)
+        };
+        for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
+            let name = event.u64;
+            let Ok(server) = u8::try_from(name).map(ServerId) else { continue };
+            let Some(wire) = self.wires.get_mut(&server) else { continue };
+            any = true;
+            if event.events & libc::EPOLLOUT as u32 != 0 {
+                wire.is_blocked = false;
+                self.watch(server, libc::EPOLLIN as u32)?;
+            }
+            let Some(wire) = self.wires.get_mut(&server) else { continue };
+            if let Err(why) = wire.read(now, server, &mut self.scratch, give) {
+                self.drop_wire(server, &why, give);
+            }
+        }
+        self.look_at_silence(now, give);
+        while let Ok(Fetched { index, state }) = self.transfer.fetched.try_recv() {
+            any = true;
+            give(Input::Fetched { index, state });
+        }
+        Ok(any)
+    }
+
+    /// Fetches a server's snapshot.
+    pub(super) fn fetch(&self, from: ServerId, index: LogIndex) -> io::Result<()> {
+        self.transfer.fetch(&self.greeter, from, index)
+    }
+
+    fn take_arrivals(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {
+        let mut any = false;
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            any = true;
+            if arrival.purpose == Purpose::Snapshot {
+                self.transfer.serve(arrival.stream);
+                continue;
+            }
+            let server = arrival.server;
+            if self.wires.contains_key(&server) {
+                // It would not have come again if it still had the old one.
+                self.drop_wire(server, "it came with a new connection", give);
+            }
+            self.control(libc::EPOLL_CTL_ADD, arrival.stream.as_fd(), libc::EPOLLIN as u32, server.0.into())?;
+            self.wires.insert(server, Wire::new(arrival.stream, now));
+            info!(server = server.0, "connected");
+            give(Input::PeerUp(server));
+        }
+        Ok(any)
+    }
+
+    fn watch(&self, server: ServerId, events: u32) -> io::Result<()> {
+        let Some(wire) = self.wires.get(&server) else { return Ok(()) };
+        self.control(libc::EPOLL_CTL_MOD, wire.stream.as_fd(), events, server.0.into())
+    }
+
+    fn drop_wire(&mut self, server: ServerId, why: &str, give: &mut dyn FnMut(Input)) {
+        // Closed here, and out of the set with it.
+        if self.wires.remove(&server).is_some() {
+            info!(server = server.0, "connection lost: {why}");
+            give(Input::PeerDown(server));
+            self.greeter.lost(server);
+        }
+    }
+
+    fn look_at_silence(&mut self, now: Millis, give: &mut dyn FnMut(Input)) {
+        if now.since(self.looked_at).0 > SILENCE_MS / 2 {
+            // This server itself stood still: what came meanwhile is still to be read.
+            self.wires.values_mut().for_each(|wire| wire.heard_at = now);
+        }
+        self.looked_at = now;
+        let silent =
+            |(server, wire): (&ServerId, &Wire)| (now.since(wire.heard_at).0 > SILENCE_MS).then_some(*server);
+        let silent: Vec<ServerId> = self.wires.iter().filter_map(silent).collect();
+        for server in silent {
+            self.drop_wire(server, "nothing was heard on it", give);
+        }
+    }
+
+    /// Takes a message on its way; without a connection it is dropped, as Raft allows.
+    pub(super) fn say(&mut self, addressed: Addressed) {
+        if let Some(wire) = self.wires.get_mut(&addressed.to) {
+            wire.waiting_bytes += weight(&addressed.message);
+            wire.waiting.push_back(addressed.message);
+        }
+    }
+
+    /// Writes as much as the sockets take.
+    pub(super) fn flush(
+        &mut self,
+        now: Millis,
+        find: Find<'_>,
+        give: &mut dyn FnMut(Input),
+    ) -> io::Result<()> {
+        let servers: Vec<ServerId> = self.wires.keys().copied().collect();
+        for server in servers {
+            let Some(wire) = self.wires.get_mut(&server) else { continue };
+            if now.since(wire.said_at).0 > SIGN_OF_LIFE_MS && !wire.has_output() && wire.waiting.is_empty() {
+                wire.output.extend_from_slice(&[0; HEAD_BYTES]);
+            }
+            let was_blocked = wire.is_blocked;
+            let written = wire.write(now, find);
+            let is_blocked = wire.is_blocked;
+            match written {
+                Ok(()) if is_blocked && !was_blocked => {
+                    self.watch(server, (libc::EPOLLIN | libc::EPOLLOUT) as u32)?;
+                }
+                Ok(()) => {}
+                Err(why) => self.drop_wire(server, &why, give),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// About what a message holds in memory.
+fn weight(message: &Message) -> usize {
+    match message {
+        Message::Raft(raft) => {
+            raft.entries.iter().map(|entry| entry.payload.as_ref().map_or(0, Bytes::len)).sum::<usize>() + 64
+        }
+        Message::Forward(forward) => forward.batch.len() + 64,
+        Message::Heard(heard) => 64 + heard.sessions.len() * 16,
+    }
+}
+
+impl Wire {
+    fn new(stream: TcpStream, now: Millis) -> Wire {
+        Wire {
+            stream,
+            input: BytesMut::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            output: Vec::new(),
+            sent: 0,
+            heard_at: now,
+            said_at: now,
+            is_blocked: false,
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    fn read(
+        &mut self,
+        now: Millis,
+        server: ServerId,
+        scratch: &mut [u8],
+        give: &mut dyn FnMut(Input),
+    ) -> Result<(), String> {
+        let mut taken = 0;
+        while taken < READ_A_TURN {
+            match self.stream.read(scratch) {
+                Ok(0) => return Err("it was closed".to_owned()),
+                Ok(n) => {
+                    taken += n;
+                    self.heard_at = now;
+                    self.input.extend_from_slice(&scratch[..n]);
+                    self.take_frames(server, give)?;
+                    if n < scratch.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_frames(&mut self, server: ServerId, give: &mut dyn FnMut(Input)) -> Result<(), String> {
+        while self.input.len() >= HEAD_BYTES {
+            let length =
+                u32::from_be_bytes([self.input[0], self.input[1], self.input[2], self.input[3]]) as usize;
+            let check = u32::from_be_bytes([self.input[4], self.input[5], self.input[6], self.input[7]]);
+            if length > FRAME_BYTES_MAX {
+                return Err(format!("a frame of {length} bytes"));
+            }
+            if self.input.len() < HEAD_BYTES + length {
+                return Ok(());
+            }
+            self.input.advance(HEAD_BYTES);
+            let body = self.input.split_to(length).freeze();
+            if crc32c::crc32c(&body) != check {
+                return Err("a frame whose checksum does not fit".to_owned());
+            }
+            if body.is_empty() {
+                continue;
+            }
+            let message = peer::decode(&body).map_err(|_| "a frame that is no message".to_owned())?;
+            give(Input::Peer { from: server, message });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, now: Millis, find: Find<'_>) -> Result<(), String> {
+        loop {
+            if !self.has_output() {
+                self.output.clear();
+                self.sent = 0;
+            }
+            while self.output.len() < ENCODED_MAX {
+                let Some(message) = self.waiting.pop_front() else { break };
+                self.waiting_bytes -= weight(&message);
+                self.encode(message, find);
+            }
+            if self.waiting.len() > WAITING_MESSAGES_MAX || self.waiting_bytes > WAITING_BYTES_MAX {
+                return Err("it does not keep up with what it is sent".to_owned());
+            }
+            if !self.has_output() || self.is_blocked {
+                return Ok(());
+            }
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(n) => {
+                    self.sent += n;
+                    self.said_at = now;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Appends a message as a frame. One whose entries are gone from the log, or were replaced there, is of no use any more.
+    fn encode(&mut self, mut message: Message, find: Find<'_>) {
+        if let Message::Raft(raft) = &mut message {
+            let mut index = raft.index;
+            for entry in &mut raft.entries {
+                index.0 += 1;
+                if entry.payload.is_none() {
+                    let Some(payload) = find(index, entry.term) else {
+                        warn!(index = index.0, "an entry for another server is no longer in the log");
+                        return;
+                    };
+                    entry.payload = Some(payload);
+                }
+            }
+        }
+        let begin = self.output.len();
+        self.output.extend_from_slice(&[0; HEAD_BYTES]);
+        peer::encode(&mut self.output, &message);
+        let body = &self.output[begin + HEAD_BYTES..];
+        let length = u32::try_from(body.len()).expect("a message is shorter than a frame");
+        let check = crc32c::crc32c(body);
+        self.output[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+        self.output[begin + 4..begin + 8].copy_from_slice(&check.to_be_bytes());
+    }
+}

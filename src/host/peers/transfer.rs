@@ -1,0 +1,261 @@
+//! A snapshot on its way from one server's disk to another's, on a connection of its own: the sequencers hear of it when it
+//! is whole.
+//!
+//! ```text
+//! request = index:u64 offset:u64
+//! answer  = total:u64 chunk*          total 0: there is no such snapshot any more
+//! chunk   = length:u32 crc32c:u32 bytes
+//! ```
+//! The file holds its own checksums, too. A connection that breaks costs what was under way: the next one asks for the rest.
+
+use super::greeter::{Greeter, Place, Timed};
+use super::hello::Purpose;
+use crate::apply::State;
+use crate::host::disk::{DataDir, Disk, SnapshotFile};
+use crate::host::recover::load_snapshot;
+use crate::ids::{LogIndex, ServerId, Zxid};
+use crate::tree::PathHasher;
+use crossbeam::channel::{unbounded, Receiver, Sender};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+const CHUNK_BYTES: usize = 256 << 10;
+/// A chunk takes no longer, however long the whole takes.
+const CHUNK_WITHIN: Duration = Duration::from_secs(10);
+/// Connections that brought nothing, one after the other, before it is given up.
+const VAIN_MAX: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+/// Snapshots read for others at once.
+const SERVED_MAX: usize = 4;
+
+/// A snapshot that was fetched, or could not be.
+pub struct Fetched {
+    pub index: LogIndex,
+    pub state: Option<Box<State>>,
+}
+
+/// Fetches and serves.
+pub struct Transfer {
+    dir: Arc<DataDir>,
+    hasher: PathHasher,
+    places: BTreeMap<ServerId, Place>,
+    /// The fetch of this number is the one that is wanted.
+    wanted: Arc<AtomicU64>,
+    tell: Sender<Fetched>,
+    pub fetched: Receiver<Fetched>,
+    serving: Arc<AtomicUsize>,
+}
+
+impl Transfer {
+    pub fn new(dir: Arc<DataDir>, hasher: PathHasher, places: Vec<Place>) -> Transfer {
+        let (tell, fetched) = unbounded();
+        let places = places.into_iter().map(|place| (place.0, place)).collect();
+        Transfer { dir, hasher, places, wanted: Arc::default(), tell, fetched, serving: Arc::default() }
+    }
+
+    /// Begins to fetch; a fetch under way is given up for it.
+    pub fn fetch(&self, greeter: &Arc<Greeter>, from: ServerId, index: LogIndex) -> io::Result<()> {
+        let number = self.wanted.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(place) = self.places.get(&from).cloned() else { return Ok(()) };
+        let fetch = Fetch {
+            place,
+            index,
+            dir: self.dir.clone(),
+            hasher: self.hasher.clone(),
+            number,
+            wanted: self.wanted.clone(),
+            greeter: greeter.clone(),
+        };
+        let tell = self.tell.clone();
+        let links = greeter.links.clone();
+        std::thread::Builder::new().name("snapshot-fetch".into()).spawn(move || {
+            crate::host::pin::step_back();
+            let state = fetch.run();
+            if fetch.is_wanted() && tell.send(Fetched { index, state }).is_ok() {
+                links.sequencer.ring_anyway();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Another server fetches one of this server's.
+    pub fn serve(&self, stream: TcpStream) {
+        let serving = self.serving.clone();
+        if serving.fetch_add(1, Ordering::Relaxed) >= SERVED_MAX {
+            serving.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let dir = self.dir.clone();
+        let spawned = std::thread::Builder::new().name("snapshot-send".into()).spawn(move || {
+            crate::host::pin::step_back();
+            if let Err(error) = send(&dir, stream) {
+                info!("a snapshot for another server was not sent whole: {error}");
+            }
+            serving.fetch_sub(1, Ordering::Relaxed);
+        });
+        if spawned.is_err() {
+            self.serving.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn send(dir: &DataDir, stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    let mut stream = Timed::with(stream, CHUNK_WITHIN)?;
+    let mut request = [0; 16];
+    stream.read_exact(&mut request)?;
+    let (index, offset) = request.split_at(8);
+    let word = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+    let (index, offset) = (LogIndex(word(index)), word(offset));
+    let found = dir.snapshots()?.into_iter().find(|file| file.index == index);
+    let Some(found) = found else {
+        return stream.write_all(&0u64.to_be_bytes());
+    };
+    let mut file = File::open(&found.path)?;
+    let total = file.metadata()?.len();
+    file.seek(SeekFrom::Start(offset.min(total)))?;
+    stream.write_all(&total.to_be_bytes())?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let n = file.read(&mut chunk)?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.again(CHUNK_WITHIN);
+        let length = u32::try_from(n).expect("a chunk is small");
+        stream.write_all(&length.to_be_bytes())?;
+        stream.write_all(&crc32c::crc32c(&chunk[..n]).to_be_bytes())?;
+        stream.write_all(&chunk[..n])?;
+    }
+}
+
+struct Fetch {
+    place: Place,
+    index: LogIndex,
+    dir: Arc<DataDir>,
+    hasher: PathHasher,
+    number: u64,
+    wanted: Arc<AtomicU64>,
+    greeter: Arc<Greeter>,
+}
+
+impl Fetch {
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) == self.number
+    }
+
+    fn run(&self) -> Option<Box<State>> {
+        let started = Instant::now();
+        let server = self.place.0 .0;
+        let part = self.dir.snapshot_path().join(format!("{:016x}.part.tmp", self.index.0));
+        info!(
+            server,
+            index = self.index.0,
+            "the log of the leader does not reach back to this server's: fetching a snapshot"
+        );
+        let taken = self.take_all(&part).and_then(|bytes| Ok((bytes, self.read(&part)?)));
+        match taken {
+            Ok((bytes, state)) => {
+                let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                info!(server, index = self.index.0, bytes, nodes = state.table.len(), ms, "snapshot fetched");
+                Some(Box::new(state))
+            }
+            Err(why) => {
+                let _ = fs::remove_file(&part);
+                warn!(server, index = self.index.0, "no snapshot from this server: {why}");
+                None
+            }
+        }
+    }
+
+    /// Fetches the file, over as many connections as it takes while each brings something.
+    fn take_all(&self, part: &Path) -> Result<u64, String> {
+        let io = |error: io::Error| format!("{}: {error}", part.display());
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(part).map_err(io)?;
+        let (mut have, mut vain) = (0, 0);
+        while self.is_wanted() {
+            let before = have;
+            match self.take_some(&mut file, &mut have) {
+                Ok(()) => {
+                    file.sync_all().map_err(io)?;
+                    return Ok(have);
+                }
+                Err(Stop::World(why)) => return Err(why),
+                Err(Stop::Wire(why)) => {
+                    vain = if have > before { 0 } else { vain + 1 };
+                    if vain >= VAIN_MAX {
+                        return Err(why);
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+        Err("another one is wanted now".to_owned())
+    }
+
+    fn take_some(&self, file: &mut File, have: &mut u64) -> Result<(), Stop> {
+        let wire = |error: io::Error| Stop::Wire(error.to_string());
+        let arrival = self.greeter.dial(&self.place, Purpose::Snapshot).map_err(Stop::Wire)?;
+        let stream = arrival.ok_or_else(|| Stop::Wire("it is not ready".to_owned()))?.stream;
+        stream.set_nonblocking(false).map_err(wire)?;
+        let mut stream = Timed::with(stream, CHUNK_WITHIN).map_err(wire)?;
+        stream.write_all(&self.index.0.to_be_bytes()).map_err(wire)?;
+        stream.write_all(&have.to_be_bytes()).map_err(wire)?;
+        let mut total = [0; 8];
+        stream.read_exact(&mut total).map_err(wire)?;
+        let total = u64::from_be_bytes(total);
+        if total == 0 {
+            return Err(Stop::World("it has a newer one by now".to_owned()));
+        }
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while *have < total {
+            if !self.is_wanted() {
+                return Err(Stop::World("another one is wanted now".to_owned()));
+            }
+            stream.again(CHUNK_WITHIN);
+            let mut head = [0; 8];
+            stream.read_exact(&mut head).map_err(wire)?;
+            let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            let check = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+            if length == 0 || length > CHUNK_BYTES {
+                return Err(Stop::Wire(format!("a chunk of {length} bytes")));
+            }
+            let bytes = &mut chunk[..length];
+            stream.read_exact(bytes).map_err(wire)?;
+            if crc32c::crc32c(bytes) != check {
+                return Err(Stop::Wire("a chunk whose checksum does not fit".to_owned()));
+            }
+            file.write_all(bytes).map_err(|error| Stop::World(format!("writing it: {error}")))?;
+            *have += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads the whole state, every checksum of it, then gives the file its name.
+    fn read(&self, part: &Path) -> Result<State, String> {
+        let disk = self.dir.disk();
+        let bytes = fs::metadata(part).map_err(|error| error.to_string())?.len();
+        let file = SnapshotFile { index: self.index, zxid: Zxid::ZERO, path: part.to_path_buf(), bytes };
+        let loaded = load_snapshot(&disk, &file, self.dir.cluster_id(), &self.hasher)?;
+        let path: PathBuf = self.dir.snapshot_name(self.index, loaded.state.last_zxid());
+        disk.rename(part, &path)
+            .and_then(|()| disk.sync_dir(&self.dir.snapshot_path()))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(loaded.state)
+    }
+}
+
+/// Why a connection brought no more.
+enum Stop {
+    /// Another one may.
+    Wire(String),
+    /// No other one will.
+    World(String),
+}
