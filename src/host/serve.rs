@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::disk::{install_sigbus_handler, DataDir, DirOptions, LogIo, LogOptions};
 use super::limits::ConnectionLimits;
 use super::link::Links;
-use super::peers::{self, Acquaintance, Arrival, Formed, Greeter, Peers, Transfer};
+use super::peers::{self, Acquaintance, Arrival, Formed, Greeter, Peers, Protection, Transfer};
 use super::preflight::{self, Driver, PinPlan, Preflight};
 use super::recover::{load_state, Recovery};
 use super::sequencer_thread::{LoopState, SequencerThread};
@@ -202,7 +202,8 @@ fn meet_peers(
     // Of two servers the one with the higher id dials.
     let others = ensemble.servers.iter().filter(|entry| entry.id < me);
     let dials = others.map(|entry| (entry.id, entry.addresses.clone())).collect();
-    let greeter = Greeter::start(acquaintance.clone(), arrivals, links.clone(), listeners, dials)
+    let protection = protection(ensemble)?;
+    let greeter = Greeter::start(acquaintance.clone(), arrivals, links.clone(), protection, listeners, dials)
         .map_err(|error| Fatal::os("starting the threads that greet other servers", &error))?;
     if formed.is_none() {
         info!(
@@ -231,6 +232,16 @@ impl Met {
 fn places_of(config: &Config) -> Vec<peers::Place> {
     let servers = config.ensemble.iter().flat_map(|ensemble| &ensemble.servers);
     servers.map(|entry| (entry.id, entry.addresses.clone())).collect()
+}
+
+fn protection(ensemble: &config::Ensemble) -> Result<Protection, Fatal> {
+    if ensemble.security == config::PeerSecurity::Plain {
+        tracing::warn!(
+            "the servers of this ensemble speak in plain text: whoever reaches their ports can read and change \
+             everything. Keep the ports to a network of their own, or set sslQuorum=true on all servers"
+        );
+    }
+    Protection::load(&ensemble.security).map_err(|why| Fatal::new(preflight::EX_CONFIG, why))
 }
 
 fn wait_formed(acquaintance: &Acquaintance, signals: &Signals) -> Option<Formed> {

@@ -45,7 +45,7 @@ impl Sequencer {
 
     /// A snapshot was fetched, or can not be.
     pub(super) fn on_fetched(&mut self, index: LogIndex, state: Option<Box<State>>) {
-        if !self.fetching.offer.as_ref().is_some_and(|(_, offer)| offer.index == index) {
+        if self.fetching.offer.as_ref().is_none_or(|(_, offer)| offer.index != index) {
             return;
         }
         let Some((from, offer)) = self.fetching.offer.take() else { return };

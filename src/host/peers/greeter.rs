@@ -5,6 +5,7 @@
 
 use super::acquaintance::Acquaintance;
 use super::hello::{BadHello, Purpose, Verdict};
+use super::stream::{Protection, Stream};
 use super::Arrival;
 use crate::config::PeerAddress;
 use crate::host::link::Links;
@@ -34,6 +35,7 @@ pub struct Greeter {
     pub acquaintance: Arc<Acquaintance>,
     pub arrivals: Sender<Arrival>,
     pub links: Arc<Links>,
+    protection: Protection,
     redials: BTreeMap<ServerId, Redial>,
     greetings: AtomicUsize,
     /// The last complaint for each server, so that it is printed once and not at each dial.
@@ -67,6 +69,7 @@ impl Greeter {
         acquaintance: Arc<Acquaintance>,
         arrivals: Sender<Arrival>,
         links: Arc<Links>,
+        protection: Protection,
         listen: Vec<TcpListener>,
         dials: Vec<Place>,
     ) -> io::Result<Arc<Greeter>> {
@@ -74,6 +77,7 @@ impl Greeter {
             acquaintance,
             arrivals,
             links,
+            protection,
             redials: dials.iter().map(|(server, _)| (*server, Redial::default())).collect(),
             greetings: AtomicUsize::new(0),
             complaints: Mutex::default(),
@@ -137,7 +141,10 @@ impl Greeter {
             for to in resolved {
                 match TcpStream::connect_timeout(&to, CONNECT_WITHIN) {
                     Ok(stream) => {
-                        let greeted = self.introduce(*server, purpose, stream);
+                        let greeted = self
+                            .protection
+                            .dialled(stream, &address.host)
+                            .and_then(|stream| self.introduce(*server, purpose, stream));
                         return greeted.map_err(|why| format!("{to}: {why}"));
                     }
                     Err(error) => why = format!("{to}: {error}"),
@@ -152,7 +159,7 @@ impl Greeter {
         &self,
         server: ServerId,
         purpose: Purpose,
-        stream: TcpStream,
+        stream: Stream,
     ) -> Result<Option<Arrival>, String> {
         let io = |error: io::Error| error.to_string();
         let mut stream = Timed::new(stream).map_err(io)?;
@@ -209,7 +216,7 @@ impl Greeter {
     fn greet(&self, stream: TcpStream) -> Result<Option<Arrival>, String> {
         let io = |error: io::Error| error.to_string();
         let bad = |error: BadHello| error.to_string();
-        let mut stream = Timed::new(stream).map_err(io)?;
+        let mut stream = Timed::new(self.protection.accepted(stream)?).map_err(io)?;
         let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
         // Said before it is judged: judging may make a member of us, and the other one shall hear it the next time.
         self.acquaintance.hello(hello.from, hello.purpose).write(&mut stream).map_err(io)?;
@@ -254,17 +261,17 @@ impl Greeter {
 
 /// A socket on which what is under way has to be done by a moment.
 pub struct Timed {
-    stream: TcpStream,
+    stream: Stream,
     until: Instant,
 }
 
 impl Timed {
-    fn new(stream: TcpStream) -> io::Result<Timed> {
+    fn new(stream: Stream) -> io::Result<Timed> {
         Timed::with(stream, GREETING_WITHIN)
     }
 
-    pub fn with(stream: TcpStream, within: Duration) -> io::Result<Timed> {
-        stream.set_nodelay(true)?;
+    pub fn with(stream: Stream, within: Duration) -> io::Result<Timed> {
+        stream.socket().set_nodelay(true)?;
         Ok(Timed { stream, until: Instant::now() + within })
     }
 
@@ -281,22 +288,22 @@ impl Timed {
         Ok(Some(left))
     }
 
-    fn finish(self) -> io::Result<TcpStream> {
-        self.stream.set_nonblocking(true)?;
+    fn finish(self) -> io::Result<Stream> {
+        self.stream.socket().set_nonblocking(true)?;
         Ok(self.stream)
     }
 }
 
 impl Read for Timed {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.socket().set_read_timeout(self.left()?)?;
         self.stream.read(out)
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.socket().set_write_timeout(self.left()?)?;
         self.stream.write(bytes)
     }
 

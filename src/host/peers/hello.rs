@@ -15,6 +15,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 
 const MAGIC: &[u8; 6] = b"RKPEER";
+/// How TLS begins.
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
 /// The version of the words between servers.
 pub const VERSION: u16 = 1;
 /// Head and body of the longest hello of 255 servers, and room.
@@ -69,6 +71,8 @@ pub enum BadHello {
     Io(io::Error),
     /// It does not begin as ours do.
     Stranger,
+    /// It begins as TLS does.
+    Tls,
     Version(u16),
     Malformed,
 }
@@ -81,6 +85,9 @@ impl fmt::Display for BadHello {
                 "it does not speak as a ringkeeper server does (is it a ZooKeeper server? The two can not share an \
                  ensemble)",
             ),
+            BadHello::Tls => {
+                f.write_str("it speaks TLS and this server does not: sslQuorum must be the same on all servers")
+            }
             BadHello::Version(theirs) => write!(
                 f,
                 "it speaks version {theirs} between servers, this release version {VERSION}: run the same release"
@@ -131,7 +138,7 @@ impl Hello {
         // A stranger may have less to say than our head is long, and wait for an answer.
         input.read_exact(&mut head[..MAGIC.len()])?;
         if head[..MAGIC.len()] != *MAGIC {
-            return Err(BadHello::Stranger);
+            return Err(if head[..2] == TLS_HANDSHAKE { BadHello::Tls } else { BadHello::Stranger });
         }
         input.read_exact(&mut head[MAGIC.len()..])?;
         let version = u16::from_be_bytes([head[6], head[7]]);
@@ -278,6 +285,7 @@ mod tests {
         old[7] = 9;
         assert!(matches!(Hello::read(&mut old.as_slice()), Err(BadHello::Version(9))));
         assert!(matches!(Hello::read(&mut &b"GET / HTTP/1.1\r\n"[..]), Err(BadHello::Stranger)));
+        assert!(matches!(Hello::read(&mut &b"\x16\x03\x01\x02\x00\x01"[..]), Err(BadHello::Tls)));
         let mut endless = whole[..8].to_vec();
         endless.extend_from_slice(&[0xff; 8]);
         assert!(matches!(Hello::read(&mut endless.as_slice()), Err(BadHello::Malformed)));

@@ -12,10 +12,12 @@
 mod acquaintance;
 mod greeter;
 mod hello;
+mod stream;
 mod transfer;
 
 pub(super) use acquaintance::{Acquaintance, Formed};
 pub(super) use greeter::{listen, Greeter, Place};
+pub(super) use stream::Protection;
 pub(super) use transfer::Transfer;
 
 use crate::ids::{LogIndex, Millis, ServerId, Term};
@@ -26,9 +28,9 @@ use crossbeam::channel::Receiver;
 use hello::Purpose;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use stream::Stream;
 use tracing::{info, warn};
 use transfer::Fetched;
 
@@ -56,7 +58,7 @@ const BELL: u64 = 1 << 32;
 pub(super) struct Arrival {
     pub server: ServerId,
     pub purpose: Purpose,
-    pub stream: TcpStream,
+    pub stream: Stream,
 }
 
 /// Connections to the other servers.
@@ -73,7 +75,7 @@ pub(super) struct Peers {
 
 /// One connection.
 struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     waiting: VecDeque<Message>,
     waiting_bytes: usize,
@@ -183,7 +185,12 @@ impl Peers {
                 // It would not have come again if it still had the old one.
                 self.drop_wire(server, "it came with a new connection", give);
             }
-            self.control(libc::EPOLL_CTL_ADD, arrival.stream.as_fd(), libc::EPOLLIN as u32, server.0.into())?;
+            self.control(
+                libc::EPOLL_CTL_ADD,
+                arrival.stream.socket().as_fd(),
+                libc::EPOLLIN as u32,
+                server.0.into(),
+            )?;
             self.wires.insert(server, Wire::new(arrival.stream, now));
             info!(server = server.0, "connected");
             give(Input::PeerUp(server));
@@ -193,7 +200,7 @@ impl Peers {
 
     fn watch(&self, server: ServerId, events: u32) -> io::Result<()> {
         let Some(wire) = self.wires.get(&server) else { return Ok(()) };
-        self.control(libc::EPOLL_CTL_MOD, wire.stream.as_fd(), events, server.0.into())
+        self.control(libc::EPOLL_CTL_MOD, wire.stream.socket().as_fd(), events, server.0.into())
     }
 
     fn drop_wire(&mut self, server: ServerId, why: &str, give: &mut dyn FnMut(Input)) {
@@ -267,7 +274,7 @@ fn weight(message: &Message) -> usize {
 }
 
 impl Wire {
-    fn new(stream: TcpStream, now: Millis) -> Wire {
+    fn new(stream: Stream, now: Millis) -> Wire {
         Wire {
             stream,
             input: BytesMut::new(),
@@ -282,7 +289,7 @@ impl Wire {
     }
 
     fn has_output(&self) -> bool {
-        self.sent < self.output.len()
+        self.sent < self.output.len() || self.stream.has_unsent()
     }
 
     fn read(
@@ -293,7 +300,9 @@ impl Wire {
         give: &mut dyn FnMut(Input),
     ) -> Result<(), String> {
         let mut taken = 0;
-        while taken < READ_A_TURN {
+        // What TLS has in hand the socket does not tell of.
+        let is_plain = matches!(self.stream, Stream::Plain(_));
+        while taken < READ_A_TURN || !is_plain {
             match self.stream.read(scratch) {
                 Ok(0) => return Err("it was closed".to_owned()),
                 Ok(n) => {
@@ -301,7 +310,7 @@ impl Wire {
                     self.heard_at = now;
                     self.input.extend_from_slice(&scratch[..n]);
                     self.take_frames(server, give)?;
-                    if n < scratch.len() {
+                    if n < scratch.len() && is_plain {
                         return Ok(());
                     }
                 }
@@ -340,7 +349,7 @@ impl Wire {
 
     fn write(&mut self, now: Millis, find: Find<'_>) -> Result<(), String> {
         loop {
-            if !self.has_output() {
+            if self.sent == self.output.len() {
                 self.output.clear();
                 self.sent = 0;
             }
@@ -355,7 +364,10 @@ impl Wire {
             if !self.has_output() || self.is_blocked {
                 return Ok(());
             }
-            match self.stream.write(&self.output[self.sent..]) {
+            let left = &self.output[self.sent..];
+            let written =
+                if left.is_empty() { self.stream.flush().map(|()| 0) } else { self.stream.write(left) };
+            match written {
                 Ok(n) => {
                     self.sent += n;
                     self.said_at = now;

@@ -10,6 +10,7 @@
 
 use super::greeter::{Greeter, Place, Timed};
 use super::hello::Purpose;
+use super::stream::Stream;
 use crate::apply::State;
 use crate::host::disk::{DataDir, Disk, SnapshotFile};
 use crate::host::recover::load_snapshot;
@@ -19,7 +20,6 @@ use crossbeam::channel::{unbounded, Receiver, Sender};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Transfer {
     }
 
     /// Another server fetches one of this server's.
-    pub fn serve(&self, stream: TcpStream) {
+    pub fn serve(&self, stream: Stream) {
         let serving = self.serving.clone();
         if serving.fetch_add(1, Ordering::Relaxed) >= SERVED_MAX {
             serving.fetch_sub(1, Ordering::Relaxed);
@@ -106,8 +106,8 @@ impl Transfer {
     }
 }
 
-fn send(dir: &DataDir, stream: TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
+fn send(dir: &DataDir, stream: Stream) -> io::Result<()> {
+    stream.socket().set_nonblocking(false)?;
     let mut stream = Timed::with(stream, CHUNK_WITHIN)?;
     let mut request = [0; 16];
     stream.read_exact(&mut request)?;
@@ -204,7 +204,7 @@ impl Fetch {
         let wire = |error: io::Error| Stop::Wire(error.to_string());
         let arrival = self.greeter.dial(&self.place, Purpose::Snapshot).map_err(Stop::Wire)?;
         let stream = arrival.ok_or_else(|| Stop::Wire("it is not ready".to_owned()))?.stream;
-        stream.set_nonblocking(false).map_err(wire)?;
+        stream.socket().set_nonblocking(false).map_err(wire)?;
         let mut stream = Timed::with(stream, CHUNK_WITHIN).map_err(wire)?;
         stream.write_all(&self.index.0.to_be_bytes()).map_err(wire)?;
         stream.write_all(&have.to_be_bytes()).map_err(wire)?;

@@ -1,0 +1,359 @@
+//! A connection's bytes, in plain text or under TLS: both ends show a certificate that the other's trust store has signed.
+//!
+//! TLS runs where the socket is read and written, blocking during the greeting and without waiting afterwards.
+
+use crate::config::PeerSecurity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme,
+};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes that TLS keeps for a socket that takes no more; we encode no more than this ahead, either.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How connections with other servers are protected.
+pub enum Protection {
+    Plain,
+    Tls { dialling: Arc<ClientConfig>, greeting: Arc<ServerConfig> },
+}
+
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<Tls>),
+}
+
+pub struct Tls {
+    socket: TcpStream,
+    connection: Connection,
+}
+
+impl Protection {
+    /// Reads the stores that the configuration names; what is wrong with one, in a line.
+    pub fn load(security: &PeerSecurity) -> Result<Protection, String> {
+        let PeerSecurity::Tls { key_store, trust_store, verify_hostname } = security else {
+            return Ok(Protection::Plain);
+        };
+        let roots = Arc::new(read_trust(trust_store)?);
+        let (chain, key) = read_key(key_store)?;
+        let provider = Arc::new(default_provider());
+        let bad_trust = |error: &dyn std::fmt::Display| {
+            format!("{}: {error}: expected certificates of authorities, in PEM", trust_store.display())
+        };
+        let bad_key = |error: rustls::Error| {
+            format!(
+                "{}: {error}: expected a private key and its own certificate chain, in PEM",
+                key_store.display()
+            )
+        };
+        let by_name = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| bad_trust(&error))?;
+        let client_verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .map_err(|error| bad_trust(&error))?;
+        let verifier: Arc<dyn ServerCertVerifier> =
+            if *verify_hostname { by_name } else { Arc::new(AnyName(by_name)) };
+        let dialling = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(bad_key)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(bad_key)?;
+        let mut greeting = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(bad_key)?
+            .with_client_cert_verifier(client_verifier)
+            .with_single_cert(chain, key)
+            .map_err(bad_key)?;
+        // Connections live long and are few: nobody resumes one.
+        greeting.send_tls13_tickets = 0;
+        Ok(Protection::Tls { dialling: Arc::new(dialling), greeting: Arc::new(greeting) })
+    }
+
+    /// The end that dialled `host`.
+    pub fn dialled(&self, socket: TcpStream, host: &str) -> Result<Stream, String> {
+        let Protection::Tls { dialling, .. } = self else { return Ok(Stream::Plain(socket)) };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| format!("{host} is no name that a certificate can bear"))?;
+        let connection =
+            ClientConnection::new(dialling.clone(), name).map_err(|error| format!("TLS: {error}"))?;
+        Ok(Stream::tls(socket, connection.into()))
+    }
+
+    /// The end that was dialled.
+    pub fn accepted(&self, socket: TcpStream) -> Result<Stream, String> {
+        let Protection::Tls { greeting, .. } = self else { return Ok(Stream::Plain(socket)) };
+        let connection = ServerConnection::new(greeting.clone()).map_err(|error| format!("TLS: {error}"))?;
+        Ok(Stream::tls(socket, connection.into()))
+    }
+}
+
+fn read_trust(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("{}: no certificate in it, expected at least one in PEM", path.display()));
+    }
+    Ok(roots)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
+    CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
+}
+
+type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn read_key(path: &Path) -> Result<ChainAndKey, String> {
+    let chain = read_certificates(path)?;
+    if chain.is_empty() {
+        return Err(format!("{}: no certificate in it, expected this server's chain in PEM", path.display()));
+    }
+    let key = PrivateKeyDer::from_pem_file(path).map_err(|error| {
+        format!(
+            "{}: {error}: expected a private key in PEM that is not encrypted (openssl pkey -in KEY -out PLAIN)",
+            path.display()
+        )
+    })?;
+    Ok((chain, key))
+}
+
+/// `ssl.quorum.hostnameVerification=false`: any certificate of the trust store's authorities will do.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // The name is looked at last, when all else holds.
+        match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+impl Stream {
+    fn tls(socket: TcpStream, mut connection: Connection) -> Stream {
+        connection.set_buffer_limit(Some(BUFFER_BYTES));
+        Stream::Tls(Box::new(Tls { socket, connection }))
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => &tls.socket,
+        }
+    }
+
+    /// Whether bytes that were written still wait for the socket: `flush` tries again.
+    pub fn has_unsent(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => tls.connection.wants_write(),
+        }
+    }
+}
+
+impl Tls {
+    fn send(&mut self) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut self.socket)?;
+        }
+        Ok(())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let tls = match self {
+            Stream::Plain(socket) => return socket.read(out),
+            Stream::Tls(tls) => tls,
+        };
+        loop {
+            match tls.connection.reader().read(out) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            // The handshake answers; what the socket does not take now goes out with the next words.
+            match tls.send() {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+            if tls.connection.read_tls(&mut tls.socket)? == 0 {
+                return Ok(0);
+            }
+            if let Err(error) = tls.connection.process_new_packets() {
+                // The other end hears why.
+                let _ = tls.send();
+                let hint = match error {
+                    rustls::Error::InvalidMessage(_) => " (sslQuorum must be the same on all servers)",
+                    _ => "",
+                };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}{hint}")));
+            }
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let tls = match self {
+            Stream::Plain(socket) => return socket.write(bytes),
+            Stream::Tls(tls) => tls,
+        };
+        let taken = tls.connection.writer().write(bytes)?;
+        match tls.send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => Ok(taken),
+            Err(error) => Err(error),
+            Ok(()) => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(_) => Ok(()),
+            Stream::Tls(tls) => tls.send(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use std::fs;
+    use std::net::TcpListener;
+    use std::path::PathBuf;
+
+    /// An authority and a server's store that it has signed for `host`, as files in `dir`.
+    fn stores(dir: &Path, name: &str, host: &str) -> (PathBuf, PathBuf) {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        let trusted = authority.self_signed(&authority_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&authority, &authority_key);
+        let signed = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let (key_store, trust_store) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}-ca.pem")));
+        fs::write(&key_store, format!("{}{}", key.serialize_pem(), signed.pem())).unwrap();
+        fs::write(&trust_store, trusted.pem()).unwrap();
+        (key_store, trust_store)
+    }
+
+    fn tls(stores: &(PathBuf, PathBuf), verify_hostname: bool) -> Protection {
+        let (key_store, trust_store) = stores.clone();
+        Protection::load(&PeerSecurity::Tls { key_store, trust_store, verify_hostname }).unwrap()
+    }
+
+    /// Dials, and each end says 100 KB to the other. What went wrong at the two ends.
+    fn talk(dialler: &Protection, greeter: Protection) -> [Result<(), String>; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let exchange = |mut stream: Stream| -> Result<(), String> {
+            stream.socket().set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            let mut heard = vec![0; 100_000];
+            stream.write_all(&vec![7; 100_000]).and_then(|()| stream.flush()).map_err(|e| e.to_string())?;
+            stream.read_exact(&mut heard).map_err(|e| e.to_string())?;
+            assert!(heard.iter().all(|byte| *byte == 7));
+            stream.flush().map_err(|e| e.to_string())
+        };
+        let greeting = std::thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            greeter.accepted(socket).and_then(exchange)
+        });
+        let socket = TcpStream::connect(address).unwrap();
+        let dialled = dialler.dialled(socket, "localhost").and_then(exchange);
+        [dialled, greeting.join().unwrap()]
+    }
+
+    #[test]
+    fn servers_of_one_authority_speak_and_strangers_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = stores(dir.path(), "good", "localhost");
+        let other_name = stores(dir.path(), "name", "elsewhere");
+        let stranger = stores(dir.path(), "stranger", "localhost");
+        assert_eq!(talk(&tls(&good, true), tls(&good, true)), [Ok(()), Ok(())]);
+        assert_eq!(talk(&tls(&other_name, false), tls(&other_name, false)), [Ok(()), Ok(())]);
+        for (dialler, greeter) in [
+            (tls(&other_name, true), tls(&other_name, true)),
+            (tls(&good, true), tls(&stranger, true)),
+            (tls(&stranger, false), tls(&good, false)),
+            // The stranger trusts us; we do not trust it.
+            (tls(&(stranger.0.clone(), good.1.clone()), true), tls(&good, true)),
+            (Protection::Plain, tls(&good, true)),
+            (tls(&good, true), Protection::Plain),
+        ] {
+            let [dialled, greeted] = talk(&dialler, greeter);
+            assert!(dialled.is_err() || greeted.is_err(), "{dialled:?} {greeted:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_none_names_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = stores(dir.path(), "good", "localhost");
+        let empty = dir.path().join("empty.pem");
+        fs::write(&empty, "nothing").unwrap();
+        let missing = dir.path().join("missing.pem");
+        for (key_store, trust_store, named) in [
+            (&missing, &good.1, &missing),
+            (&empty, &good.1, &empty),
+            // Certificates without a key.
+            (&good.1, &good.1, &good.1),
+            (&good.0, &empty, &empty),
+            (&good.0, &missing, &missing),
+        ] {
+            let security = PeerSecurity::Tls {
+                key_store: key_store.clone(),
+                trust_store: trust_store.clone(),
+                verify_hostname: true,
+            };
+            let why = Protection::load(&security).err().expect("a store is wrong");
+            assert!(why.contains(&named.display().to_string()), "{why}");
+        }
+    }
+}
