@@ -3,6 +3,12 @@
 use crate::tree::{Data, Znode};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// Another link of a chain of digests.
+#[inline]
+pub fn link(chain: u64, next: &u64) -> u64 {
+    (chain.rotate_left(5) ^ next).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// The hash of all that a znode is.
 #[must_use]
 pub fn of(node: &Znode) -> u64 {

@@ -68,6 +68,9 @@ pub struct State {
     last_wall: WallMillis,
     /// The digest at each zxid divisible by `DIGEST_EVERY` since the start, oldest first: the word `hash`.
     digests: VecDeque<(Zxid, u64)>,
+    /// A digest of the digests after all batches so far, and of what each transaction was answered: two servers for
+    /// which it is equal at one entry have agreed at every one before.
+    chain: u64,
     /// The sum of all znodes' hashes (AdHash): equal states have equal digests, and a change costs two hashes.
     digest: u64,
     /// The last batch taken of each server: a forwarded batch is applied once and in order.
@@ -87,6 +90,7 @@ pub struct SnapshotHead {
     pub last_zxid: Zxid,
     pub last_wall: WallMillis,
     pub digest: u64,
+    pub chain: u64,
     pub next_acl: u32,
     pub acls: Vec<(AclId, AclList)>,
     pub sessions: Vec<(SessionId, Session)>,
@@ -147,6 +151,7 @@ impl State {
             last_zxid: Zxid::ZERO,
             last_wall: WallMillis(0),
             digests: VecDeque::new(),
+            chain: 0,
             digest: 0,
             batches: BTreeMap::new(),
             changes: SmallVec::new(),
@@ -174,6 +179,12 @@ impl State {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// What all batches so far have come to: equal on two servers at one entry if they agreed at every one before.
+    #[must_use]
+    pub fn chain(&self) -> u64 {
+        self.chain
     }
 
     /// The digest at each 128th zxid since the start, oldest first, the newest 1024 of them.
@@ -216,6 +227,8 @@ impl State {
                 group.push(txn);
             }
             if group.is_empty() {
+                let sessions = self.sessions.len() as u64;
+                self.chain = [self.digest, next.0 as u64, sessions].iter().fold(self.chain, digest::link);
                 return Ok(true);
             }
             if group.len() > 1 {
@@ -229,6 +242,9 @@ impl State {
                 let stamp = Stamp { zxid, wall: header.wall, options: header.options };
                 let owner = header.owner(txn.shard, txn.conn);
                 let outcome = self.apply(&txn, owner, stamp)?;
+                if let Answer::Code(code) = &outcome.answer {
+                    self.chain = digest::link(self.chain, &(*code as i32 as u64));
+                }
                 each(&txn, outcome);
             }
         }
@@ -493,6 +509,7 @@ impl State {
             last_zxid: self.last_zxid,
             last_wall: self.last_wall,
             digest: self.digest,
+            chain: self.chain,
             next_acl: self.next_acl,
             acls: self.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect(),
             sessions: self.sessions.iter().map(|(id, session)| (id, session.clone())).collect(),
@@ -566,6 +583,7 @@ impl State {
         let mut state = State::empty(hasher);
         state.last_zxid = head.last_zxid;
         state.last_wall = head.last_wall;
+        state.chain = head.chain;
         state.next_acl = head.next_acl.max(AclId::FIRST_FREE.0);
         for (id, list) in head.acls {
             state.acl_ids.insert(list.clone(), id);

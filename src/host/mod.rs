@@ -33,6 +33,7 @@ pub use logging::start_logging;
 pub use recover::{continue_from, load_base, load_snapshot, load_state, Base, Recovery};
 pub use serve::serve;
 
+use crate::ids::LogIndex;
 use disk::{DiskFault, LogError};
 use std::fmt;
 use std::io;
@@ -67,6 +68,17 @@ impl Fatal {
 
     fn peers(error: &io::Error) -> Fatal {
         Fatal::os("waiting for the other servers' sockets", error)
+    }
+
+    fn wrong_state(index: LogIndex) -> Fatal {
+        Fatal::new(
+            EX_SOFTWARE,
+            format_args!(
+                "at entry {} this server's state is another one than that of most servers: it stops, so that no client \
+                 reads from it. Keep its data directory for a report; then start it with an empty one as a new server",
+                index.0
+            ),
+        )
     }
 
     fn dead_shard() -> Fatal {

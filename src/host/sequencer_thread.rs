@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Publications that lie in front of a shard at the most before the sequencer takes no new proposals; they gather, and the
 /// batches grow. A shard takes all that lie there before it answers anybody: 150 recursive watchers of a busy znode made
@@ -69,6 +69,8 @@ pub(super) struct LoopState {
     /// Which shard takes what lies in front of it, by shard.
     silences: Vec<Silence>,
     served: bool,
+    /// Most servers' state is another one since this entry, or an earlier one.
+    wrong_at: Option<LogIndex>,
     /// Told to go down.
     stopping_since: Option<Millis>,
     /// The tree has grown large.
@@ -93,6 +95,11 @@ impl SequencerThread {
             self.links.desk.answer(&self.sequencer, now);
             self.serve_or_not();
             self.watch_shards()?;
+            if let Some(index) = self.state.wrong_at {
+                if !self.hands_over() {
+                    return Err(Fatal::wrong_state(index));
+                }
+            }
             if self.links.is_stopping() && !self.hands_over() && self.is_quiet() {
                 break;
             }
@@ -344,6 +351,7 @@ impl SequencerThread {
         while let Some(effect) = self.sequencer.next_effect() {
             any = true;
             match &effect {
+                Effect::Note(Note::IsWrong { index }) => self.state.wrong_at = Some(*index),
                 Effect::Note(Note::SessionExpired { .. }) => {
                     self.links.meters.sessions_expired.fetch_add(1, Ordering::Relaxed);
                 }
@@ -410,6 +418,7 @@ impl SequencerThread {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
             Note::StoppedServing => "serving",
             Note::Nonsense { .. } => "nonsense",
+            Note::Differs { .. } | Note::IsWrong { .. } => "differs",
             Note::SessionExpired { .. } => "expired",
             Note::Stalled { .. } => "stalled",
             Note::ReadOnly { .. } => "space",
@@ -425,6 +434,12 @@ impl SequencerThread {
             Note::Nonsense { from, why } => {
                 warn!(server = from.0, dropped, "a server's message was dropped: {why}");
             }
+            Note::Differs { server, index } => error!(
+                server = server.0,
+                index = index.0,
+                "this server's state is another one than that of the other: please report this with both logs"
+            ),
+            Note::IsWrong { .. } => {}
             Note::SessionExpired { session } => info!(%session, dropped, "session expired"),
             // A busy host does this now and then; from a second on somebody should look.
             Note::Stalled { forgiven } if forgiven.0 < 1_000 => debug!(ms = forgiven.0, "stood still"),

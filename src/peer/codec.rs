@@ -5,12 +5,13 @@
 //!             request_snapshot:u64 priority:i64 context:buffer entries:u32 entry*
 //!         | 2 term:u64 incarnation:u64 sequence:u64 batch:buffer
 //!         | 3 through:u64 stalled:u64 sessions:u32 (session:i64 ago:u64)*
+//!         | 4 index:u64 chain:u64
 //! entry   = term:u64 tag:u8 first_zxid:i64 last_zxid:i64 payload:buffer
 //! buffer  = length:u32 bytes
 //! ```
 //! How frames are cut from a stream, and their checksum, is the host's.
 
-use super::{Entry, Forward, Heard, Message, RaftMessage};
+use super::{Agreement, Entry, Forward, Heard, Message, RaftMessage};
 use crate::ids::{LogIndex, Millis, SessionId, Term, Zxid};
 use crate::wire::{Reader, Truncated};
 use bytes::Bytes;
@@ -81,6 +82,11 @@ pub fn encode(out: &mut Vec<u8>, message: &Message) {
                 out.extend_from_slice(&session.0.to_be_bytes());
                 put_u64(out, ago.0);
             }
+        }
+        Message::Agreement(agreement) => {
+            out.push(4);
+            put_u64(out, agreement.index.0);
+            put_u64(out, agreement.chain);
         }
     }
 }
@@ -159,6 +165,7 @@ pub fn decode(bytes: &Bytes) -> Result<Message, Malformed> {
                 .collect::<Result<_, Malformed>>()?;
             Message::Heard(Heard { sessions, through, stalled })
         }
+        4 => Message::Agreement(Agreement { index: cursor.index()?, chain: cursor.u64()? }),
         _ => return Err(Malformed),
     };
     if cursor.reader.rest().is_empty() {
@@ -229,6 +236,7 @@ mod tests {
                 sequence: 6,
                 batch: Bytes::from_static(b"batch"),
             }),
+            Message::Agreement(Agreement { index: LogIndex(1 << 40), chain: u64::MAX }),
             Message::Heard(Heard {
                 sessions: vec![(SessionId(-5), Millis(7)), (SessionId(9), Millis(0))],
                 through: Millis(3),

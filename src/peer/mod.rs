@@ -19,6 +19,8 @@ pub enum Message {
     Forward(Forward),
     /// What a follower has heard of its clients.
     Heard(Heard),
+    /// What a server's batches have come to.
+    Agreement(Agreement),
 }
 
 /// A message of Raft, its entries with their payload. Fields are the `raft` crate's.
@@ -72,6 +74,13 @@ pub struct Heard {
     pub through: Millis,
     /// Time in which the follower stood still, since its last report.
     pub stalled: Millis,
+}
+
+/// The digest of a server's state after an entry, and of all states before: equal on all servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    pub index: LogIndex,
+    pub chain: u64,
 }
 
 /// A message and where it goes.

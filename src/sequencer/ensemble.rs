@@ -24,6 +24,10 @@ impl Peers {
         Peers { up: BTreeMap::new(), leader: None, led_at: now, asked_to_serve: false }
     }
 
+    pub(super) fn all_up(&self) -> Vec<ServerId> {
+        self.up.keys().copied().collect()
+    }
+
     pub(super) fn is_up(&self, peer: ServerId) -> bool {
         self.up.contains_key(&peer)
     }
@@ -82,6 +86,7 @@ impl Sequencer {
             }
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Heard(heard) => self.on_report(now.mono, from, heard),
+            Message::Agreement(agreement) => self.on_agreement(from, agreement),
         }
     }
 

@@ -100,6 +100,8 @@ impl Sequencer {
         self.forget_own(next.saturating_sub(1));
         // Clients of this server have seen another state, and their replies may lie in what was skipped: they come back.
         self.serving = false;
+        self.chains.begin_again();
+        self.note_chain();
         self.records += 1;
         self.effects.push_back(Effect::Install { at, former: Box::new(former) });
     }

@@ -3,6 +3,7 @@
 //! It takes inputs and the time, changes its own state and leaves effects; it touches no file, socket, clock or dice.
 //! The host feeds it in turns: any number of `handle`, then one `turn`, then the effects until there is none.
 
+mod agree;
 mod batch;
 mod consensus;
 mod ensemble;
@@ -165,6 +166,15 @@ pub enum Note {
         from: ServerId,
         why: &'static str,
     },
+    /// A server's state is another one than this server's, at this entry.
+    Differs {
+        server: ServerId,
+        index: LogIndex,
+    },
+    /// Most voters' state is another one: this server is wrong, and must stop.
+    IsWrong {
+        index: LogIndex,
+    },
     SessionExpired {
         session: crate::ids::SessionId,
     },
@@ -211,6 +221,7 @@ pub struct Sequencer {
     /// Clients are served.
     serving: bool,
     peers: Peers,
+    chains: agree::Chains,
     report: Report,
     publications: u64,
     clock: SessionClock,
@@ -261,6 +272,7 @@ impl Sequencer {
             reign: Term(0),
             serving: false,
             peers: Peers::new(now.mono),
+            chains: agree::Chains::default(),
             report: Report::default(),
             publications: 0,
             clock: SessionClock::default(),
@@ -398,6 +410,7 @@ impl Sequencer {
     fn on_tick(&mut self, now: Now) {
         self.consensus.tick();
         self.send_report(now.mono);
+        self.tell_chain(now.mono);
         if self.leading && self.log_stands(now.mono) {
             // Others may have a disk that does not; without one of them it goes on as it can.
             self.hand_over();

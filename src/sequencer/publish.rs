@@ -23,6 +23,7 @@ impl Sequencer {
             self.applied = entry.index;
             self.applied_term = entry.term;
             self.consensus.applied(entry.index);
+            self.note_chain();
         }
         self.answer_syncs();
     }

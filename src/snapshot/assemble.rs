@@ -61,6 +61,7 @@ impl Assembler {
             last_zxid: header.last_zxid,
             last_wall: header.last_wall,
             digest: header.digest,
+            chain: header.chain,
             next_acl: header.next_acl,
             nodes: header.nodes,
             ..SnapshotHead::default()

@@ -206,6 +206,7 @@ fn read_fields(reader: &mut Reader<'_>, membership: Vec<u8>) -> Result<Header, T
         last_zxid: Zxid(reader.i64()?),
         last_wall: WallMillis(reader.i64()?),
         digest: u64::from_be_bytes(fixed(reader)?),
+        chain: u64::from_be_bytes(fixed(reader)?),
         next_acl: u32::from_be_bytes(fixed(reader)?),
         acls: u64::from_be_bytes(fixed(reader)?),
         sessions: u64::from_be_bytes(fixed(reader)?),

@@ -180,6 +180,7 @@ fn header_bytes(meta: &Meta, head: &SnapshotHead) -> io::Result<Vec<u8>> {
     put_i64(&mut out, head.last_zxid.0);
     put_i64(&mut out, head.last_wall.0);
     out.extend_from_slice(&head.digest.to_be_bytes());
+    out.extend_from_slice(&head.chain.to_be_bytes());
     out.extend_from_slice(&head.next_acl.to_be_bytes());
     for count in [head.acls.len() as u64, head.sessions.len() as u64, head.batches.len() as u64, head.nodes] {
         out.extend_from_slice(&count.to_be_bytes());

@@ -94,12 +94,12 @@ const LINES_MAX: usize = 50;
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { meta, last_zxid, last_wall, digest, acls, batches, .. } = &self.header;
+        let Header { meta, last_zxid, last_wall, digest, chain, acls, batches, .. } = &self.header;
         writeln!(f, "cluster        {:032x}", meta.cluster)?;
         writeln!(f, "log index      {} (term {})", meta.index.0, meta.term.0)?;
         writeln!(f, "zxid           {last_zxid}")?;
         writeln!(f, "time           {} ms", last_wall.0)?;
-        writeln!(f, "digest         {digest:016x}")?;
+        writeln!(f, "digest         {digest:016x}, chain {chain:016x}")?;
         writeln!(f, "rules          version {}", meta.apply_version)?;
         writeln!(f, "membership     {} bytes", meta.membership.len())?;
         writeln!(f, "znodes         {} ({} bytes of data)", self.all.nodes, self.all.data_bytes)?;

@@ -42,6 +42,7 @@ pub struct Header {
     pub last_zxid: Zxid,
     pub last_wall: WallMillis,
     pub digest: u64,
+    pub chain: u64,
     pub next_acl: u32,
     pub acls: u64,
     pub sessions: u64,
@@ -52,9 +53,9 @@ pub struct Header {
 /// What a file begins with; the line break shows a transfer that "repaired" line ends.
 const MAGIC: [u8; 8] = *b"RKSNAP\r\n";
 /// The version of the layout that this release writes and the only one that it reads.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// The header without membership and checksum.
-const HEADER_BYTES: usize = 8 + 4 + 4 + 16 + 8 + 8 + 8 + 8 + 8 + 4 + 8 * 4 + 4;
+const HEADER_BYTES: usize = 8 + 4 + 4 + 16 + 8 + 8 + 8 + 8 + 8 + 8 + 4 + 8 * 4 + 4;
 /// The longest membership: thousands of servers would fit.
 const MEMBERSHIP_BYTES_MAX: usize = 1 << 20;
 /// A block's kind, lengths and checksum.

@@ -269,6 +269,7 @@ fn weight(message: &Message) -> usize {
             raft.entries.iter().map(|entry| entry.payload.as_ref().map_or(0, Bytes::len)).sum::<usize>() + 64
         }
         Message::Forward(forward) => forward.batch.len() + 64,
+        Message::Agreement(_) => 64,
         Message::Heard(heard) => 64 + heard.sessions.len() * 16,
     }
 }
