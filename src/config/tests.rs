@@ -1,5 +1,7 @@
 //! One row a key, the order of the sources, and the files and variables that people really have.
 
+mod ensemble;
+
 use super::*;
 
 fn file(text: &str) -> Sources {
@@ -349,7 +351,9 @@ fn the_official_images_variables() {
 #[test]
 fn several_servers_are_an_ensemble_in_every_dialect() {
     let three = "server.1=a:2888:3888;2181 server.2=b:2888:3888;2182 server.3=c:2888:3888;2183";
-    for servers in [three, "a:2888:3888,b:2888:3888;c:2888:3888", "c:2888:3888::3 a:2888:3888::1 b:2888:3888::2"] {
+    for servers in
+        [three, "a:2888:3888,b:2888:3888;c:2888:3888", "c:2888:3888::3 a:2888:3888::1 b:2888:3888::2"]
+    {
         let (config, _) = good(variables(&[("ZOO_SERVERS", servers), ("ZOO_MY_ID", "2")]));
         let ensemble = config.ensemble.unwrap_or_else(|| panic!("{servers}"));
         let hosts: Vec<_> = ensemble.servers.iter().map(|server| server.addresses[0].host.as_str()).collect();
