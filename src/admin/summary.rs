@@ -3,6 +3,8 @@
 use super::lists::connection_lines;
 use super::text::{mean, say_who_is_silent};
 use super::view::View;
+use crate::config::{Config, Ensemble, PeerAddress};
+use crate::ids::Millis;
 use std::fmt::Write;
 
 /// A fresh ZooKeeper counts five nodes where there are four: its root is in the table as "" and as "/".
@@ -60,9 +62,38 @@ pub(super) fn conf(view: &View) -> String {
     let _ = writeln!(out, "minSessionTimeout={}", config.sessions.timeout_min.0);
     let _ = writeln!(out, "maxSessionTimeout={}", config.sessions.timeout_max.0);
     let _ = writeln!(out, "clientPortListenBacklog={}", config.listen_backlog);
-    // A standalone ZooKeeper has no myid and says 0, whatever ours is.
-    let _ = writeln!(out, "serverId=0");
+    let Some(ensemble) = &config.ensemble else {
+        // A standalone ZooKeeper has no myid and says 0, whatever ours is.
+        let _ = writeln!(out, "serverId=0");
+        return out;
+    };
+    let _ = writeln!(out, "serverId={}", config.server_id.0);
+    put_ensemble(&mut out, config, ensemble);
     out
+}
+
+fn put_ensemble(out: &mut String, config: &Config, ensemble: &Ensemble) {
+    let ticks = |span: Millis| span.0 / config.sessions.tick.0.max(1);
+    let _ = writeln!(out, "initLimit={}", ticks(ensemble.init_limit));
+    let _ = writeln!(out, "syncLimit={}", ticks(ensemble.sync_limit));
+    let _ = writeln!(out, "electionAlg=3");
+    if let Some(own) = ensemble.server(config.server_id) {
+        let ports = |port: fn(&PeerAddress) -> u16| {
+            let mut all: Vec<u16> = own.addresses.iter().map(port).collect();
+            all.sort_unstable();
+            all.dedup();
+            all.iter().map(u16::to_string).collect::<Vec<_>>().join("|")
+        };
+        let _ = writeln!(out, "electionPort={}", ports(|address| address.election_port));
+        let _ = writeln!(out, "quorumPort={}", ports(|address| address.quorum_port));
+        let _ = writeln!(out, "peerType={}", u8::from(own.is_observer));
+    }
+    out.push_str("membership: \n");
+    for server in &ensemble.servers {
+        let _ = writeln!(out, "{}", server.membership_line());
+    }
+    // The list as it was configured; no line break behind it, as in ZooKeeper.
+    out.push_str("version=0");
 }
 
 pub(super) fn envi(view: &View) -> String {

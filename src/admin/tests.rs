@@ -174,6 +174,17 @@ fn conf_is_zookeepers_text_r04() {
 }
 
 #[test]
+fn conf_of_an_ensemble_names_its_members_z24() {
+    let list = "tickTime=2000\ninitLimit=5\nsyncLimit=2\nringkeeper.myid=2\nserver.1=a:2888:3888;2181\n\
+                server.2=b:2889:3889:participant;127.0.0.1:24181\nserver.10=c:1:2|d:1:3:observer";
+    let text = say("conf", &View { config: Arc::new(config(list)), ..view() });
+    let want = "\nserverId=2\ninitLimit=5\nsyncLimit=2\nelectionAlg=3\nelectionPort=3889\nquorumPort=2889\npeerType=0\n\
+                membership: \nserver.1=a:2888:3888:participant;0.0.0.0:2181\n\
+                server.2=b:2889:3889:participant;127.0.0.1:24181\nserver.10=c:1:2|d:1:3:observer\nversion=0";
+    assert!(text.ends_with(want), "{text}");
+}
+
+#[test]
 fn cons_is_zookeepers_text_r05() {
     assert_eq!(say("cons", &view()), golden(include_str!("golden/cons.txt")));
     let mut view = view();

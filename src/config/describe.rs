@@ -4,7 +4,7 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use super::{Config, Io, LogFormat, Pin};
+use super::{Config, Ensemble, Io, LogFormat, PeerSecurity, Pin};
 use crate::auth::DigestAlgorithm;
 use crate::ids::Millis;
 
@@ -27,12 +27,42 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
+fn put_ensemble(f: &mut fmt::Formatter<'_>, config: &Config, ensemble: &Ensemble) -> fmt::Result {
+    let ticks = |span: Millis| span.0 / config.sessions.tick.0.max(1);
+    for server in &ensemble.servers {
+        writeln!(f, "server.{}={server}", server.id.0)?;
+    }
+    if let Some(own) = ensemble.server(config.server_id) {
+        writeln!(f, "peerType={}", if own.is_observer { "observer" } else { "participant" })?;
+        for address in &own.addresses {
+            writeln!(f, "# electionPort={}, quorumPort={}", address.election_port, address.quorum_port)?;
+        }
+    }
+    // One voter with observers is an ensemble only with this.
+    writeln!(f, "standaloneEnabled={}", ensemble.voters() > 1)?;
+    writeln!(f, "initLimit={}", ticks(ensemble.init_limit))?;
+    writeln!(f, "syncLimit={}", ticks(ensemble.sync_limit))?;
+    writeln!(f, "quorumListenOnAllIPs={}", ensemble.listen_on_all)?;
+    let PeerSecurity::Tls { key_store, trust_store, verify_hostname } = &ensemble.security else {
+        return writeln!(f, "sslQuorum=false");
+    };
+    writeln!(f, "sslQuorum=true")?;
+    for (name, path) in [("keyStore", key_store), ("trustStore", trust_store)] {
+        writeln!(f, "ssl.quorum.{name}.location={}", path.display())?;
+        writeln!(f, "ssl.quorum.{name}.type=PEM")?;
+    }
+    writeln!(f, "ssl.quorum.hostnameVerification={verify_hostname}")
+}
+
 /// Every key with its effective value, one a line. Secrets are masked.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |span: Option<Millis>| span.map_or(0, |span| span.0);
         let yes = |yes| if yes { "yes" } else { "no" };
         writeln!(f, "ringkeeper.myid={}", self.server_id.0)?;
+        if let Some(ensemble) = &self.ensemble {
+            put_ensemble(f, self, ensemble)?;
+        }
         writeln!(f, "dataDir={}", self.data_dir.display())?;
         writeln!(f, "dataLogDir={}", self.log_dir.display())?;
         writeln!(f, "datadir.autocreate={}", self.create_missing_dirs)?;

@@ -49,6 +49,12 @@ pub enum PeerSecurity {
 }
 
 impl Ensemble {
+    /// How many have a vote.
+    #[must_use]
+    pub fn voters(&self) -> usize {
+        self.servers.iter().filter(|server| !server.is_observer).count()
+    }
+
     /// The member with this id.
     #[must_use]
     pub fn server(&self, id: ServerId) -> Option<&ServerEntry> {
@@ -82,6 +88,7 @@ pub struct Member {
 }
 
 pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
+    refuse_unnumbered(r);
     let lines: Vec<(String, Given)> = r
         .given
         .iter()
@@ -95,7 +102,7 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
     let mut members = Vec::new();
     for (key, given) in lines {
         match server_number(&key).and_then(|number| number.parse::<u8>().ok()) {
-            // Raft takes 0 for nobody.
+            // Raft takes 0 for nobody, and ids above a byte do not fit into a session's id.
             None | Some(0) => r.refuse(&key, &given, "expected server.N with N of 1 to 255".to_owned()),
             Some(number) => {
                 listed.insert(number);
@@ -111,6 +118,22 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
     let own_id = read_own_id(r, &listed, &data_dir.join("myid"));
     let own_client = members.iter().find(|member| member.entry.id == own_id).and_then(own_client);
     Members { own_id, own_client, servers: Some(members) }
+}
+
+/// A slip in the N must not make the ensemble smaller; ZooKeeper does not start with it either.
+fn refuse_unnumbered(r: &mut Reader) {
+    let is_slip = |key: &str, value: &str| {
+        key.starts_with("server.") && server_number(key).is_none() && parse_server(ServerId(1), value).is_ok()
+    };
+    let lines: Vec<(String, Given)> = r
+        .given
+        .iter()
+        .filter(|(key, given)| is_slip(key, &given.value))
+        .map(|(key, given)| (key.clone(), given.clone()))
+        .collect();
+    for (key, given) in lines {
+        r.refuse(&printable("key", &key), &given, "expected server.N with N of 1 to 255".to_owned());
+    }
 }
 
 /// No server line, or one: this server is alone.
@@ -220,6 +243,7 @@ pub fn read_ensemble(
     members: Option<Vec<Member>>,
     tick: Millis,
 ) -> Option<Ensemble> {
+    // ZooKeeper takes 0 for "not set", and an ensemble can not do without.
     let low = i64::from(members.is_some());
     let mut limit = |key, default| {
         let ticks = r.number(key, "a whole number of ticks", low..=MAX).unwrap_or(default);
@@ -227,20 +251,220 @@ pub fn read_ensemble(
     };
     let (init_limit, sync_limit) = (limit("initLimit", 10), limit("syncLimit", 5));
     r.number("electionAlg", "the only algorithm", 3..=3);
-    r.word("peerType", &[("participant", false), ("observer", true)]);
-    r.boolean("standaloneEnabled");
-    r.asked.insert("version");
+    let observes = r.word("peerType", &[("participant", false), ("observer", true)]);
+    let may_be_alone = r.boolean("standaloneEnabled").unwrap_or(true);
     r.asked.insert("dynamicConfigFile");
-    let members = members?;
+    // It belongs to the dynamic file; the state of the servers counts its own.
+    if let Some(given) = r.take("version") {
+        if i64::from_str_radix(&given.value, 16).is_err() {
+            r.refuse("version", &given, "expected a hexadecimal number".to_owned());
+        }
+    }
+    let Some(members) = members else {
+        if observes == Some(true) {
+            let expected = "expected participant: an observer has nobody to observe";
+            r.refuse_key("peerType", expected.to_owned());
+        }
+        if !may_be_alone {
+            let text =
+                "standaloneEnabled=false: there are no other servers, and this one runs alone all the same";
+            r.warn_key("standaloneEnabled", text.to_owned());
+        }
+        return None;
+    };
+    check_roles(r, own_id, &members, observes, may_be_alone);
+    refuse_unequal_votes(r);
     let listen_on_all = r.boolean("quorumListenOnAllIPs").unwrap_or(false);
-    let _ = own_id;
-    Some(Ensemble {
-        servers: members.into_iter().map(|member| member.entry).collect(),
-        init_limit,
-        sync_limit,
-        listen_on_all,
-        security: PeerSecurity::Plain,
-    })
+    let security = read_security(r);
+    let servers = members.into_iter().map(|member| member.entry).collect();
+    Some(Ensemble { servers, init_limit, sync_limit, listen_on_all, security })
+}
+
+fn check_roles(
+    r: &mut Reader,
+    own_id: ServerId,
+    members: &[Member],
+    observes: Option<bool>,
+    may_be_alone: bool,
+) {
+    // With a line that nobody understands, nobody knows who votes.
+    if r.given.keys().filter(|key| server_number(key).is_some()).count() > members.len() {
+        return;
+    }
+    if let Some(own) = members.iter().find(|member| member.entry.id == own_id) {
+        if observes.is_some_and(|observes| observes != own.entry.is_observer) {
+            let role = if own.entry.is_observer { "observer" } else { "participant" };
+            let expected =
+                format!("expected {role}, which {} says of this server ({})", own.key, own.given.source);
+            r.refuse_key("peerType", expected);
+        }
+    }
+    let mut observers = members.iter().filter(|member| member.entry.is_observer);
+    let Some(observer) = observers.next() else {
+        warn_about_failures(r, members.len());
+        return;
+    };
+    let voters: Vec<&Member> = members.iter().filter(|member| !member.entry.is_observer).collect();
+    match voters[..] {
+        [] => {
+            let others = observers.map(|member| member.key.as_str()).collect::<Vec<_>>().join(", ");
+            let expected =
+                format!("expected a participant among the servers: {others} observe too, and nobody votes");
+            r.refuse(&observer.key, &observer.given, expected);
+        }
+        [voter] if may_be_alone => {
+            let expected = format!(
+                "expected two participants, or standaloneEnabled=false: {} ({}) is the only one, and with \
+                 standaloneEnabled=true it runs alone",
+                voter.key, voter.given.source
+            );
+            r.refuse(&observer.key, &observer.given, expected);
+        }
+        _ => warn_about_failures(r, voters.len()),
+    }
+}
+
+/// A majority of an even number is no smaller than that of the next odd one.
+fn warn_about_failures(r: &mut Reader, voters: usize) {
+    let text = match voters {
+        1 => "1 voting server: no failure is tolerated, an ensemble needs at least 3".to_owned(),
+        2 => "2 voting servers: no failure is tolerated, an ensemble needs at least 3".to_owned(),
+        even if even % 2 == 0 => {
+            let (failures, fewer) = (even / 2 - 1, even - 1);
+            let noun = if failures == 1 { "failure is" } else { "failures are" };
+            format!("{even} voting servers: {failures} {noun} tolerated, as with {fewer}: an odd number is better")
+        }
+        _ => return,
+    };
+    r.warn(&Source::Default, text);
+}
+
+fn refuse_unequal_votes(r: &mut Reader) {
+    let lines: Vec<(String, Given)> = r
+        .given
+        .iter()
+        .filter(|(key, _)| key.starts_with("group.") || key.starts_with("weight."))
+        .map(|(key, given)| (key.clone(), given.clone()))
+        .collect();
+    for (key, given) in lines {
+        let expected = "expected no groups and no weights: every participant has one vote in ringkeeper";
+        r.refuse(&printable("key", &key), &given, expected.to_owned());
+    }
+}
+
+/// What was meant to protect the ensemble and is not here is refused: without it, it would stand open.
+fn read_security(r: &mut Reader) -> PeerSecurity {
+    for key in ["quorum.auth.enableSasl", "quorum.auth.serverRequireSasl", "quorum.auth.learnerRequireSasl"] {
+        if r.boolean(key) == Some(true) {
+            let expected =
+                "expected false: this release has no SASL. sslQuorum=true asks peers for certificates";
+            r.refuse_key(key, expected.to_owned());
+        }
+    }
+    let is_on = r.boolean("sslQuorum").unwrap_or(false);
+    if r.boolean("portUnification") == Some(true) {
+        let only = if is_on { "with TLS" } else { "without TLS" };
+        r.warn_key(
+            "portUnification",
+            format!("portUnification=true has no effect in ringkeeper: peers connect {only} only"),
+        );
+    }
+    if !is_on {
+        return PeerSecurity::Plain;
+    }
+    let key_store = read_pem_store(r, &KEY_STORE);
+    let trust_store = read_pem_store(r, &TRUST_STORE);
+    let verify_hostname = r.boolean("ssl.quorum.hostnameVerification").unwrap_or(true);
+    for key in ["ssl.quorum.crl", "ssl.quorum.ocsp"] {
+        if r.boolean(key) == Some(true) {
+            r.refuse_key(
+                key,
+                "expected false: revoked certificates are not looked up in this release".to_owned(),
+            );
+        }
+    }
+    let strict = [("need", true), ("want", false), ("none", false)];
+    if r.word("ssl.quorum.clientAuth", &strict) == Some(false) {
+        let text = "ssl.quorum.clientAuth: a peer without a certificate is never let in, as with need";
+        r.warn_key("ssl.quorum.clientAuth", text.to_owned());
+    }
+    match (key_store, trust_store) {
+        (Some(key_store), Some(trust_store)) => PeerSecurity::Tls { key_store, trust_store, verify_hostname },
+        // Refused above; nobody will see this value.
+        _ => PeerSecurity::Plain,
+    }
+}
+
+/// The keys of a store, and how what Java makes becomes what we read.
+struct Store {
+    location: &'static str,
+    kind: &'static str,
+    /// With whether they are refused: a PEM trust store has no password, and ZooKeeper does not look at one.
+    passwords: ([&'static str; 2], bool),
+    content: &'static str,
+    from_jks: &'static str,
+    from_pkcs12: &'static str,
+}
+
+const KEY_STORE: Store = Store {
+    location: "ssl.quorum.keyStore.location",
+    kind: "ssl.quorum.keyStore.type",
+    passwords: (["ssl.quorum.keyStore.password", "ssl.quorum.keyStore.passwordPath"], true),
+    content: "this server's private key and its certificates",
+    from_jks:
+        "keytool -importkeystore -srckeystore FILE -destkeystore FILE.p12 -deststoretype PKCS12 && openssl \
+               pkcs12 -in FILE.p12 -nodes -out FILE.pem",
+    from_pkcs12: "openssl pkcs12 -in FILE -nodes -out FILE.pem",
+};
+
+const TRUST_STORE: Store = Store {
+    location: "ssl.quorum.trustStore.location",
+    kind: "ssl.quorum.trustStore.type",
+    passwords: (["ssl.quorum.trustStore.password", "ssl.quorum.trustStore.passwordPath"], false),
+    content: "the certificates that sign those of the peers",
+    from_jks: "keytool -list -rfc -keystore FILE > FILE.pem",
+    from_pkcs12: "keytool -list -rfc -keystore FILE > FILE.pem",
+};
+
+fn read_pem_store(r: &mut Reader, store: &Store) -> Option<PathBuf> {
+    let (passwords, are_refused) = store.passwords;
+    for key in passwords {
+        let set = r.take(key).is_some_and(|given| !given.value.is_empty());
+        if set && are_refused {
+            let expected =
+                "expected none, and a key that is not encrypted: openssl pkey -in FILE.pem -out KEY.pem";
+            r.refuse_key(key, expected.to_owned());
+        }
+    }
+    let kind = r.take(store.kind).filter(|given| !given.value.is_empty());
+    let given = r.take(store.location).filter(|given| !given.value.is_empty());
+    let Some(given) = given else {
+        let expected = format!("expected a PEM file with {}, because sslQuorum is true", store.content);
+        r.refuse_key(store.location, expected);
+        return None;
+    };
+    // As in ZooKeeper the type wins, and without one the file's name tells.
+    let (key, judged) = match kind {
+        Some(kind) => (store.kind, kind),
+        None => (store.location, given.clone()),
+    };
+    let name = judged.value.to_ascii_lowercase();
+    let is = |kind: &str| if key == store.kind { name == kind } else { name.ends_with(&format!(".{kind}")) };
+    if is("pem") && !given.value.contains('\0') {
+        return Some(PathBuf::from(given.value));
+    }
+    let content = store.content;
+    let expected = if is("jks") || is("bcfks") {
+        format!("expected PEM with {content}: {}", store.from_jks)
+    } else if is("p12") || is("pkcs12") || is("pfx") {
+        format!("expected PEM with {content}: {}", store.from_pkcs12)
+    } else if key == store.kind {
+        format!("expected PEM, for a file with {content}")
+    } else {
+        format!("expected {}=PEM, or the name of a file that ends in .pem, with {content}", store.kind)
+    };
+    r.refuse(key, &judged, expected);
+    None
 }
 
 fn byte_id(number: i64) -> ServerId {

@@ -50,7 +50,9 @@ pub fn zoo_variables(variables: &[(String, String)]) -> Environment {
         }
     }
     if let Some(servers) = value_of(variables, "ZOO_SERVERS") {
-        found.given.extend(server_lines(servers, &found.given));
+        let own_id = found.given.iter().rev().find(|(key, _)| key == "ringkeeper.myid");
+        let own_id = own_id.map(|(_, given)| given.value.clone());
+        server_lines(servers, own_id, &mut found);
     }
     refuse_security(variables, &mut found);
     // Last, as in the image: an extra line wins over a variable.
@@ -95,39 +97,66 @@ pub fn value_of<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a
 }
 
 /// The image's form is `server.1=host:2888:3888;2181 server.2=...`; Bitnami's is a plain list, numbered in order or
-/// by `::N`, separated by comma, semicolon or space.
-fn server_lines(servers: &str, given: &[(String, Given)]) -> Vec<(String, Given)> {
+/// by `::N`, separated by comma, semicolon or space. Neither has quotes; a compose file that writes
+/// `- ZOO_SERVERS="..."` puts them into the value, and then they are meant for the shell. A number of its own in a
+/// plain list is the client port of the server before it.
+fn server_lines(servers: &str, own_id: Option<String>, found: &mut Environment) {
     let source = Source::Environment("ZOO_SERVERS".to_owned());
-    let line = |key: String, value: &str| (key, Given { value: value.to_owned(), source: source.clone() });
+    let entries: Vec<&str> = servers
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .map(|entry| entry.trim_matches(QUOTES))
+        .filter(|entry| !entry.is_empty())
+        .collect();
     if servers.contains('=') {
-        let split = servers.split_whitespace().map(|entry| entry.split_once('=').unwrap_or((entry, "")));
-        return split.map(|(key, value)| line(key.to_owned(), value)).collect();
+        for entry in entries {
+            match entry.split_once('=') {
+                Some((key, value)) => {
+                    let value = value.trim_matches(QUOTES).to_owned();
+                    found.given.push((key.to_owned(), Given { value, source: source.clone() }));
+                }
+                None => found.problems.push(BadValue {
+                    source: source.clone(),
+                    key: "ZOO_SERVERS".to_owned(),
+                    value: printable("ZOO_SERVERS", entry),
+                    expected: "expected server.N=host:quorumPort:electionPort;clientPort for each server"
+                        .to_owned(),
+                }),
+            }
+        }
+        return;
     }
-    let entries: Vec<&str> =
-        servers.split([',', ';', ' ', '\t', '\n']).filter(|entry| !entry.is_empty()).collect();
-    let own_id =
-        given.iter().rev().find(|(key, _)| key == "ringkeeper.myid").map(|(_, given)| given.value.clone());
-    entries
-        .iter()
-        .enumerate()
-        .map(|(i, entry)| {
-            let (address, id) = match entry.split_once("::") {
-                Some((address, id)) if !entry.starts_with('[') => (address, id.to_owned()),
-                _ if entries.len() == 1 => (*entry, own_id.clone().unwrap_or_else(|| "1".to_owned())),
-                _ => (*entry, (i + 1).to_string()),
-            };
-            line(format!("server.{id}"), address)
-        })
-        .collect()
+    let mut servers: Vec<(&str, Option<&str>)> = Vec::new();
+    for entry in entries.iter().flat_map(|entry| entry.split(';')).filter(|entry| !entry.is_empty()) {
+        match servers.last_mut() {
+            Some((_, client @ None)) if entry.bytes().all(|digit| digit.is_ascii_digit()) => {
+                *client = Some(entry);
+            }
+            _ => servers.push((entry, None)),
+        }
+    }
+    for (i, (entry, client)) in servers.iter().enumerate() {
+        let (address, id) = match entry.rsplit_once("::") {
+            Some((address, id)) if !id.contains([']', ':']) => (address, id.to_owned()),
+            _ if servers.len() == 1 => (*entry, own_id.clone().unwrap_or_else(|| "1".to_owned())),
+            _ => (*entry, (i + 1).to_string()),
+        };
+        let value = client.map_or_else(|| address.to_owned(), |client| format!("{address};{client}"));
+        found.given.push((format!("server.{id}"), Given { value, source: source.clone() }));
+    }
 }
+
+const QUOTES: [char; 2] = ['"', '\''];
 
 /// Bitnami's switches for what this release does not have: ignoring them would leave open what was meant to be shut.
 fn refuse_security(variables: &[(String, String)], found: &mut Environment) {
-    for (name, what) in [
-        ("ZOO_ENABLE_AUTH", "SASL"),
-        ("ZOO_ENABLE_QUORUM_AUTH", "SASL"),
-        ("ZOO_TLS_CLIENT_ENABLE", "TLS"),
-        ("ZOO_TLS_QUORUM_ENABLE", "TLS"),
+    for (name, expected) in [
+        ("ZOO_ENABLE_AUTH", "expected no: this release has no SASL"),
+        ("ZOO_ENABLE_QUORUM_AUTH", "expected no: this release has no SASL"),
+        ("ZOO_TLS_CLIENT_ENABLE", "expected no: this release has no TLS for clients"),
+        (
+            "ZOO_TLS_QUORUM_ENABLE",
+            "expected no: give sslQuorum=true and ssl.quorum.* in ZOO_CFG_EXTRA or a zoo.cfg",
+        ),
     ] {
         let on = value_of(variables, name)
             .is_some_and(|value| ["yes", "true"].iter().any(|y| y.eq_ignore_ascii_case(value)));
@@ -136,7 +165,7 @@ fn refuse_security(variables: &[(String, String)], found: &mut Environment) {
                 source: Source::Environment(name.to_owned()),
                 key: name.to_owned(),
                 value: value_of(variables, name).map(|value| printable(name, value)).unwrap_or_default(),
-                expected: format!("expected no: this release has no {what}"),
+                expected: expected.to_owned(),
             });
         }
     }

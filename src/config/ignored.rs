@@ -14,7 +14,8 @@ pub fn why_ignored(key: &str) -> Option<&'static str> {
         .map(|&(_, why)| why)
 }
 
-const ALONE: &str = "this release runs one server, which has no peers";
+const ALONE: &str = "a server that is alone has no peers";
+const RAFT: &str = "servers agree by Raft, which elects, copies and catches up in its own way";
 const THREADS: &str = "threads are shards here: see ringkeeper.shards";
 const TLS: &str = "this release has no TLS";
 const SASL: &str = "this release has no SASL";
@@ -27,48 +28,43 @@ const JVM: &str = "there is no JVM";
 
 /// A `*` at the end stands for any rest.
 const IGNORED: &[(&[&str], &str)] = &[
+    (&["group.*", "weight.*", "quorumListenOnAllIPs", "sslQuorum", "portUnification"], ALONE),
     (
         &[
             "connectToLearnerMasterLimit",
-            "group.*",
-            "weight.*",
-            "oraclePath",
-            "observerMasterPort",
-            "observerMaster.sizeLimit",
-            "syncEnabled",
-            "observer.*",
-            "quorumListenOnAllIPs",
-            "quorum.*",
-            "sslQuorum",
-            "sslQuorumReloadCertFiles",
-            "portUnification",
-            "ssl.quorum.*",
-            "multiAddress.*",
-            "commitLogCount",
-            "snapshotSizeFactor",
-            "fastleader.*",
             "leader.*",
             "follower.*",
             "learner.*",
-            "leaderServes",
+            "fastleader.*",
+            "commitLogCount",
+            "snapshotSizeFactor",
             "leaderConnectDelayDuringRetryMs",
             "forward_learner_requests_to_commit_processor_disabled",
             "enableEagerACLCheck",
             "forceSnapshotSync",
-            "cnxTimeout",
-            "quorumCnxnTimeoutMs",
-            "tcpKeepAlive",
-            "electionPortBindRetry",
             "messageTracker.*",
-            "localSessionsEnabled",
-            "localSessionsUpgradingEnabled",
             "maxTimeToWaitForEpoch",
             "maxConcurrentSnapSyncs",
             "maxConcurrentDiffSyncs",
             "maxConcurrentSnapshots",
             "maxConcurrentDiffs",
+            "oraclePath",
         ],
-        ALONE,
+        RAFT,
+    ),
+    (&["observerMasterPort", "observerMaster.*", "observer.*"], "observers learn from the leader"),
+    (&["syncEnabled"], "observers always keep a log and snapshots"),
+    (&["leaderServes"], "the leader serves clients too"),
+    (&["localSessionsEnabled", "localSessionsUpgradingEnabled"], "every session is known to every server"),
+    (
+        &["cnxTimeout", "quorumCnxnTimeoutMs", "tcpKeepAlive", "electionPortBindRetry"],
+        "peers are tried again until they answer",
+    ),
+    (&["multiAddress.*"], "a server may always have several addresses"),
+    (&["quorum.*"], "peers do not authenticate by SASL in this release"),
+    (
+        &["sslQuorumReloadCertFiles", "ssl.quorum.*"],
+        "an ensemble with sslQuorum=true takes the key store, the trust store, hostnameVerification and clientAuth",
     ),
     (
         &[

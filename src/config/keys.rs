@@ -15,6 +15,7 @@ use super::{
     Pin, Rules, Runtime, Sessions,
 };
 use crate::auth::DigestAlgorithm;
+use crate::ids::ServerId;
 
 /// Turns what was given into a checked configuration and what to warn about.
 pub fn check(mut reader: Reader, file: Option<PathBuf>) -> Result<(Config, Vec<Warning>), Invalid> {
@@ -36,7 +37,22 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
     let members = read_members(r, &data_dir);
     let client_address = read_client_address(r, members.own_client);
     let sessions = read_sessions(r, file.is_some());
-    let ensemble = read_ensemble(r, members.own_id, members.servers, sessions.tick);
+    let mut ensemble = read_ensemble(r, members.own_id, members.servers, sessions.tick);
+    if let Some(ensemble) = &mut ensemble {
+        // A flag may have moved the listener, and the list tells clients where it is.
+        for own in ensemble.servers.iter_mut().filter(|server| server.id == members.own_id) {
+            own.client.iter_mut().for_each(|(_, port)| *port = client_address.port());
+        }
+    }
+    let limits = read_limits(r);
+    let log = read_log(r);
+    let rules = read_rules(r);
+    let last_id = ensemble.as_ref().and_then(|ensemble| ensemble.servers.last()).map(|server| server.id);
+    if rules.extended_types && last_id.unwrap_or(members.own_id) == ServerId(255) {
+        // As in ZooKeeper: the owner of a TTL node starts with this byte.
+        let expected = "expected false, or no server with the number 255, which marks TTL nodes";
+        r.refuse_key("extendedTypesEnabled", expected.to_owned());
+    }
     let auth = read_auth(r);
     let read_only_mode = r.boolean("readonlymode.enabled").unwrap_or(false);
     Config {
@@ -53,9 +69,9 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
             .map_or(4096, small),
         tcp_keep_alive: r.boolean("clientTcpKeepAlive").unwrap_or(false),
         sessions,
-        limits: read_limits(r),
-        log: read_log(r),
-        rules: read_rules(r),
+        limits,
+        log,
+        rules,
         containers: Containers {
             check_interval: r.millis("znode.container.checkIntervalMs", 1, 60_000),
             deletions_per_minute_max: r

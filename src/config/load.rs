@@ -126,11 +126,12 @@ impl Sources {
                     let source = Source::Environment("ZOO_MY_ID".to_owned());
                     merged.put("ringkeeper.myid", Given { value: id.to_owned(), source });
                 }
-                merged.put_file(file);
+                merged.put_file(file, Kind::Static);
             }
         }
         if let Some(dynamic) = &self.dynamic {
-            merged.put_file(dynamic);
+            merged.refuse_outside_of_dynamic_file();
+            merged.put_file(dynamic, Kind::Dynamic);
         }
         for (key, given) in self.flags.given() {
             merged.put(&key, given);
@@ -146,10 +147,43 @@ impl Reader {
         if key == "ringkeeper.myid" {
             self.ids.push(given.clone());
         }
+        // To ZooKeeper the N is a number: server.01 is server.1.
+        let number = server_number(key).filter(|number| !number.is_empty());
+        let same = number.map(|number| format!("server.{:0>1}", number.trim_start_matches('0')));
+        let key = same.as_deref().unwrap_or(key);
+        if let Some(earlier) = self.given.get(key).filter(|_| number.is_some()) {
+            if is_one_place(&earlier.source, &given.source) && earlier.value != given.value {
+                let expected = format!(
+                    "expected one line for a server: {} says {}",
+                    earlier.source,
+                    printable(key, &earlier.value)
+                );
+                self.refuse(key, &given, expected);
+            }
+        }
         self.given.insert(key.to_owned(), given);
     }
 
-    fn put_file(&mut self, file: &TextFile) {
+    /// As in ZooKeeper: a list in two places is two lists.
+    fn refuse_outside_of_dynamic_file(&mut self) {
+        let lines: Vec<(String, Given)> = self
+            .given
+            .iter()
+            .filter(|(key, _)| is_membership(key))
+            .map(|(key, given)| (key.clone(), given.clone()))
+            .collect();
+        let named = self.given.get("dynamicConfigFile").cloned();
+        for (key, given) in lines {
+            let mut expected = "expected in the file that dynamicConfigFile names, and only there".to_owned();
+            if let Some(named) = &named {
+                let path = printable("dynamicConfigFile", &named.value);
+                expected = format!("{expected}: {path} ({})", named.source);
+            }
+            self.refuse(&printable("key", &key), &given, expected);
+        }
+    }
+
+    fn put_file(&mut self, file: &TextFile, kind: Kind) {
         let properties = match parse_properties(&file.bytes) {
             Ok(properties) => properties,
             Err(bad) => {
@@ -169,8 +203,35 @@ impl Reader {
                 let text = format!("{key} is set again (first on line {earlier}); the last one holds");
                 self.warnings.push(Warning { source: source.clone(), text });
             }
-            self.put(&key, Given { value, source });
+            let given = Given { value, source };
+            if kind == Kind::Dynamic && key != "version" && !is_membership(&key) {
+                let expected = "expected server.N lines and a version alone: other keys belong into zoo.cfg";
+                self.refuse(&printable("key", &key), &given, expected.to_owned());
+                continue;
+            }
+            self.put(&key, given);
         }
+    }
+}
+
+/// Which of the two files it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Static,
+    Dynamic,
+}
+
+/// Keys that say who the ensemble is.
+fn is_membership(key: &str) -> bool {
+    server_number(key).is_some() || key.starts_with("group.") || key.starts_with("weight.")
+}
+
+/// Lines of one file, entries of one variable, or flags: what stands there twice is a slip, and not one source over
+/// another.
+fn is_one_place(one: &Source, other: &Source) -> bool {
+    match (one, other) {
+        (Source::File { path: one, .. }, Source::File { path: other, .. }) => one == other,
+        (one, other) => one == other,
     }
 }
 

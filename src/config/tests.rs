@@ -1,5 +1,7 @@
 //! One row a key, the order of the sources, and the files and variables that people really have.
 
+mod ensemble;
+
 use super::*;
 
 fn file(text: &str) -> Sources {
