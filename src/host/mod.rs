@@ -8,6 +8,7 @@ pub mod disk;
 mod limits;
 pub mod link;
 mod logging;
+mod meet;
 mod meters;
 mod notes;
 mod pages;

@@ -5,7 +5,8 @@ use super::clock::Clock;
 use super::disk::{install_sigbus_handler, DataDir, DirOptions, LogIo, LogOptions};
 use super::limits::ConnectionLimits;
 use super::link::Links;
-use super::peers::{self, Acquaintance, Arrival, Formed, Greeter, Peers, Protection, Transfer};
+use super::meet;
+use super::peers::Transfer;
 use super::preflight::{self, Driver, PinPlan, Preflight};
 use super::recover::{load_state, Recovery};
 use super::sequencer_thread::{LoopState, SequencerThread};
@@ -27,7 +28,6 @@ use crossbeam::channel::{bounded, Receiver, Sender};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -38,11 +38,6 @@ use tracing::{error, info};
 const APPLY_VERSION: u32 = 1;
 /// Batches handed to the log and not durable, at the most.
 const IN_FLIGHT_BATCHES: usize = 2;
-/// Connections of other servers that the sequencer has not taken, at the most.
-const PEER_ARRIVALS_MAX: usize = 64;
-/// While an ensemble is formed: how soon a signal is seen, and how often what is missing is said.
-const SIGNAL_WITHIN: Duration = Duration::from_millis(50);
-const SAY_MISSING_AFTER: Duration = Duration::from_secs(2);
 /// A thread that has not said that it is ready after this long never will.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -98,9 +93,11 @@ fn run(config: Config) -> Result<(), Fatal> {
     preflight.port = None;
     start_admin(requests, &links, &config, preflight.client_address.port(), &dir, clock)?;
 
+    meet::check_dir(&config, &dir)?;
     let met = match &config.ensemble {
         None => None,
-        Some(ensemble) => match meet_peers(&config, ensemble, &mut dir, incarnation, &links, &signals)? {
+        Some(ensemble) => match meet::meet_peers(&config, ensemble, &mut dir, incarnation, &links, &signals)?
+        {
             Some(met) => Some(met),
             // Told to go down before there was an ensemble.
             None => return Ok(()),
@@ -114,7 +111,8 @@ fn run(config: Config) -> Result<(), Fatal> {
     }
     let driver = log.driver();
     let dir = Arc::new(dir);
-    let peers = met.map(|met| met.into_peers(&links, Transfer::new(dir.clone(), hasher, places_of(&config))));
+    let peers =
+        met.map(|met| met.into_peers(&links, Transfer::new(dir.clone(), hasher, meet::places_of(&config))));
     let peers = peers.transpose().map_err(|error| Fatal::os("making an epoll set", &error))?;
     let options = sequencer_options(&config, &preflight, seed);
     let sequencer = Sequencer::new(options, state, recovered, clock.now());
@@ -171,96 +169,6 @@ fn open_dir(config: &Config) -> Result<DataDir, Fatal> {
     let log_path = (config.log_dir != config.data_dir).then(|| config.log_dir.clone());
     DataDir::open(&DirOptions { path: config.data_dir.clone(), log_path, server: config.server_id })
         .map_err(|error| Fatal::new(error.exit_code(), error))
-}
-
-fn members(ensemble: &config::Ensemble) -> Vec<sequencer::Member> {
-    let member =
-        |entry: &config::ServerEntry| sequencer::Member { server: entry.id, is_observer: entry.is_observer };
-    ensemble.servers.iter().map(member).collect()
-}
-
-/// Listens for the other servers, dials them, and waits until the ensemble is formed. `None`: a signal came first.
-fn meet_peers(
-    config: &Config,
-    ensemble: &config::Ensemble,
-    dir: &mut DataDir,
-    incarnation: u64,
-    links: &Arc<Links>,
-    signals: &Signals,
-) -> Result<Option<Met>, Fatal> {
-    let listed = ensemble.servers.iter().map(|entry| (entry.id, entry.is_observer)).collect();
-    let formed = (!dir.formed_of().is_empty())
-        .then(|| Formed { cluster: dir.cluster_id(), births: dir.formed_of().to_vec() });
-    let me = config.server_id;
-    let acquaintance = Arc::new(Acquaintance::new(me, dir.birth(), incarnation, listed, formed.clone()));
-    let own = ensemble.servers.iter().find(|entry| entry.id == me);
-    let own = own.map_or_else(Vec::new, |entry| entry.addresses.clone());
-    let listeners = peers::listen(&own, ensemble.listen_on_all).map_err(|error| {
-        Fatal::os("listening for the other servers (the first port of this server's line)", &error)
-    })?;
-    let (arrivals, arrived) = bounded(PEER_ARRIVALS_MAX);
-    // Of two servers the one with the higher id dials.
-    let others = ensemble.servers.iter().filter(|entry| entry.id < me);
-    let dials = others.map(|entry| (entry.id, entry.addresses.clone())).collect();
-    let protection = protection(ensemble)?;
-    let greeter = Greeter::start(acquaintance.clone(), arrivals, links.clone(), protection, listeners, dials)
-        .map_err(|error| Fatal::os("starting the threads that greet other servers", &error))?;
-    if formed.is_none() {
-        info!(
-            "a new data directory: waiting for the other servers to form an ensemble, or to take this one in"
-        );
-        let Some(formed) = wait_formed(&acquaintance, signals) else { return Ok(None) };
-        dir.set_formed(formed.cluster, formed.births)
-            .map_err(|error| Fatal::os(&format!("writing to {}", dir.path().display()), &error))?;
-    }
-    info!("member of ensemble {:032x}", dir.cluster_id());
-    Ok(Some(Met { arrived, greeter }))
-}
-
-/// What greets the other servers, before there is a sequencer that speaks with them.
-struct Met {
-    arrived: Receiver<Arrival>,
-    greeter: Arc<Greeter>,
-}
-
-impl Met {
-    fn into_peers(self, links: &Links, transfer: Transfer) -> io::Result<Peers> {
-        Peers::new(links.sequencer.as_fd(), self.arrived, self.greeter, transfer)
-    }
-}
-
-fn places_of(config: &Config) -> Vec<peers::Place> {
-    let servers = config.ensemble.iter().flat_map(|ensemble| &ensemble.servers);
-    servers.map(|entry| (entry.id, entry.addresses.clone())).collect()
-}
-
-fn protection(ensemble: &config::Ensemble) -> Result<Protection, Fatal> {
-    if ensemble.security == config::PeerSecurity::Plain {
-        tracing::warn!(
-            "the servers of this ensemble speak in plain text: whoever reaches their ports can read and change \
-             everything. Keep the ports to a network of their own, or set sslQuorum=true on all servers"
-        );
-    }
-    Protection::load(&ensemble.security).map_err(|why| Fatal::new(preflight::EX_CONFIG, why))
-}
-
-fn wait_formed(acquaintance: &Acquaintance, signals: &Signals) -> Option<Formed> {
-    let (mut since, mut said) = (Instant::now(), Vec::new());
-    loop {
-        if let Some(formed) = acquaintance.wait_formed(SIGNAL_WITHIN) {
-            return Some(formed);
-        }
-        if let Some(signal) = signals.look() {
-            info!("{signal}: going down before there was an ensemble");
-            return None;
-        }
-        let missing = acquaintance.missing();
-        if since.elapsed() > SAY_MISSING_AFTER && missing != said {
-            let names: Vec<String> = missing.iter().map(|server| server.0.to_string()).collect();
-            info!("not yet heard of server {}", names.join(", "));
-            (since, said) = (Instant::now(), missing);
-        }
-    }
 }
 
 pub(super) fn draw_seed() -> Result<[u8; 32], Fatal> {
@@ -340,7 +248,7 @@ fn say_bounds(config: &Config) {
 fn sequencer_options(config: &Config, preflight: &Preflight, seed: [u8; 32]) -> sequencer::Options {
     sequencer::Options {
         server: config.server_id,
-        members: config.ensemble.as_ref().map_or_else(Vec::new, members),
+        members: config.ensemble.as_ref().map_or_else(Vec::new, meet::members),
         leaderless_ms: config.ensemble.as_ref().map_or(u64::MAX, |ensemble| ensemble.sync_limit.0),
         incarnation: incarnation(&seed),
         seed,

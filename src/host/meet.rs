@@ -1,0 +1,156 @@
+//! A server of an ensemble at its start: whether its data belongs to that ensemble, and how it meets the others.
+
+use super::disk::DataDir;
+use super::link::Links;
+use super::peers::{self, Acquaintance, Arrival, Formed, Greeter, Peers, Protection, Transfer};
+use super::signals::Signals;
+use super::{preflight, Fatal};
+use crate::config::{self, Config};
+use crate::ids::ServerId;
+use crate::sequencer;
+use crossbeam::channel::{bounded, Receiver};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::info;
+
+/// Connections of other servers that the sequencer has not taken, at the most.
+const PEER_ARRIVALS_MAX: usize = 64;
+/// While an ensemble is formed: how soon a signal is seen, and how often what is missing is said.
+const SIGNAL_WITHIN: Duration = Duration::from_millis(50);
+const SAY_MISSING_AFTER: Duration = Duration::from_secs(2);
+
+/// Refuses data of another kind of server than the configuration describes: nothing would be lost by it at once, and much
+/// by the next start with the right one.
+pub(super) fn check_dir(config: &Config, dir: &DataDir) -> Result<(), Fatal> {
+    let at = dir.path().display();
+    let formed: Vec<ServerId> = dir.formed_of().iter().map(|(server, _)| *server).collect();
+    let refused = |why: String| Err(Fatal::new(preflight::EX_CONFIG, why));
+    let Some(ensemble) = &config.ensemble else {
+        if formed.is_empty() {
+            return Ok(());
+        }
+        return refused(format!(
+            "data directory {at}: it belongs to an ensemble of servers {}, and the configuration has one server alone: \
+             bring its server lines back, or name another directory (--data-dir)",
+            list(&formed)
+        ));
+    };
+    if formed.is_empty() {
+        if dir.is_begun() {
+            return refused(format!(
+                "data directory {at}: it holds the data of a server that ran alone, and the configuration lists {} \
+                 servers: this release can not make an ensemble of it. Start the ensemble with empty directories and \
+                 copy the znodes, or bring the configuration of one server back",
+                ensemble.servers.len()
+            ));
+        }
+        return Ok(());
+    }
+    let voters = ensemble.servers.iter().filter(|entry| !entry.is_observer);
+    let voters: Vec<ServerId> = voters.map(|entry| entry.id).collect();
+    if voters == formed {
+        return Ok(());
+    }
+    refused(format!(
+        "data directory {at}: its ensemble was formed of the voters {}, the configuration lists {}: this release can not \
+         change the voters of an ensemble. Bring the server lines back",
+        list(&formed),
+        list(&voters)
+    ))
+}
+
+fn list(servers: &[ServerId]) -> String {
+    let names: Vec<String> = servers.iter().map(|server| server.0.to_string()).collect();
+    names.join(", ")
+}
+
+pub(super) fn members(ensemble: &config::Ensemble) -> Vec<sequencer::Member> {
+    let member =
+        |entry: &config::ServerEntry| sequencer::Member { server: entry.id, is_observer: entry.is_observer };
+    ensemble.servers.iter().map(member).collect()
+}
+
+/// Listens for the other servers, dials them, and waits until the ensemble is formed. `None`: a signal came first.
+pub(super) fn meet_peers(
+    config: &Config,
+    ensemble: &config::Ensemble,
+    dir: &mut DataDir,
+    incarnation: u64,
+    links: &Arc<Links>,
+    signals: &Signals,
+) -> Result<Option<Met>, Fatal> {
+    let listed = ensemble.servers.iter().map(|entry| (entry.id, entry.is_observer)).collect();
+    let formed = (!dir.formed_of().is_empty())
+        .then(|| Formed { cluster: dir.cluster_id(), births: dir.formed_of().to_vec() });
+    let me = config.server_id;
+    let acquaintance = Arc::new(Acquaintance::new(me, dir.birth(), incarnation, listed, formed.clone()));
+    let own = ensemble.servers.iter().find(|entry| entry.id == me);
+    let own = own.map_or_else(Vec::new, |entry| entry.addresses.clone());
+    let listeners = peers::listen(&own, ensemble.listen_on_all).map_err(|error| {
+        Fatal::os("listening for the other servers (the first port of this server's line)", &error)
+    })?;
+    let (arrivals, arrived) = bounded(PEER_ARRIVALS_MAX);
+    // Of two servers the one with the higher id dials.
+    let others = ensemble.servers.iter().filter(|entry| entry.id < me);
+    let dials = others.map(|entry| (entry.id, entry.addresses.clone())).collect();
+    let protection = protection(ensemble)?;
+    let greeter = Greeter::start(acquaintance.clone(), arrivals, links.clone(), protection, listeners, dials)
+        .map_err(|error| Fatal::os("starting the threads that greet other servers", &error))?;
+    if formed.is_none() {
+        info!(
+            "a new data directory: waiting for the other servers to form an ensemble, or to take this one in"
+        );
+        let Some(formed) = wait_formed(&acquaintance, signals) else { return Ok(None) };
+        dir.set_formed(formed.cluster, formed.births)
+            .map_err(|error| Fatal::os(&format!("writing to {}", dir.path().display()), &error))?;
+    }
+    info!("member of ensemble {:032x}", dir.cluster_id());
+    Ok(Some(Met { arrived, greeter }))
+}
+
+/// What greets the other servers, before there is a sequencer that speaks with them.
+pub(super) struct Met {
+    arrived: Receiver<Arrival>,
+    greeter: Arc<Greeter>,
+}
+
+impl Met {
+    pub(super) fn into_peers(self, links: &Links, transfer: Transfer) -> io::Result<Peers> {
+        Peers::new(links.sequencer.as_fd(), self.arrived, self.greeter, transfer)
+    }
+}
+
+pub(super) fn places_of(config: &Config) -> Vec<peers::Place> {
+    let servers = config.ensemble.iter().flat_map(|ensemble| &ensemble.servers);
+    servers.map(|entry| (entry.id, entry.addresses.clone())).collect()
+}
+
+fn protection(ensemble: &config::Ensemble) -> Result<Protection, Fatal> {
+    if ensemble.security == config::PeerSecurity::Plain {
+        tracing::warn!(
+            "the servers of this ensemble speak in plain text: whoever reaches their ports can read and change \
+             everything. Keep the ports to a network of their own, or set sslQuorum=true on all servers"
+        );
+    }
+    Protection::load(&ensemble.security).map_err(|why| Fatal::new(preflight::EX_CONFIG, why))
+}
+
+fn wait_formed(acquaintance: &Acquaintance, signals: &Signals) -> Option<Formed> {
+    let (mut since, mut said) = (Instant::now(), Vec::new());
+    loop {
+        if let Some(formed) = acquaintance.wait_formed(SIGNAL_WITHIN) {
+            return Some(formed);
+        }
+        if let Some(signal) = signals.look() {
+            info!("{signal}: going down before there was an ensemble");
+            return None;
+        }
+        let missing = acquaintance.missing();
+        if since.elapsed() > SAY_MISSING_AFTER && missing != said {
+            info!("not yet heard of server {}", list(&missing));
+            (since, said) = (Instant::now(), missing);
+        }
+    }
+}
