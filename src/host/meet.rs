@@ -92,12 +92,17 @@ pub(super) fn meet_peers(
         Fatal::os("listening for the other servers (the first port of this server's line)", &error)
     })?;
     let (arrivals, arrived) = bounded(PEER_ARRIVALS_MAX);
-    // Of two servers the one with the higher id dials.
-    let others = ensemble.servers.iter().filter(|entry| entry.id < me);
-    let dials = others.map(|entry| (entry.id, entry.addresses.clone())).collect();
     let protection = protection(ensemble)?;
-    let greeter = Greeter::start(acquaintance.clone(), arrivals, links.clone(), protection, listeners, dials)
-        .map_err(|error| Fatal::os("starting the threads that greet other servers", &error))?;
+    let greeter = Greeter::start(
+        me,
+        acquaintance.clone(),
+        arrivals,
+        links.clone(),
+        protection,
+        listeners,
+        places_of(config),
+    )
+    .map_err(|error| Fatal::os("starting the threads that greet other servers", &error))?;
     if formed.is_none() {
         info!(
             "a new data directory: waiting for the other servers to form an ensemble, or to take this one in"

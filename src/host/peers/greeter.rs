@@ -36,6 +36,7 @@ pub struct Greeter {
     pub arrivals: Sender<Arrival>,
     pub links: Arc<Links>,
     protection: Protection,
+    places: Vec<Place>,
     redials: BTreeMap<ServerId, Redial>,
     greetings: AtomicUsize,
     /// The last complaint for each server, so that it is printed once and not at each dial.
@@ -64,21 +65,25 @@ impl Redial {
 pub type Place = (ServerId, Vec<PeerAddress>);
 
 impl Greeter {
-    /// Begins to greet: listens at `listen` and dials all of `dials`.
+    /// Begins to greet: listens at `listen`, and dials those of `places` that are this server's to dial.
     pub fn start(
+        me: ServerId,
         acquaintance: Arc<Acquaintance>,
         arrivals: Sender<Arrival>,
         links: Arc<Links>,
         protection: Protection,
         listen: Vec<TcpListener>,
-        dials: Vec<Place>,
+        places: Vec<Place>,
     ) -> io::Result<Arc<Greeter>> {
+        // Of two servers the one with the higher id dials.
+        let dials: Vec<Place> = places.iter().filter(|(server, _)| *server < me).cloned().collect();
         let greeter = Arc::new(Greeter {
             acquaintance,
             arrivals,
             links,
             protection,
             redials: dials.iter().map(|(server, _)| (*server, Redial::default())).collect(),
+            places,
             greetings: AtomicUsize::new(0),
             complaints: Mutex::default(),
         });
@@ -218,6 +223,17 @@ impl Greeter {
         let bad = |error: BadHello| error.to_string();
         let mut stream = Timed::new(self.protection.accepted(stream)?).map_err(io)?;
         let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
+        let place = self.places.iter().find(|(server, _)| *server == hello.from);
+        let hosts: Vec<&str> =
+            place.iter().flat_map(|(_, addresses)| addresses).map(|address| address.host.as_str()).collect();
+        if !self.protection.is_named(&stream.stream, &hosts) {
+            return Err(format!(
+                "its certificate names no host of server {} ({}): give it one that does, or set \
+                 ssl.quorum.hostnameVerification=false",
+                hello.from.0,
+                hosts.join(", ")
+            ));
+        }
         // Said before it is judged: judging may make a member of us, and the other one shall hear it the next time.
         self.acquaintance.hello(hello.from, hello.purpose).write(&mut stream).map_err(io)?;
         let ours = self.acquaintance.judge(&hello);

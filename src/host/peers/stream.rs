@@ -4,11 +4,11 @@
 
 use crate::config::PeerSecurity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{verify_server_name, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore,
     ServerConfig, ServerConnection, SignatureScheme,
@@ -24,7 +24,12 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// How connections with other servers are protected.
 pub enum Protection {
     Plain,
-    Tls { dialling: Arc<ClientConfig>, greeting: Arc<ServerConfig> },
+    Tls {
+        dialling: Arc<ClientConfig>,
+        greeting: Arc<ServerConfig>,
+        /// Whether who dials in must bear a name of the server that it says it is.
+        verify_hostname: bool,
+    },
 }
 
 pub enum Stream {
@@ -78,7 +83,11 @@ impl Protection {
             .map_err(bad_key)?;
         // Connections live long and are few: nobody resumes one.
         greeting.send_tls13_tickets = 0;
-        Ok(Protection::Tls { dialling: Arc::new(dialling), greeting: Arc::new(greeting) })
+        Ok(Protection::Tls {
+            dialling: Arc::new(dialling),
+            greeting: Arc::new(greeting),
+            verify_hostname: *verify_hostname,
+        })
     }
 
     /// The end that dialled `host`.
@@ -89,6 +98,18 @@ impl Protection {
         let connection =
             ClientConnection::new(dialling.clone(), name).map_err(|error| format!("TLS: {error}"))?;
         Ok(Stream::tls(socket, connection.into()))
+    }
+
+    /// Whether the certificate of who dialled in names one of these hosts; without TLS, or where names are not looked at,
+    /// it does. A certificate that names nobody does not.
+    pub fn is_named(&self, stream: &Stream, hosts: &[&str]) -> bool {
+        let (Protection::Tls { verify_hostname: true, .. }, Stream::Tls(tls)) = (self, stream) else {
+            return true;
+        };
+        let Some(shown) = tls.connection.peer_certificates().and_then(<[_]>::first) else { return false };
+        let Ok(shown) = ParsedCertificate::try_from(shown) else { return false };
+        let mut names = hosts.iter().filter_map(|host| ServerName::try_from(*host).ok());
+        names.any(|name| verify_server_name(&shown, &name).is_ok())
     }
 
     /// The end that was dialled.
@@ -303,10 +324,17 @@ mod tests {
         };
         let greeting = std::thread::spawn(move || {
             let (socket, _) = listener.accept().unwrap();
-            greeter.accepted(socket).and_then(exchange)
+            let mut stream = greeter.accepted(socket)?;
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).map_err(|e| e.to_string())?;
+            if !greeter.is_named(&stream, &["127.0.0.1", "localhost"]) {
+                return Err("another name".to_owned());
+            }
+            exchange(stream)
         });
         let socket = TcpStream::connect(address).unwrap();
-        let dialled = dialler.dialled(socket, "localhost").and_then(exchange);
+        let first = |mut stream: Stream| stream.write_all(&[1]).map(|()| stream).map_err(|e| e.to_string());
+        let dialled = dialler.dialled(socket, "localhost").and_then(first).and_then(exchange);
         [dialled, greeting.join().unwrap()]
     }
 
@@ -316,14 +344,22 @@ mod tests {
         let good = stores(dir.path(), "good", "localhost");
         let other_name = stores(dir.path(), "name", "elsewhere");
         let stranger = stores(dir.path(), "stranger", "localhost");
+        // One's certificate, and trust in the other's.
+        let with = |own: &(PathBuf, PathBuf), trusts: &(PathBuf, PathBuf)| (own.0.clone(), trusts.1.clone());
+        assert_eq!(
+            talk(&tls(&with(&good, &stranger), true), tls(&with(&stranger, &good), true)),
+            [Ok(()), Ok(())]
+        );
         assert_eq!(talk(&tls(&good, true), tls(&good, true)), [Ok(()), Ok(())]);
         assert_eq!(talk(&tls(&other_name, false), tls(&other_name, false)), [Ok(()), Ok(())]);
         for (dialler, greeter) in [
             (tls(&other_name, true), tls(&other_name, true)),
+            // The other way round: who dials in bears a name of no server.
+            (tls(&with(&other_name, &good), true), tls(&with(&good, &other_name), true)),
             (tls(&good, true), tls(&stranger, true)),
             (tls(&stranger, false), tls(&good, false)),
             // The stranger trusts us; we do not trust it.
-            (tls(&(stranger.0.clone(), good.1.clone()), true), tls(&good, true)),
+            (tls(&with(&stranger, &good), true), tls(&good, true)),
             (Protection::Plain, tls(&good, true)),
             (tls(&good, true), Protection::Plain),
         ] {
