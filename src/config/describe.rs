@@ -68,6 +68,9 @@ impl fmt::Display for Config {
         writeln!(f, "datadir.autocreate={}", self.create_missing_dirs)?;
         writeln!(f, "clientPort={}", self.client_address.port())?;
         writeln!(f, "clientPortAddress={}", self.client_address.ip())?;
+        if let Some(port) = self.strict_client_port {
+            writeln!(f, "ringkeeper.strictClientPort={port}")?;
+        }
         writeln!(f, "clientPortListenBacklog={}", self.listen_backlog)?;
         writeln!(f, "clientTcpKeepAlive={}", self.tcp_keep_alive)?;
         let sessions = &self.sessions;

@@ -63,6 +63,7 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
         create_missing_dirs: r.boolean("datadir.autocreate").unwrap_or(true),
         data_dir,
         client_address,
+        strict_client_port: read_strict_port(r, client_address),
         listen_backlog: r
             .number("clientPortListenBacklog", "a whole number of connections", -1..=65535)
             .filter(|&backlog| backlog > 0)
@@ -98,6 +99,15 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
         read_only_mode,
         reconfig_enabled: r.boolean("reconfigEnabled").unwrap_or(false),
     }
+}
+
+fn read_strict_port(r: &mut Reader, client: SocketAddr) -> Option<u16> {
+    let key = "ringkeeper.strictClientPort";
+    let port = r.number(key, "a port number", 1..=65535).map(port_number)?;
+    if port == client.port() {
+        r.refuse_key(key, format!("expected another port than clientPort, which is {port}"));
+    }
+    Some(port)
 }
 
 fn read_client_address(r: &mut Reader, server: Option<OwnClient>) -> SocketAddr {

@@ -58,6 +58,9 @@ pub struct Config {
     /// which listens for IPv4 too (Java does the same), or `0.0.0.0:2181` where the host has no IPv6. Port 0 takes a
     /// free one. ZooKeeper opens no port unless told; we open 2181.
     pub client_address: SocketAddr,
+    /// `ringkeeper.strictClientPort`, 1 to 65535; none by default. A second listener, on the same address: each read of its
+    /// connections waits for a round trip of the ensemble and shows all that anybody was told before it was sent.
+    pub strict_client_port: Option<u16>,
     /// `clientPortListenBacklog`, 1 to 65535. Default (and -1) 4096: ZooKeeper's 50 loses connections in a
     /// reconnect storm. The kernel caps it at `net.core.somaxconn`; beyond it the kernel drops SYNs.
     pub listen_backlog: u32,

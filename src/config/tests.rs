@@ -67,6 +67,7 @@ const KEYS: &[(&str, &str, Shows, &str, &str)] = &[
     ("clientPortAddress", "127.0.0.1", |c| c.client_address.to_string(), "127.0.0.1:2181", "no such name"),
     ("clientPortAddress", "::1", |c| c.client_address.to_string(), "[::1]:2181", ""),
     ("clientPortAddress", "[::1]:99", |c| c.client_address.to_string(), "[::1]:99", "127.0.0.1:x"),
+    ("ringkeeper.strictClientPort", "2191", |c| format!("{:?}", c.strict_client_port), "Some(2191)", "2181"),
     ("clientPortListenBacklog", "100", |c| c.listen_backlog.to_string(), "100", "-2"),
     ("clientPortListenBacklog", "-1", |c| c.listen_backlog.to_string(), "4096", "x"),
     ("clientTcpKeepAlive", "TRUE", |c| c.tcp_keep_alive.to_string(), "true", "1"),

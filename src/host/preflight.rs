@@ -57,8 +57,10 @@ pub struct Preflight {
     pub direct_io: bool,
     /// Connections that the limit of open files and `maxCnxns` allow.
     pub connections_max: u32,
-    /// The client port, bound so that no other server can take it. Drop it when every shard listens.
-    pub port: Option<HeldPort>,
+    /// The strict listener's, where there is one.
+    pub strict_address: Option<SocketAddr>,
+    /// The client ports, bound so that no other server can take them. Drop them when every shard listens.
+    pub ports: Vec<HeldPort>,
 }
 
 /// Why the server can not start.
@@ -173,16 +175,31 @@ pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
     if !config.log.force_sync {
         report.note("durability", "forceSync=no: a power cut loses acknowledged data");
     }
+    let mut ports = Vec::new();
+    if let (Some(strict), Ok(held)) = (config.strict_client_port, &port) {
+        match port::hold(SocketAddr::new(held.address.ip(), strict)) {
+            Ok(held) => {
+                report.fine("strict port", format!("{} is free", held.address));
+                ports.push(held);
+            }
+            Err(text) => report.refuse("strict port", EX_OSERR, text),
+        }
+    }
     let outcome = match (report.refusal.clone(), port) {
-        (None, Ok(port)) => Ok(Preflight {
-            shards: plan.shards,
-            driver,
-            pin: plan.pin,
-            client_address: port.address,
-            direct_io,
-            connections_max,
-            port: Some(port),
-        }),
+        (None, Ok(port)) => {
+            let (client_address, strict_address) = (port.address, ports.first().map(|held| held.address));
+            ports.push(port);
+            Ok(Preflight {
+                shards: plan.shards,
+                driver,
+                pin: plan.pin,
+                client_address,
+                strict_address,
+                direct_io,
+                connections_max,
+                ports,
+            })
+        }
         (Some(refusal), _) => Err(refusal),
         (None, Err(text)) => Err(Refusal { exit: EX_OSERR, text }),
     };
@@ -319,7 +336,7 @@ mod tests {
         let preflight = outcome.unwrap_or_else(|_| panic!("{report}"));
         assert!((1..=8).contains(&preflight.shards));
         assert_ne!(preflight.client_address.port(), 0);
-        assert!(preflight.port.is_some() && !data.exists());
+        assert!(!preflight.ports.is_empty() && !data.exists());
         assert!(
             report.to_string().lines().all(|line| line.starts_with("ok ") || line.starts_with("note ")),
             "{report}"

@@ -11,7 +11,7 @@ use super::preflight::{self, Driver, PinPlan, Preflight};
 use super::recover::{load_state, Recovery};
 use super::sequencer_thread::{LoopState, SequencerThread};
 use super::shard_core::{Core, WordRequest};
-use super::shard_epoll::EpollShard;
+use super::shard_epoll::{EpollShard, Listeners};
 use super::shard_glommio;
 use super::signals::Signals;
 use super::snapshot_thread::{SnapshotOptions, SnapshotThread};
@@ -90,7 +90,7 @@ fn run(config: Config) -> Result<(), Fatal> {
     let incarnation = incarnation(&seed);
     let (words, requests) = bounded(REQUESTS_MAX);
     let shards = start_shards(&config, &preflight, &links, clock, &hasher, &words, incarnation)?;
-    preflight.port = None;
+    preflight.ports.clear();
     start_admin(requests, &links, &config, preflight.client_address.port(), &dir, clock)?;
 
     meet::check_dir(&config, &dir)?;
@@ -327,8 +327,14 @@ fn start_shards(
     let mut threads = Vec::new();
     for n in 0..preflight.shards {
         let id = ShardId(n);
-        let listener = listen(preflight.client_address, config.listen_backlog, config.tcp_keep_alive)
-            .map_err(|error| Fatal::os(&format!("listening on {}", preflight.client_address), &error))?;
+        let listen = |address: SocketAddr| {
+            listen(address, config.listen_backlog, config.tcp_keep_alive)
+                .map_err(|error| Fatal::os(&format!("listening on {address}"), &error))
+        };
+        let listeners = Listeners {
+            plain: listen(preflight.client_address)?,
+            strict: preflight.strict_address.map(listen).transpose()?,
+        };
         let options = shard_options(config, id, preflight.shards, incarnation);
         let (links, limits, hasher, words) = (links.clone(), limits.clone(), hasher.clone(), words.clone());
         let pin = preflight.pin.as_ref().map(|pin: &PinPlan| pin.shards[usize::from(n)]);
@@ -344,7 +350,7 @@ fn start_shards(
                 started(Some(&error));
                 Fatal::os("starting a shard", &error)
             };
-            let shard = EpollShard::new(core, listener).map_err(failed)?;
+            let shard = EpollShard::new(core, listeners).map_err(failed)?;
             match driver {
                 Driver::Uring => {
                     let executor = shard_glommio::executor().map_err(failed)?;

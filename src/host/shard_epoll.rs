@@ -35,6 +35,20 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 /// The names of what is no connection. Connections count from 1 << 24.
 const LISTENER: u64 = 0;
 const BELL: u64 = 1;
+const STRICT: u64 = 2;
+
+/// Where a shard is connected to.
+pub(super) struct Listeners {
+    pub plain: Socket,
+    /// Its connections' reads are linearizable.
+    pub strict: Option<Socket>,
+}
+
+impl Listeners {
+    fn named(&self) -> impl Iterator<Item = (u64, &Socket)> {
+        std::iter::once((LISTENER, &self.plain)).chain(self.strict.iter().map(|strict| (STRICT, strict)))
+    }
+}
 
 struct Sock {
     conn: ConnId,
@@ -47,7 +61,7 @@ struct Sock {
 pub(super) struct EpollShard {
     pub core: Core,
     epoll: OwnedFd,
-    listener: Option<Socket>,
+    listeners: Option<Listeners>,
     /// By slot, the low bits of a ConnId.
     socks: Vec<Option<Sock>>,
     buffer: Box<[u8]>,
@@ -68,7 +82,7 @@ fn slot(conn: ConnId) -> usize {
 
 impl EpollShard {
     /// Listens and waits on everything; the system may refuse a descriptor.
-    pub(super) fn new(core: Core, listener: Socket) -> io::Result<EpollShard> {
+    pub(super) fn new(core: Core, listeners: Listeners) -> io::Result<EpollShard> {
         // SAFETY: epoll_create1 takes no pointers; the result is checked before it is owned.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
@@ -79,7 +93,7 @@ impl EpollShard {
         let shard = EpollShard {
             core,
             epoll,
-            listener: Some(listener),
+            listeners: Some(listeners),
             socks: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: Box::new([libc::epoll_event { events: 0, u64: 0 }; EVENTS]),
@@ -91,8 +105,8 @@ impl EpollShard {
             libc::EPOLLIN as u32,
             BELL,
         )?;
-        if let Some(listener) = &shard.listener {
-            shard.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, LISTENER)?;
+        for (name, listener) in shard.listeners.iter().flat_map(Listeners::named) {
+            shard.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, name)?;
         }
         Ok(shard)
     }
@@ -173,7 +187,7 @@ impl EpollShard {
         for at in group {
             let libc::epoll_event { events: flags, u64: name } = self.events[at];
             match name {
-                LISTENER => self.accept(now),
+                LISTENER | STRICT => self.accept(now, name),
                 BELL => self.core.link().bell.drain(),
                 conn => {
                     let n = self.on_ready(now, ConnId(conn), flags, filled..filled + room);
@@ -197,18 +211,21 @@ impl EpollShard {
         }
     }
 
-    fn accept(&mut self, now: Millis) {
+    fn accept(&mut self, now: Millis, name: u64) {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = &self.listener else { return };
+            let Some(listeners) = &self.listeners else { return };
+            let listener = if name == STRICT { listeners.strict.as_ref() } else { Some(&listeners.plain) };
+            let Some(listener) = listener else { return };
             match listener.accept() {
-                Ok((socket, address)) => self.take(now, socket, &address),
+                Ok((socket, address)) => self.take(now, socket, &address, name == STRICT),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
                 {
                     // Level-triggered: without a pause this would spin until somebody leaves.
-                    let fd = listener.as_raw_fd();
-                    let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, LISTENER);
+                    for (name, listener) in listeners.named() {
+                        let _ = self.control(libc::EPOLL_CTL_DEL, listener.as_raw_fd(), 0, name);
+                    }
                     self.accept_again = Some(now.plus(Millis(ACCEPT_PAUSE_MS)));
                     return;
                 }
@@ -221,14 +238,13 @@ impl EpollShard {
     fn accept_again(&mut self, now: Millis) {
         if self.accept_again.is_some_and(|at| now >= at) {
             self.accept_again = None;
-            if let Some(listener) = &self.listener {
-                let fd = listener.as_raw_fd();
-                let _ = self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, LISTENER);
+            for (name, listener) in self.listeners.iter().flat_map(Listeners::named) {
+                let _ = self.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, name);
             }
         }
     }
 
-    fn take(&mut self, now: Millis, socket: Socket, address: &SockAddr) {
+    fn take(&mut self, now: Millis, socket: Socket, address: &SockAddr, is_strict: bool) {
         let Some(peer) = address.as_socket() else { return };
         if socket.set_nonblocking(true).is_err()
             || socket.set_nodelay(true).is_err()
@@ -236,7 +252,8 @@ impl EpollShard {
         {
             return;
         }
-        let conn = self.core.shard.accept(now, peer);
+        let shard = &mut self.core.shard;
+        let conn = if is_strict { shard.accept_strict(now, peer) } else { shard.accept(now, peer) };
         let interest = libc::EPOLLIN as u32;
         if self.control(libc::EPOLL_CTL_ADD, socket.as_raw_fd(), interest, conn.0).is_err() {
             self.core.shard.lost(conn);
@@ -425,7 +442,7 @@ impl EpollShard {
 
     /// Going down: nothing new is taken, what can be written at once is written.
     fn stop(&mut self, now: Millis) {
-        self.listener = None;
+        self.listeners = None;
         self.catch_up(now);
         while let Some(conn) = self.core.shard.next_dirty() {
             self.write(now, conn);

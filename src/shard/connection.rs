@@ -2,6 +2,7 @@
 
 use super::pending::Pending;
 use super::stats::Latency;
+use super::strict::Strict;
 use crate::ids::{ConnId, Millis, SessionId, Xid, Zxid};
 use crate::wire::{put_string, Id, OpCode};
 use std::collections::VecDeque;
@@ -57,6 +58,8 @@ pub(super) struct Connection {
     pub has_long: bool,
     /// It stands in the shard's queue of long reads.
     pub is_queued_long: bool,
+    /// It came by the strict listener.
+    pub strict: Option<Strict>,
     pub identities: Vec<Id>,
     /// The same as proposals carry them.
     pub identities_encoded: Vec<u8>,
@@ -94,6 +97,7 @@ impl Connection {
             syncs_under_way: 0,
             has_long: false,
             is_queued_long: false,
+            strict: None,
             identities: Vec::new(),
             identities_encoded: Vec::new(),
             last_heard: now,

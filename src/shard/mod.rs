@@ -11,12 +11,14 @@ mod fanout;
 mod handshake;
 mod install;
 mod long;
+mod look;
 mod options;
 mod pending;
 mod read;
 mod request;
 mod serve;
 mod stats;
+mod strict;
 mod watches;
 
 pub use connection::{ConnectionRow, IDENTITY_BYTES_MAX};
@@ -33,7 +35,6 @@ use connection::{Connection, Phase};
 use fanout::Fanout;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::ops::Bound;
 
 /// A four-letter word that somebody sent, to be answered with `answer_word`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,8 @@ pub struct Shard {
     slots: Vec<Option<Box<Connection>>>,
     free_slots: Vec<u32>,
     next_serial: u64,
+    /// How often sockets brought something.
+    inputs: u64,
     /// This shard's own sessions. Invariant: each connection named here lives and is in phase Live.
     sessions: BTreeMap<SessionId, ConnId>,
     /// Connections without a session yet, oldest first.
@@ -126,6 +129,7 @@ impl Shard {
             slots: Vec::new(),
             free_slots: Vec::new(),
             next_serial: 1,
+            inputs: 0,
             sessions: BTreeMap::new(),
             handshakes: VecDeque::new(),
             up,
@@ -174,6 +178,7 @@ impl Shard {
 
     /// Bytes came. They are taken whole: what can not be handled yet is kept, and `wants_input` says so.
     pub fn received(&mut self, now: Millis, id: ConnId, bytes: &[u8]) {
+        self.inputs += 1;
         self.with(id, |shard, c| {
             shard.stats.bytes_received += bytes.len() as u64;
             if c.input.is_empty() {
@@ -375,6 +380,7 @@ impl Shard {
 
     /// Handles what was kept while a connection was paused.
     pub fn resume(&mut self, now: Millis, id: ConnId) {
+        self.inputs += 1;
         self.with(id, |shard, c| shard.take_kept_frames(now, c));
     }
 
@@ -402,67 +408,6 @@ impl Shard {
     /// Something for the operator.
     pub fn next_note(&mut self) -> Option<Note> {
         self.notes.pop_front()
-    }
-
-    // ---- looking ----
-
-    /// The last zxid that this shard has taken over.
-    #[must_use]
-    pub fn last_zxid(&self) -> Zxid {
-        self.last_zxid
-    }
-
-    /// The shard's own tree.
-    #[must_use]
-    pub fn table(&self) -> &Table {
-        &self.table
-    }
-
-    /// The shard's watches.
-    #[must_use]
-    pub fn watches(&self) -> &Watches {
-        &self.watches
-    }
-
-    /// Requests that are not answered yet.
-    #[must_use]
-    pub fn outstanding(&self) -> usize {
-        self.outstanding
-    }
-
-    /// Rows for `cons` and `stat`, from slot `from` on, at most `n` of them, and where to go on.
-    #[must_use]
-    pub fn rows(&self, now: Millis, from: usize, n: usize) -> (Vec<ConnectionRow>, Option<usize>) {
-        let rows: Vec<ConnectionRow> =
-            self.slots.iter().skip(from).take(n).flatten().map(|c| c.row(now)).collect();
-        let next = from + n;
-        (rows, (next < self.slots.len()).then_some(next))
-    }
-
-    /// Forgets the counters of connections (`crst`), from slot `from` on, of at most `n`; says where to go on.
-    pub fn reset_connection_stats(&mut self, from: usize, n: usize) -> Option<usize> {
-        for c in self.slots.iter_mut().skip(from).take(n).flatten() {
-            c.reset_stats();
-        }
-        (from + n < self.slots.len()).then_some(from + n)
-    }
-
-    /// The session and address of a connection, for `wchc` and `dump`.
-    #[must_use]
-    pub fn session_of(&self, id: ConnId) -> Option<SessionId> {
-        self.get(id).map(|c| c.session)
-    }
-
-    /// This shard's sessions after one of them, or all, and their connections, in order of session.
-    pub fn sessions_after(&self, after: Option<SessionId>) -> impl Iterator<Item = (SessionId, ConnId)> + '_ {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.sessions.range((from, Bound::Unbounded)).map(|(session, conn)| (*session, *conn))
-    }
-
-    /// The sessions of the whole server, as the last publication said.
-    #[must_use]
-    pub fn sessions_total(&self) -> usize {
-        self.sessions_total
     }
 
     // ---- inside ----

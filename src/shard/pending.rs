@@ -1,6 +1,7 @@
 //! A connection's requests that wait: for the sequencer, or behind one that does (TR16).
 
 use super::connection::Connection;
+use super::strict::is_barrier;
 use super::Shard;
 use crate::error::Code;
 use crate::handoff::Wish;
@@ -149,6 +150,7 @@ impl Shard {
             match self.pop_pending(c).expect("it was looked at just now") {
                 Pending::Ready { bytes, close } => self.say_now(c, now, &bytes, close),
                 Pending::Deferred { frame, since, .. } => self.handle_deferred(now, c, &frame, since),
+                Pending::Sync { xid, .. } if is_barrier(xid) => {}
                 Pending::Sync { xid, path, since, .. } => {
                     self.settle(c);
                     if c.is_done() {

@@ -54,6 +54,7 @@ impl Shard {
             OpCode::Auth => self.handle_auth(now, c, header.xid, body),
             OpCode::Sasl => self.handle_sasl(now, c, header.xid, body),
             _ => {
+                self.put_barrier(c, op);
                 let is_long = self.is_long(c, op, body);
                 if !is_long && c.pending.is_empty() {
                     return self.handle_read(now, c, header.xid, op, body, now);
