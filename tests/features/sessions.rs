@@ -162,3 +162,43 @@ fn what_a_client_sent_while_its_session_ended_is_answered_once_and_harms_nobody_
     assert!(said[1..].iter().all(|reply| reply.ends_with("-112")), "{said:?}");
     assert!(world.is_closed(c));
 }
+
+/// A sync of the server's own stands in front of the reads that came together, and nobody is told of it.
+#[test]
+fn a_strict_connections_reads_wait_for_the_sequencer_and_a_plain_ones_do_not() {
+    let mut world = World::new(1);
+    let plain = world.login(0);
+    let strict = world.connect_strictly(0);
+    world.greet(strict, &hello(0, &[0; 16], 10_000)).expect("a session");
+    world.make(plain, "/a", 0);
+    let asked = world.post(plain, Op::GetData, &read("/a", false));
+    let xids: Vec<i32> = (0..3).map(|_| world.post(strict, Op::GetData, &read("/a", false))).collect();
+    world.side_turn(0);
+    assert!(matches!(&world.hear(plain)[..], [Said::Reply(reply)] if reply.xid == asked));
+    assert!(world.hear(strict).is_empty(), "nobody has asked the others yet");
+    let sent: usize = world.sides[0].up.iter().map(|up| up.proposals.len()).sum();
+    assert_eq!(sent, 1, "one sync for all three");
+    world.settle();
+    let said: Vec<i32> = world
+        .hear(strict)
+        .iter()
+        .map(|said| match said {
+            Said::Reply(reply) => reply.xid,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(said, xids);
+    // What comes later asks anew, also while the first still waits; writes and pings keep their order.
+    let first = world.post(strict, Op::Exists, &read("/a", false));
+    world.side_turn(0);
+    let set = world.post(strict, Op::SetData, &set("/a", b"x", -1));
+    let second = world.post(strict, Op::GetData, &read("/a", false));
+    let ping = world.post(strict, Op::Ping, b"");
+    world.settle();
+    let said = world.hear(strict);
+    let xids: Vec<i32> =
+        said.iter().filter_map(|said| if let Said::Reply(r) = said { Some(r.xid) } else { None }).collect();
+    assert_eq!(xids, [first, set, second, ping]);
+    let Said::Reply(reply) = &said[2] else { panic!("{said:?}") };
+    assert_eq!(reply.data().as_deref(), Some(&b"x"[..]));
+}

@@ -48,7 +48,7 @@ pub struct Client {
 /// One shard, and what its driver has.
 pub struct Side {
     pub shard: Shard,
-    up: VecDeque<Upward>,
+    pub up: VecDeque<Upward>,
     ring: VecDeque<Arc<Publication>>,
     taken: u64,
     index: BTreeMap<ConnId, usize>,
@@ -536,10 +536,24 @@ impl World {
     }
 
     pub fn connect_from(&mut self, at: usize, ip: &str) -> Conn {
+        self.accept(at, ip, Shard::accept)
+    }
+
+    /// By the strict listener.
+    pub fn connect_strictly(&mut self, at: usize) -> Conn {
+        self.accept(at, "127.0.0.1", Shard::accept_strict)
+    }
+
+    fn accept(
+        &mut self,
+        at: usize,
+        ip: &str,
+        accept: fn(&mut Shard, Millis, std::net::SocketAddr) -> ConnId,
+    ) -> Conn {
         let n = self.clients.len();
         let port = u16::try_from(1_024 + n % 60_000).unwrap();
         let peer = std::net::SocketAddr::new(ip.parse().unwrap(), port);
-        let id = self.sides[at].shard.accept(self.now.mono, peer);
+        let id = accept(&mut self.sides[at].shard, self.now.mono, peer);
         self.sides[at].index.insert(id, n);
         self.clients.push(Client {
             shard: at,
