@@ -137,9 +137,28 @@ impl Peers {
         Ok(())
     }
 
-    /// Takes what has come: new connections, lost ones, messages. Whether there was anything.
-    pub(super) fn receive(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {
+    /// Takes what has come: new connections, lost ones, messages. `is_ready`: the set was readable. Whether there was
+    /// anything.
+    pub(super) fn receive(
+        &mut self,
+        now: Millis,
+        is_ready: bool,
+        give: &mut dyn FnMut(Input),
+    ) -> io::Result<bool> {
         let mut any = self.take_arrivals(now, give)?;
+        if is_ready {
+            any |= self.read_sockets(now, give)?;
+        }
+        self.look_at_silence(now, give);
+        while let Ok(Fetched { index, state }) = self.transfer.fetched.try_recv() {
+            any = true;
+            give(Input::Fetched { index, state });
+        }
+        Ok(any)
+    }
+
+    fn read_sockets(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {
+        let mut any = false;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
         // SAFETY: the buffer holds as many events as are asked for and lives through the call.
         let count = unsafe {
@@ -158,11 +177,6 @@ impl Peers {
             if let Err(why) = wire.read(now, server, &mut self.scratch, give) {
                 self.drop_wire(server, &why, give);
             }
-        }
-        self.look_at_silence(now, give);
-        while let Ok(Fetched { index, state }) = self.transfer.fetched.try_recv() {
-            any = true;
-            give(Input::Fetched { index, state });
         }
         Ok(any)
     }
