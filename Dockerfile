@@ -29,7 +29,7 @@ ENV ZOO_CONF_DIR=/conf \
     ZOO_DATA_DIR=/data \
     ZOO_DATA_LOG_DIR=/datalog
 VOLUME ["/data", "/datalog"]
-EXPOSE 2181
+EXPOSE 2181 2888
 # No HEALTHCHECK: orchestrators have their own, and `ruok` over a TCP probe needs nothing inside the image.
 ENTRYPOINT ["/usr/local/bin/ringkeeper"]
 CMD ["serve"]
