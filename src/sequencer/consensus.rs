@@ -322,9 +322,10 @@ impl Consensus {
         self.pin_election_timeout();
     }
 
-    /// A newer snapshot is on disk.
+    /// A snapshot is on disk. While it was written one of the leader may have taken the log's place.
     pub(super) fn set_snapshot(&mut self, index: LogIndex, term: Term) {
-        self.node.mut_store().snapshot = (index.0, term.0);
+        let known = &mut self.node.mut_store().snapshot;
+        *known = (index.0, term.0).max(*known);
     }
 
     /// The log holds entries from this one on.
