@@ -9,7 +9,7 @@ use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use ringkeeper::host::disk::{DataDir, DirOptions, Log, LogIo, LogOptions};
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::record::{encode, padded_len};
-use ringkeeper::log::recover::Walk;
+use ringkeeper::log::walk::Walk;
 use ringkeeper::log::{Append, HardState, Position, SegmentHeader, SegmentNumber, Sequence, BLOCK};
 
 fn header() -> SegmentHeader {
@@ -24,6 +24,7 @@ fn header() -> SegmentHeader {
         hard_state: HardState::default(),
         first_index: LogIndex(1),
         prev_term: Term(0),
+        announced: None,
         apply_version: 1,
         membership: Vec::new(),
     }

@@ -41,6 +41,8 @@ struct Done {
     term: u64,
     hash: u64,
     hard_state: HardState,
+    /// Instead of a record: the entries that a leader's snapshot stands for.
+    installed: Option<Vec<(u64, u64)>>,
 }
 
 /// The state that a history of records leads to.
@@ -55,7 +57,9 @@ impl Model {
     fn of(history: &[Done]) -> Model {
         let mut model = Model::default();
         for done in history {
-            if done.kind == Kind::Entry {
+            if let Some(entries) = &done.installed {
+                model.entries.clone_from(entries);
+            } else if done.kind == Kind::Entry {
                 model.entries.truncate(done.index as usize - 1);
                 model.entries.push((done.term, done.hash));
             }
@@ -171,9 +175,15 @@ impl Run {
     /// The log reaches back to every snapshot that is still there, should the newest be bad.
     fn check_older_snapshots(&self) {
         for snapshot in list_snapshots(&self.disk, Path::new(SNAPSHOTS)).unwrap() {
-            let recovered =
-                place(&self.disk).recover(Some(snapshot.index)).expect("an older snapshot fits too");
-            assert_eq!(recovered.last().0, self.log.last_index());
+            let recovered = place(&self.disk).recover(Some(snapshot.index));
+            // Nothing goes on behind a snapshot that a leader's left behind.
+            let is_left = self.history.iter().any(|d| d.installed.is_some() && d.index > snapshot.index.0);
+            if is_left {
+                assert!(recovered.is_err(), "{snapshot:?}");
+            } else {
+                let recovered = recovered.expect("an older snapshot fits too");
+                assert_eq!(recovered.last().0, self.log.last_index());
+            }
         }
     }
 
@@ -193,11 +203,16 @@ impl Run {
             term: append.term.0,
             hash: hash(&append.payload.concat()),
             hard_state: append.hard_state,
+            installed: None,
         };
-        self.history.push(done);
-        self.disk.mark(self.history.len() as u64 * 2 + SUBMITTING);
+        self.note_submitting(done);
         let sequence = self.log.submit(append).unwrap();
         self.sequences.push((sequence.0, self.history.len()));
+    }
+
+    fn note_submitting(&mut self, done: Done) {
+        self.history.push(done);
+        self.disk.mark(self.history.len() as u64 * 2 + SUBMITTING);
     }
 
     fn note_acked(&mut self) {
@@ -211,7 +226,7 @@ impl Run {
 
     fn step(&mut self) {
         let state = |run: &Run| HardState { term: Term(run.term), vote: 1, commit: LogIndex(run.commit) };
-        match self.dice.below(20) {
+        match self.dice.below(21) {
             0..=9 => {
                 let mut index = self.log.last_index().0 + 1;
                 if self.dice.one_in(12) && self.commit.max(self.log.base().0 .0) + 1 < index {
@@ -248,6 +263,7 @@ impl Run {
                 self.commit = self.commit.max(same as u64);
             }
             18 => self.snapshot(),
+            19 if self.dice.one_in(2) => self.install(),
             _ => self.log.drain().unwrap(),
         }
         self.note_acked();
@@ -259,6 +275,50 @@ impl Run {
             return;
         }
         let digest = Model::of(&self.history).digest(index);
+        self.publish(index, digest);
+        if let Some(oldest) = purge_snapshots(&self.disk, Path::new(SNAPSHOTS), 2).unwrap() {
+            self.log.purge(LogIndex(oldest.0 + 1));
+        }
+    }
+
+    /// A leader's snapshot, before, at or behind the end of the own log: all that is committed, then the leader's own.
+    fn install(&mut self) {
+        self.log.drain().unwrap();
+        self.note_acked();
+        let index = self.commit + 1 + self.dice.below(12);
+        let mut model = Model::of(&self.history);
+        model.entries.truncate(self.commit as usize);
+        while (model.entries.len() as u64) < index {
+            model.entries.push((self.term + 1, self.dice.roll()));
+        }
+        self.log.announce_snapshot(LogIndex(index), Term(self.term + 1)).unwrap();
+        for _ in 0..self.dice.below(3) {
+            let commit = LogIndex(self.commit);
+            self.submit(&Append::hard_state(HardState { term: Term(self.term), vote: 1, commit }));
+        }
+        self.log.drain().unwrap();
+        self.note_acked();
+        self.term += 1;
+        self.commit = index;
+        // A start that finds the snapshot goes on behind it with the hard state that it finds.
+        let found = HardState { commit: LogIndex(index), ..Model::of(&self.history).hard_state };
+        let digest = model.digest(index);
+        let (kind, term, hash) = (Kind::Empty, self.term, 0);
+        let installed = Some(model.entries);
+        self.note_submitting(Done { kind, index, term, hash, hard_state: found, installed });
+        self.publish(index, digest);
+        let hard_state =
+            HardState { term: Term(self.term), vote: 1 + self.dice.below(3), commit: LogIndex(index) };
+        self.note_submitting(Done { kind, index, term, hash, hard_state, installed: None });
+        self.log.restart_at(LogIndex(index), Term(self.term), hard_state).unwrap();
+        self.acked = self.history.len();
+        self.disk.mark(self.acked as u64 * 2 + ACKED);
+        if self.dice.one_in(2) {
+            purge_snapshots(&self.disk, Path::new(SNAPSHOTS), 1).unwrap();
+        }
+    }
+
+    fn publish(&self, index: u64, digest: u64) {
         let path = format!("{SNAPSHOTS}/{index:016x}-{index:016x}.snap");
         publish_file(&self.disk, Path::new(&path), |w| {
             w.write_all(&index.to_le_bytes())?;
@@ -266,9 +326,6 @@ impl Run {
             w.write_all(&(index ^ digest.rotate_left(7) ^ 99).to_le_bytes())
         })
         .unwrap();
-        if let Some(oldest) = purge_snapshots(&self.disk, Path::new(SNAPSHOTS), 2).unwrap() {
-            self.log.purge(LogIndex(oldest.0 + 1));
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringkeeper::host::disk::{
-    inspect_segment, install_sigbus_handler, verify_log, DataDir, DirError, DirOptions, Disk, Log, LogError,
-    LogIo, LogOptions, RealDisk, SpaceState, SubmitError, IN_FLIGHT_MAX,
+    inspect_segment, install_sigbus_handler, segment_path, verify_log, DataDir, DirError, DirOptions, Disk,
+    Log, LogError, LogIo, LogOptions, RealDisk, SpaceState, SubmitError, IN_FLIGHT_MAX,
 };
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::{Append, HardState, Recovered, Sequence};
@@ -441,4 +441,57 @@ fn space_is_low_below_the_mark_and_ballast_is_kept() {
     drop(log);
     let (mut log, _) = open_log(&mut dir, LogIo::Auto);
     assert_eq!(log.check_space(), SpaceState::Ok);
+}
+
+#[test]
+fn the_log_goes_on_behind_a_snapshot_with_every_driver() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        for index in 1..=200 {
+            append(&mut log, index);
+        }
+        log.announce_snapshot(LogIndex(500), Term(1)).unwrap();
+        let at = append(&mut log, 201);
+        let old = log.entry(LogIndex(100)).unwrap();
+        let hard_state = HardState { term: Term(1), vote: 1, commit: LogIndex(500) };
+        log.restart_at(LogIndex(500), Term(1), hard_state).unwrap();
+        assert!(log.durable() > at, "what was in flight is durable");
+        assert_eq!(log.read_ref(&old), Err(LogError::NoSuchEntry));
+        check_entries(&mut log, 500);
+        assert!(append(&mut log, 501) > at);
+        for index in 502..=800 {
+            append(&mut log, index);
+        }
+        log.drain().unwrap();
+        check_entries(&mut log, 800);
+        log.purge(LogIndex(501));
+        let segments = log.segments();
+        assert!(log.purge(LogIndex(700)) > 0);
+        assert!(log.segments() < segments);
+        log.close().unwrap();
+        drop(dir);
+
+        let report = verify_log(home.path(), None, Some(LogIndex(699))).unwrap();
+        assert!(report.is_whole(), "{report}");
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, recovered) = Log::open(&mut dir, &options(io), LogIndex(699)).unwrap();
+        assert_eq!(recovered.last().0, LogIndex(800));
+        check_entries(&mut log, 800);
+        // Announced, not come: whoever looks sees it, and nothing is damaged.
+        log.announce_snapshot(LogIndex(900), Term(2)).unwrap();
+        let segment = recovered.segments.last().unwrap().number.next().next();
+        log.close().unwrap();
+        drop(dir);
+        let mut text = Vec::new();
+        let path = segment_path(&home.path().join("log"), segment);
+        assert!(inspect_segment(&path, &mut text, &mut |_, _| Ok(())).unwrap());
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("a snapshot at entry 900 of term 2 is announced"), "{text}");
+        for from in [699, 900] {
+            let report = verify_log(home.path(), None, Some(LogIndex(from))).unwrap();
+            assert!(report.is_whole(), "{from}: {report}");
+        }
+    }
 }

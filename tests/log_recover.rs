@@ -75,6 +75,7 @@ impl Writer {
             hard_state: HardState::default(),
             first_index: LogIndex(1),
             prev_term: Term(0),
+            announced: None,
             apply_version: 1,
             membership: b"m1".to_vec(),
         };
@@ -145,8 +146,8 @@ impl Writer {
         self.next = self.next.next();
         self.hard_state = append.hard_state;
         match append.kind {
-            Kind::Entry | Kind::Restart => self.last = (append.index.0, append.term.0),
-            _ => {}
+            Kind::Entry => self.last = (append.index.0, append.term.0),
+            Kind::HardState | Kind::Empty => {}
         }
     }
 
@@ -319,19 +320,76 @@ fn stale_records_of_a_recycled_file_never_come_back() {
     assert_eq!(recovered.last().0, LogIndex(3));
 }
 
-#[test]
-fn a_restart_after_an_installed_snapshot_voids_what_was_before() {
+/// Three entries of term 1, then a segment that announces a snapshot.
+fn announced(index: u64, term: u64) -> Writer {
     let mut writer = Writer::new(12 * BLOCK);
     for index in 1..=3 {
         writer.entry(index, 1, 0, b"x", index - 1);
     }
-    let hard_state = HardState { term: Term(4), vote: 0, commit: LogIndex(100) };
-    writer.append(&Append::restart(LogIndex(100), Term(4), hard_state), 3);
-    writer.entry(101, 4, 100, b"y", 4);
-    let recovered = read(&writer.memory, 0).unwrap();
-    assert_eq!(recovered.base, (LogIndex(100), Term(4)));
-    assert_eq!(recovered.entries.len(), 1);
-    assert_eq!(recovered.hard_state.commit, LogIndex(100));
+    writer.header.announced = Some((LogIndex(index), Term(term)));
+    writer.roll(0);
+    writer
+}
+
+#[test]
+fn an_announced_snapshot_is_gone_on_behind_by_whoever_has_it() {
+    // Index and term of the snapshot; where the log goes on with it, and how many entries are left.
+    let rows = [
+        ("beyond the log", (100, 4), (100, 4), 0),
+        ("against the last entry", (3, 2), (3, 2), 0),
+        ("against one in the middle", (2, 2), (2, 2), 0),
+        ("held by the log", (2, 1), (0, 0), 3),
+    ];
+    for (name, (index, term), base, left) in rows {
+        let mut writer = announced(index, term);
+        writer.append(&Append::hard_state(HardState { term: Term(4), vote: 2, commit: LogIndex(1) }), 3);
+        let old = read(&writer.memory, 0).unwrap();
+        assert_eq!((old.base.0 .0, old.last().0 .0), (0, 3), "{name}: without the snapshot the log stands");
+        assert_eq!(old.announced.is_some(), left == 0, "{name}");
+        let new = read(&writer.memory, index).unwrap();
+        assert_eq!((new.base.0 .0, new.base.1 .0), base, "{name}");
+        assert_eq!(new.entries.len(), left, "{name}");
+        assert_eq!((new.hard_state.term, new.hard_state.vote), (Term(4), 2), "{name}");
+        let commit = if left == 0 { index } else { 1 };
+        assert_eq!(new.hard_state.commit, LogIndex(commit), "{name}");
+        assert_eq!(new.announced, None, "{name}: settled");
+    }
+    // Another snapshot than the one that was announced.
+    assert_eq!(read(&announced(100, 4).memory, 99).unwrap().last().0, LogIndex(3));
+    assert_eq!(read(&announced(100, 4).memory, 101).unwrap().last().0, LogIndex(3));
+}
+
+#[test]
+fn a_segment_goes_on_behind_an_announced_snapshot_and_behind_no_other() {
+    for (said, goes_on) in [((100, 4), true), ((100, 3), false), ((99, 4), false), ((0, 0), false)] {
+        let mut writer = announced(said.0, said.1);
+        writer.header.announced = None;
+        writer.last = (100, 4);
+        writer.hard_state = HardState { term: Term(4), vote: 3, commit: LogIndex(100) };
+        writer.roll(0);
+        writer.entry(101, 4, 100, b"y", 3);
+        let all = recover(&mut writer.memory.clone(), CLUSTER, SERVER, None);
+        if !goes_on {
+            let want = "the segment follows neither the last entry nor an announced snapshot";
+            assert_eq!(all.unwrap_err().reason, DamageReason::Contradiction(want), "{said:?}");
+            continue;
+        }
+        let all = all.unwrap();
+        assert_eq!((all.base, all.entries.len()), ((LogIndex(100), Term(4)), 1));
+        assert_eq!(all.hard_state, writer.hard_state);
+        // An earlier snapshot has nothing to go on with.
+        let reason = DamageReason::BeginsAfter { needed: LogIndex(3), first: LogIndex(101) };
+        assert_eq!(read(&writer.memory, 2).unwrap_err().reason, reason);
+    }
+}
+
+#[test]
+fn a_header_with_an_older_term_is_a_contradiction() {
+    let mut writer = announced(100, 4);
+    writer.append(&Append::hard_state(HardState { term: Term(7), vote: 2, commit: LogIndex(1) }), 3);
+    writer.hard_state.term = Term(6);
+    writer.roll(0);
+    assert_eq!(last_of(&writer.memory), Err(DamageReason::Contradiction("its term is older")));
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn history() -> Memory {
             hard_state: HardState::default(),
             first_index: LogIndex(next),
             prev_term: Term(u64::from(number > 1)),
+            announced: None,
             apply_version: 1,
             membership: Vec::new(),
         };

@@ -422,6 +422,9 @@ impl SequencerThread {
 
     /// A fetched snapshot takes the log's place.
     fn install(&mut self, at: &Install, former: Box<State>) -> Result<(), Fatal> {
+        let peers = self.peers.as_mut().expect("only a peer offers a snapshot");
+        self.log.announce_snapshot(at.index, at.term).map_err(Fatal::log)?;
+        peers.publish_fetched(at.index).map_err(|error| Fatal::os("naming a fetched snapshot", &error))?;
         self.log.restart_at(at.index, at.term, at.hard_state).map_err(Fatal::log)?;
         // What waited for the log is in the snapshot, or void.
         self.state.records += self.state.to_append.len() as u64 + 1;

@@ -6,9 +6,11 @@
 pub mod record;
 pub mod recover;
 pub mod segment;
+pub mod walk;
 
 pub use record::{
     Append, EntryRef, HardState, Kind, NotARecord, Position, RecordHeader, Sequence, BLOCK, PAYLOAD_BYTES_MAX,
 };
 pub use recover::{recover, BreakReason, Cut, Damage, DamageReason, Recovered, Segments, Tail};
 pub use segment::{Continues, NotAHeader, SegmentHeader, SegmentNumber};
+pub use walk::Walk;

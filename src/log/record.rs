@@ -51,8 +51,6 @@ pub enum Kind {
     HardState,
     /// Nothing: it carries `durable_upto` on, so that the last acknowledged record never looks torn.
     Empty,
-    /// A snapshot was installed: entries go on after this index and term, earlier ones are void.
-    Restart,
 }
 
 impl Kind {
@@ -61,7 +59,6 @@ impl Kind {
             Kind::Entry => 1,
             Kind::HardState => 2,
             Kind::Empty => 3,
-            Kind::Restart => 4,
         }
     }
 
@@ -70,7 +67,6 @@ impl Kind {
             1 => Kind::Entry,
             2 => Kind::HardState,
             3 => Kind::Empty,
-            4 => Kind::Restart,
             _ => return None,
         })
     }
@@ -115,22 +111,17 @@ impl<'a> Append<'a> {
     /// A change of the hard state alone.
     #[must_use]
     pub fn hard_state(hard_state: HardState) -> Self {
-        Append::bare(Kind::HardState, Term(0), LogIndex(0), hard_state)
+        Append::bare(Kind::HardState, hard_state)
     }
 
     /// Carries `durable_upto` on.
     #[must_use]
     pub fn empty(hard_state: HardState) -> Self {
-        Append::bare(Kind::Empty, Term(0), LogIndex(0), hard_state)
+        Append::bare(Kind::Empty, hard_state)
     }
 
-    /// The log goes on after an installed snapshot at `index` of `term`.
-    #[must_use]
-    pub fn restart(index: LogIndex, term: Term, hard_state: HardState) -> Self {
-        Append::bare(Kind::Restart, term, index, hard_state)
-    }
-
-    fn bare(kind: Kind, term: Term, index: LogIndex, hard_state: HardState) -> Self {
+    fn bare(kind: Kind, hard_state: HardState) -> Self {
+        let (term, index) = (Term(0), LogIndex(0));
         let (first_zxid, last_zxid) = (Zxid::ZERO, Zxid::ZERO);
         Append { kind, tag: 0, term, index, first_zxid, last_zxid, hard_state, payload: &[] }
     }

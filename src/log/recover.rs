@@ -8,8 +8,9 @@ use std::fmt;
 
 use crate::ids::{LogIndex, ServerId, Term};
 
-use super::record::{EntryRef, HardState, Kind, NotARecord, Position, RecordHeader, Sequence, BLOCK};
+use super::record::{EntryRef, HardState, Kind, NotARecord, RecordHeader, Sequence, BLOCK};
 use super::segment::{NotAHeader, SegmentHeader, SegmentNumber};
+use super::walk::Walk;
 
 /// How far into an unused segment recovery looks for records whose header was lost. The first record
 /// begins at the second block, and a segment whose first record is not durable has lost nothing.
@@ -46,6 +47,8 @@ pub struct Recovered {
     pub membership: Vec<u8>,
     /// The newest version of apply's rules.
     pub apply_version: u32,
+    /// The snapshot that was announced and that the log has not got to.
+    pub announced: Option<(LogIndex, Term)>,
     /// Where the log goes on; nothing when there is no log yet.
     pub tail: Option<Tail>,
     /// The torn tail that was cut.
@@ -209,7 +212,12 @@ impl fmt::Display for Damage {
 }
 
 impl Damage {
-    fn new(segment: SegmentNumber, offset: u64, sequence: Sequence, reason: DamageReason) -> Damage {
+    pub(super) fn new(
+        segment: SegmentNumber,
+        offset: u64,
+        sequence: Sequence,
+        reason: DamageReason,
+    ) -> Damage {
         Damage { segment, offset, sequence, reason }
     }
 
@@ -276,8 +284,16 @@ pub fn recover<S: Segments>(
         recovered.segments.push(header.clone());
         expected = Some(number.next());
     }
-    fold.finish(&mut recovered);
-    Ok(recovered)
+    fold.finish(from, &mut recovered);
+    match from {
+        Some(from) if recovered.base.0 > from => {
+            // A log that goes on behind a later snapshot is of no use to an earlier one.
+            let last = recovered.segments.last().expect("the last header is valid");
+            let (needed, first) = (LogIndex(from.0 + 1), LogIndex(recovered.base.0 .0 + 1));
+            Err(Damage::of_segment(last.number, DamageReason::BeginsAfter { needed, first }))
+        }
+        _ => Ok(recovered),
+    }
 }
 
 /// The header of one segment, or why it is none. Foreign segments and formats end the recovery.
@@ -348,6 +364,7 @@ struct Fold {
     base: (LogIndex, Term),
     membership: Vec<u8>,
     apply_version: u32,
+    announced: Option<(LogIndex, Term)>,
     next_sequence: Sequence,
     crc: u32,
     tail: Option<Tail>,
@@ -364,10 +381,7 @@ impl Fold {
         if self.begun && (header.first_sequence != self.next_sequence || header.prev_crc != self.crc) {
             return Err(Damage::new(header.number, 0, self.next_sequence, DamageReason::Chain));
         }
-        if !self.begun {
-            self.begun = true;
-            self.base = (LogIndex(header.first_index.0 - 1), header.prev_term);
-        }
+        self.base_of(header)?;
         let unreadable = |why| Damage::of_segment(header.number, DamageReason::Unreadable(why));
         let bytes = source.bytes(header.number, limit.is_some()).map_err(unreadable)?;
         let mut walk = Walk::over(header, bytes.as_ref(), limit);
@@ -382,6 +396,7 @@ impl Fold {
         self.hard_state = header.hard_state;
         self.membership.clone_from(&header.membership);
         self.apply_version = header.apply_version;
+        self.announced = header.announced;
         for record in &walk.records {
             self.record(record)?;
         }
@@ -397,6 +412,44 @@ impl Fold {
         Ok(())
     }
 
+    /// What the segment's first entry follows: the last one before, or a snapshot that was announced there.
+    fn base_of(&mut self, header: &SegmentHeader) -> Result<(), Damage> {
+        let base = (LogIndex(header.first_index.0 - 1), header.prev_term);
+        let contradiction = |what| {
+            let reason = DamageReason::Contradiction(what);
+            Err(Damage::new(header.number, 0, header.first_sequence, reason))
+        };
+        if !self.begun {
+            self.begun = true;
+            self.base = base;
+        } else if base != self.last() {
+            if self.announced != Some(base) {
+                return contradiction("the segment follows neither the last entry nor an announced snapshot");
+            }
+            self.entries.clear();
+            self.base = base;
+        }
+        if header.hard_state.term < self.hard_state.term {
+            return contradiction("its term is older");
+        }
+        Ok(())
+    }
+
+    fn last(&self) -> (LogIndex, Term) {
+        self.entries.last().map_or(self.base, |e| (e.index, e.term))
+    }
+
+    /// Whether the log has got to this entry, or far beyond it.
+    fn holds(&self, (index, term): (LogIndex, Term)) -> bool {
+        let Some(after) = index.0.checked_sub(self.base.0 .0) else { return true };
+        let found = match usize::try_from(after) {
+            Ok(0) => Some(self.base.1),
+            Ok(after) => self.entries.get(after - 1).map(|e| e.term),
+            Err(_) => None,
+        };
+        found == Some(term)
+    }
+
     fn record(&mut self, record: &RecordHeader) -> Result<(), Damage> {
         let contradiction = |what| {
             let at = record.at;
@@ -407,12 +460,8 @@ impl Fold {
         }
         match record.kind {
             Kind::HardState | Kind::Empty => {}
-            Kind::Restart => {
-                self.entries.clear();
-                self.base = (record.index, record.term);
-            }
             Kind::Entry => {
-                let (last, last_term) = self.entries.last().map_or(self.base, |e| (e.index, e.term));
+                let (last, last_term) = self.last();
                 if record.index.0 > last.0.saturating_add(1) {
                     return contradiction("entries before it are missing");
                 }
@@ -444,7 +493,22 @@ impl Fold {
         Ok(())
     }
 
-    fn finish(self, recovered: &mut Recovered) {
+    fn finish(mut self, from: Option<LogIndex>, recovered: &mut Recovered) {
+        let announced = self.announced.filter(|snapshot| !self.holds(*snapshot));
+        recovered.announced = announced;
+        if let Some((index, term)) = announced.filter(|(index, _)| from == Some(*index)) {
+            // The snapshot came, and then the power went, or the process was killed. All entries up to it are in it, and
+            // what follows an entry that it contradicts was never committed.
+            recovered.notes.push(format!(
+                "it ends at entry {}, and goes on behind the snapshot that was received, at entry {}",
+                self.last().0 .0,
+                index.0
+            ));
+            recovered.announced = None;
+            self.entries.clear();
+            self.base = (index, term);
+            self.hard_state.commit = self.hard_state.commit.max(index);
+        }
         recovered.entries = self.entries;
         recovered.hard_state = self.hard_state;
         recovered.base = self.base;
@@ -456,108 +520,4 @@ impl Fold {
         let last = recovered.last().0;
         recovered.hard_state.commit = recovered.hard_state.commit.min(last);
     }
-}
-
-/// The records of one segment, as far as the chain holds.
-pub struct Walk {
-    /// The records, in order.
-    pub records: Vec<RecordHeader>,
-    /// Where the last one ends.
-    pub end: u64,
-    /// The number of the record after it.
-    pub next_sequence: Sequence,
-    /// The checksum of the last record.
-    pub crc: u32,
-    /// What was cut, if the tail is torn.
-    pub cut: Option<Cut>,
-    /// Why the segment must not be used.
-    pub damage: Option<Damage>,
-}
-
-impl Walk {
-    /// Walks a segment. With a `limit` (another segment continues this one there) the chain must reach
-    /// exactly so far.
-    #[must_use]
-    pub fn over(header: &SegmentHeader, bytes: &[u8], limit: Option<u64>) -> Walk {
-        let mut walk = Walk {
-            records: Vec::new(),
-            end: BLOCK as u64,
-            next_sequence: header.first_sequence,
-            crc: header.prev_crc,
-            cut: None,
-            damage: None,
-        };
-        let reason = loop {
-            if limit == Some(walk.end) {
-                return walk;
-            }
-            match next_record(header, bytes, &walk) {
-                Ok(record) => {
-                    walk.end += record.padded_len();
-                    walk.next_sequence = walk.next_sequence.next();
-                    walk.crc = record.crc;
-                    walk.records.push(record);
-                }
-                Err(reason) => break reason,
-            }
-        };
-        if limit.is_some() {
-            walk.damage = Some(walk.damaged(header, reason));
-            return walk;
-        }
-        let mut torn = !matches!(reason, BreakReason::NotARecord(NotARecord::Zero | NotARecord::Short))
-            || (walk.end as usize) < bytes.len() && reason == BreakReason::NotARecord(NotARecord::Short);
-        for record in later_records(header, bytes, walk.end) {
-            torn = true;
-            if record.durable_upto >= walk.next_sequence {
-                walk.damage = Some(walk.damaged(header, reason));
-                return walk;
-            }
-        }
-        if torn {
-            walk.cut =
-                Some(Cut { segment: header.number, offset: walk.end, sequence: walk.next_sequence, reason });
-        }
-        walk
-    }
-
-    fn damaged(&self, header: &SegmentHeader, reason: BreakReason) -> Damage {
-        Damage::new(header.number, self.end, self.next_sequence, DamageReason::Record(reason))
-    }
-}
-
-/// The record at the end of the walk, if it is the one that follows.
-fn next_record(header: &SegmentHeader, bytes: &[u8], walk: &Walk) -> Result<RecordHeader, BreakReason> {
-    let rest = usize::try_from(walk.end).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]);
-    let record = RecordHeader::decode(rest).map_err(BreakReason::NotARecord)?;
-    let expected = Position {
-        segment: header.number,
-        salt: header.salt,
-        offset: walk.end,
-        sequence: walk.next_sequence,
-        prev_crc: walk.crc,
-    };
-    if record.at != expected || record.durable_upto >= record.at.sequence {
-        // What an earlier life of the file left behind is as good as nothing.
-        let stale = record.at.salt != header.salt;
-        return Err(if stale { BreakReason::NotARecord(NotARecord::Magic) } else { BreakReason::NotTheNext });
-    }
-    Ok(record)
-}
-
-/// Valid records of this segment behind a break. Place and salt are compared before the checksum, so that
-/// payloads made to look like records cost nothing.
-fn later_records<'b>(
-    header: &'b SegmentHeader,
-    bytes: &'b [u8],
-    from: u64,
-) -> impl Iterator<Item = RecordHeader> + 'b {
-    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-    (from..bytes.len()).step_by(BLOCK).filter_map(|at| {
-        let rest = &bytes[at..];
-        if !RecordHeader::claims(rest, Some(header.salt), at as u64, header.number) {
-            return None;
-        }
-        RecordHeader::decode(rest).ok()
-    })
 }

@@ -55,10 +55,13 @@ pub struct SegmentHeader {
     pub prev_crc: u32,
     /// Hard state, so that purging never loses a vote.
     pub hard_state: HardState,
-    /// The index after the last entry before this segment.
+    /// The index after the last entry before this segment, or after the snapshot that the log goes on behind.
     pub first_index: LogIndex,
     /// The term of that last entry.
     pub prev_term: Term,
+    /// A snapshot that is about to be received, and that the log has not got to: index and term of its last entry. Only
+    /// this entitles the next segment to begin behind it instead of behind the last entry.
+    pub announced: Option<(LogIndex, Term)>,
     /// The version of apply's rules.
     pub apply_version: u32,
     /// Who is a member: opaque here.
@@ -106,6 +109,9 @@ impl SegmentHeader {
         put_u64(&mut out, 112, self.prev_term.0);
         put_u32(&mut out, 120, self.apply_version);
         put_u32(&mut out, 124, self.membership.len() as u32);
+        let (index, term) = self.announced.unwrap_or_default();
+        put_u64(&mut out, 128, index.0);
+        put_u64(&mut out, 136, term.0);
         out[FIXED..FIXED + self.membership.len()].copy_from_slice(&self.membership);
         let crc = crc32c::crc32c(&out[12..]);
         put_u32(&mut out, 8, crc);
@@ -130,6 +136,7 @@ impl SegmentHeader {
             block.get(FIXED..FIXED + membership_len.min(BLOCK)).ok_or(NotAHeader::Values)?.to_vec();
         let continues = (block[33] != 0)
             .then(|| Continues { segment: SegmentNumber(u64_at(block, 56)), offset: u64_at(block, 64) });
+        let announced = (LogIndex(u64_at(block, 128)), Term(u64_at(block, 136)));
         let header = SegmentHeader {
             cluster: u128::from_le_bytes(block[16..32].try_into().expect("sixteen bytes")),
             server: ServerId(block[32]),
@@ -145,6 +152,7 @@ impl SegmentHeader {
             },
             first_index: LogIndex(u64_at(block, 104)),
             prev_term: Term(u64_at(block, 112)),
+            announced: (announced.0 .0 != 0).then_some(announced),
             apply_version: u32_at(block, 120),
             membership,
         };
@@ -174,6 +182,7 @@ mod tests {
             hard_state: HardState { term: Term(4), vote: 2, commit: LogIndex(50) },
             first_index: LogIndex(51),
             prev_term: Term(4),
+            announced: Some((LogIndex(90), Term(6))),
             apply_version: 1,
             membership: b"voters 1 2 3".to_vec(),
         }
@@ -183,7 +192,7 @@ mod tests {
     fn a_header_comes_back_as_it_was_written() {
         let header = sample();
         assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
-        let first = SegmentHeader { continues: None, membership: Vec::new(), ..sample() };
+        let first = SegmentHeader { continues: None, announced: None, membership: Vec::new(), ..sample() };
         assert_eq!(SegmentHeader::decode(&first.encode()), Ok(first));
     }
 

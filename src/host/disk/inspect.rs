@@ -13,7 +13,7 @@ use super::identity::Identity;
 use super::open::LogPlace;
 use super::pool::segment_number;
 use crate::ids::LogIndex;
-use crate::log::recover::Walk;
+use crate::log::walk::Walk;
 use crate::log::{Damage, Kind, NotAHeader, Recovered, SegmentHeader, BLOCK};
 
 /// What `verify` found out about the log.
@@ -130,6 +130,9 @@ pub fn inspect_segment(path: &Path, out: &mut dyn Write, describe: Describe<'_>)
         Some(c) => writeln!(out, "continues segment {:016x} at offset {}", c.segment.0, c.offset)?,
         None => writeln!(out, "the first of its log")?,
     }
+    if let Some((index, term)) = header.announced {
+        writeln!(out, "a snapshot at entry {} of term {} is announced", index.0, term.0)?;
+    }
     let name = path.file_name().and_then(|n| n.to_str()).and_then(segment_number);
     if name.is_some_and(|n| n != header.number) {
         writeln!(out, "recycled: the header belongs to the file's last use, the file waits for its next")?;
@@ -151,7 +154,6 @@ pub fn inspect_segment(path: &Path, out: &mut dyn Write, describe: Describe<'_>)
             )?,
             Kind::HardState => write!(out, "hard state")?,
             Kind::Empty => write!(out, "empty")?,
-            Kind::Restart => write!(out, "restart after {} term {}", record.index.0, record.term.0)?,
         }
         let h = record.hard_state;
         writeln!(out, " | term {} vote {} commit {}", h.term.0, h.vote, h.commit.0)?;

@@ -251,6 +251,7 @@ impl Log {
             hard_state: recovered.hard_state,
             first_index: LogIndex(last.0 + 1),
             prev_term: last_term,
+            announced: recovered.announced,
             apply_version,
             membership: membership.clone(),
         };
@@ -276,6 +277,7 @@ impl Log {
             entries: recovered.entries.iter().copied().collect(),
             base: recovered.base,
             hard_state: recovered.hard_state,
+            announced: recovered.announced,
             membership,
             apply_version,
             next_sequence: header.first_sequence,
@@ -285,8 +287,8 @@ impl Log {
     }
 }
 
-/// A snapshot holds what was durable in the log: a log that ends before it has lost its tail, and with it maybe entries
-/// behind the snapshot. Nothing has been cut yet.
+/// A snapshot that was not announced holds what was durable in the log: a log that ends before it has lost its tail, and
+/// with it maybe entries behind the snapshot. Nothing has been cut yet.
 fn check_reaches(recovered: &Recovered, from: LogIndex) -> Result<(), Damage> {
     let (last, _) = recovered.last();
     if last >= from {

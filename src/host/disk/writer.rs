@@ -10,11 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::backend::{Backend, Completion};
 use super::buffer::AlignedBuf;
-use super::fault::{DiskFault, FaultKind, LogError, SubmitError};
+use super::fault::{DiskFault, FaultKind, SubmitError};
 use super::file::{Disk, FileBytes, LogFile};
 use super::pool::{segment_path, Pool};
 use super::space::Space;
@@ -83,6 +81,8 @@ pub struct Log {
     pub(super) entries: VecDeque<EntryRef>,
     pub(super) base: (LogIndex, Term),
     pub(super) hard_state: HardState,
+    /// As in the header of the segment that is being written.
+    pub(super) announced: Option<(LogIndex, Term)>,
     pub(super) membership: Vec<u8>,
     pub(super) apply_version: u32,
     pub(super) next_sequence: Sequence,
@@ -98,7 +98,7 @@ pub struct Log {
     in_flight: VecDeque<InFlight>,
     done: Vec<Completion>,
     buffers: Vec<AlignedBuf>,
-    mapped: Option<(SegmentNumber, FileBytes)>,
+    pub(super) mapped: Option<(SegmentNumber, FileBytes)>,
     fault: Option<DiskFault>,
 }
 
@@ -118,6 +118,8 @@ pub(super) struct Parts {
     pub(super) entries: VecDeque<EntryRef>,
     pub(super) base: (LogIndex, Term),
     pub(super) hard_state: HardState,
+    /// As in the header of the segment that is being written.
+    pub(super) announced: Option<(LogIndex, Term)>,
     pub(super) membership: Vec<u8>,
     pub(super) apply_version: u32,
     pub(super) next_sequence: Sequence,
@@ -142,6 +144,7 @@ impl Log {
             entries: parts.entries,
             base: parts.base,
             hard_state: parts.hard_state,
+            announced: parts.announced,
             membership: parts.membership,
             apply_version: parts.apply_version,
             next_sequence: parts.next_sequence,
@@ -190,8 +193,12 @@ impl Log {
         }
         self.check_follows(append);
         let len = padded_len(append.payload_len());
-        if self.active.offset + len as u64 > self.active.capacity {
-            self.roll()?;
+        let is_full = self.active.offset + len as u64 > self.active.capacity;
+        if is_full || self.is_announcement_void() {
+            match self.roll() {
+                Err(SubmitError::NoSpace) if !is_full => {}
+                rolled => rolled?,
+            }
         }
         let mut buffer = self.take_buffer(len);
         let at = Position {
@@ -309,80 +316,17 @@ impl Log {
         self.base
     }
 
-    /// Where an entry lies.
-    #[must_use]
-    pub fn entry(&self, index: LogIndex) -> Option<EntryRef> {
-        let at = index.0.checked_sub(self.base.0 .0 + 1)?;
-        self.entries.get(usize::try_from(at).ok()?).copied()
-    }
-
-    /// The payload of an entry, from the disk.
-    pub fn read(&mut self, index: LogIndex) -> Result<Bytes, LogError> {
-        let entry = self.entry(index).ok_or(LogError::NoSuchEntry)?;
-        self.read_ref(&entry)
-    }
-
-    /// The payload of an entry, from the disk, its checksum compared with what recovery or the writer knew.
-    /// Sealed segments are read through a mapping, the one being written through pread.
-    pub fn read_ref(&mut self, entry: &EntryRef) -> Result<Bytes, LogError> {
-        if entry.sequence > self.durable {
-            return Err(LogError::InFlight);
-        }
-        let path = segment_path(&self.dir, entry.segment);
-        let io = |e: std::io::Error| LogError::Disk(DiskFault::io(&path, entry.offset, &e));
-        if entry.segment == self.active.number {
-            let len = padded_len(entry.payload_len as usize);
-            let bytes = self.disk.read_at(&path, entry.offset, len).map_err(io)?;
-            return payload_of(entry, &bytes);
-        }
-        if self.mapped.as_ref().is_none_or(|(number, _)| *number != entry.segment) {
-            self.mapped = Some((entry.segment, self.disk.map(&path).map_err(io)?));
-        }
-        let (_, bytes) = self.mapped.as_ref().expect("just mapped");
-        let payload = payload_at(entry, bytes.as_ref());
-        if payload.is_ok() {
-            return payload;
-        }
-        // The map may have shown a page that the disk does not hold: once more, past the cache.
-        let again = self.disk.read_direct(&path).map_err(io)?;
-        payload_at(entry, again.as_ref())
-    }
-
-    /// Entries below this index are not needed any more: segments that hold only such are retired. Returns
-    /// how many.
-    pub fn purge(&mut self, below: LogIndex) -> usize {
-        let mut retired = 0;
-        while let Some(oldest) = self.sealed.front().copied() {
-            let next = self.sealed.get(1).map_or(self.active.first_index, |s| s.first_index);
-            if next > below {
-                break;
-            }
-            // Never under a mapping: its pages would change, or be gone.
-            if self.mapped.as_ref().is_some_and(|(number, _)| *number == oldest.number) {
-                self.mapped = None;
-            }
-            self.sealed.pop_front();
-            while let Some(gone) = self.entries.front().filter(|e| e.segment <= oldest.number).copied() {
-                self.base = (gone.index, gone.term);
-                self.entries.pop_front();
-            }
-            self.pool.retire(oldest.number);
-            retired += 1;
-        }
-        retired
-    }
-
     /// Segments on the disk, the one being written included.
     #[must_use]
     pub fn segments(&self) -> usize {
         self.sealed.len() + 1
     }
 
-    fn last(&self) -> (LogIndex, Term) {
+    pub(super) fn last(&self) -> (LogIndex, Term) {
         self.entries.back().map_or(self.base, |e| (e.index, e.term))
     }
 
-    fn check_fault(&self) -> Result<(), DiskFault> {
+    pub(super) fn check_fault(&self) -> Result<(), DiskFault> {
         self.fault.clone().map_or(Ok(()), Err)
     }
 
@@ -412,10 +356,6 @@ impl Log {
                 let keep = (record.index.0 - self.base.0 .0 - 1) as usize;
                 self.entries.truncate(keep);
                 self.entries.push_back(record.entry_ref());
-            }
-            Kind::Restart => {
-                self.entries.clear();
-                self.base = (record.index, record.term);
             }
             Kind::HardState | Kind::Empty => {}
         }
@@ -447,7 +387,7 @@ impl Log {
     }
 
     /// An empty record. When even that finds no room it is left out: the next header covers as well.
-    fn write_empty(&mut self) -> Result<(), DiskFault> {
+    pub(super) fn write_empty(&mut self) -> Result<(), DiskFault> {
         match self.submit(&Append::empty(self.hard_state)) {
             Ok(_) | Err(SubmitError::Full | SubmitError::TooLarge) => Ok(()),
             Err(SubmitError::NoSpace) => {
@@ -501,8 +441,19 @@ impl Log {
         Ok(())
     }
 
-    /// Begins the next segment. Nothing is in flight while its header is written.
     fn roll(&mut self) -> Result<(), SubmitError> {
+        let announced = if self.is_announcement_void() { None } else { self.announced };
+        self.begin_next(self.last(), self.hard_state, announced)
+    }
+
+    /// Begins the next segment, behind `base`. Nothing is in flight while its header is written. After an error the log
+    /// is as it was.
+    pub(super) fn begin_next(
+        &mut self,
+        base: (LogIndex, Term),
+        hard_state: HardState,
+        announced: Option<(LogIndex, Term)>,
+    ) -> Result<(), SubmitError> {
         self.drain()?;
         let room = |log: &Log| log.disk.available(&log.dir).is_ok_and(|free| free >= log.segment_bytes);
         if self.pool.failure().is_some() && room(self) {
@@ -521,7 +472,6 @@ impl Log {
                 })?
             }
         };
-        let (last, last_term) = self.last();
         let header = SegmentHeader {
             cluster: self.cluster,
             server: self.server,
@@ -530,9 +480,10 @@ impl Log {
             continues: Some(Continues { segment: self.active.number, offset: self.active.offset }),
             first_sequence: self.next_sequence,
             prev_crc: self.prev_crc,
-            hard_state: self.hard_state,
-            first_index: LogIndex(last.0 + 1),
-            prev_term: last_term,
+            hard_state,
+            first_index: LogIndex(base.0 .0 + 1),
+            prev_term: base.1,
+            announced,
             apply_version: self.apply_version,
             membership: self.membership.clone(),
         };
@@ -540,6 +491,8 @@ impl Log {
             begin_segment(&*self.disk, &self.dir, &header, self.segment_bytes).map_err(|f| self.fail(f))?;
         let old = std::mem::replace(&mut self.active, active);
         self.sealed.push_back(Sealed { number: old.number, first_index: old.first_index });
+        self.hard_state = hard_state;
+        self.announced = announced;
         self.covered = self.durable_data;
         self.pool.prepare();
         Ok(())
@@ -579,22 +532,4 @@ pub(super) fn fresh_salt(former: u64) -> u64 {
         Ok(()) => u64::from_le_bytes(bytes),
         Err(_) => former.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31),
     }
-}
-
-fn payload_at(entry: &EntryRef, segment: &[u8]) -> Result<Bytes, LogError> {
-    let rest = usize::try_from(entry.offset).ok().and_then(|at| segment.get(at..));
-    payload_of(entry, rest.unwrap_or(&[]))
-}
-
-fn payload_of(entry: &EntryRef, bytes: &[u8]) -> Result<Bytes, LogError> {
-    use crate::log::{BreakReason, Damage, DamageReason};
-    let damaged = |reason| {
-        let (segment, offset, sequence) = (entry.segment, entry.offset, entry.sequence);
-        LogError::Damaged(Damage { segment, offset, sequence, reason: DamageReason::Record(reason) })
-    };
-    let record = RecordHeader::decode(bytes).map_err(|why| damaged(BreakReason::NotARecord(why)))?;
-    if record.entry_ref() != *entry {
-        return Err(damaged(BreakReason::NotTheNext));
-    }
-    Ok(Bytes::copy_from_slice(record.payload(bytes)))
 }

@@ -32,7 +32,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use stream::Stream;
 use tracing::{info, warn};
-use transfer::Fetched;
 
 /// A batch has at most 16 MiB, a message at most one such batch or 1 MiB of several.
 const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -150,11 +149,16 @@ impl Peers {
             any |= self.read_sockets(now, give)?;
         }
         self.look_at_silence(now, give);
-        while let Ok(Fetched { index, state }) = self.transfer.fetched.try_recv() {
+        while let Some((index, state)) = self.transfer.next_fetched() {
             any = true;
             give(Input::Fetched { index, state });
         }
         Ok(any)
+    }
+
+    /// Gives the fetched snapshot its name on the disk.
+    pub(super) fn publish_fetched(&mut self, index: LogIndex) -> io::Result<()> {
+        self.transfer.publish(index)
     }
 
     fn read_sockets(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {

@@ -39,6 +39,8 @@ const SERVED_MAX: usize = 4;
 pub struct Fetched {
     pub index: LogIndex,
     pub state: Option<Box<State>>,
+    /// Its file and the name that it gets when the log has announced it.
+    names: Option<(PathBuf, PathBuf)>,
 }
 
 /// Fetches and serves.
@@ -49,7 +51,9 @@ pub struct Transfer {
     /// The fetch of this number is the one that is wanted.
     wanted: Arc<AtomicU64>,
     tell: Sender<Fetched>,
-    pub fetched: Receiver<Fetched>,
+    fetched: Receiver<Fetched>,
+    /// What was fetched last: its file is not published yet.
+    unpublished: Option<(LogIndex, PathBuf, PathBuf)>,
     serving: Arc<AtomicUsize>,
 }
 
@@ -57,7 +61,16 @@ impl Transfer {
     pub fn new(dir: Arc<DataDir>, hasher: PathHasher, places: Vec<Place>) -> Transfer {
         let (tell, fetched) = unbounded();
         let places = places.into_iter().map(|place| (place.0, place)).collect();
-        Transfer { dir, hasher, places, wanted: Arc::default(), tell, fetched, serving: Arc::default() }
+        Transfer {
+            dir,
+            hasher,
+            places,
+            wanted: Arc::default(),
+            tell,
+            fetched,
+            unpublished: None,
+            serving: Arc::default(),
+        }
     }
 
     /// Begins to fetch; a fetch under way is given up for it.
@@ -77,12 +90,28 @@ impl Transfer {
         let links = greeter.links.clone();
         std::thread::Builder::new().name("snapshot-fetch".into()).spawn(move || {
             crate::host::pin::step_back();
-            let state = fetch.run();
-            if fetch.is_wanted() && tell.send(Fetched { index, state }).is_ok() {
+            let (state, names) =
+                fetch.run().map_or((None, None), |(state, names)| (Some(state), Some(names)));
+            if fetch.is_wanted() && tell.send(Fetched { index, state, names }).is_ok() {
                 links.sequencer.ring_anyway();
             }
         })?;
         Ok(())
+    }
+
+    /// What was fetched since the last call.
+    pub fn next_fetched(&mut self) -> Option<(LogIndex, Option<Box<State>>)> {
+        let Fetched { index, state, names } = self.fetched.try_recv().ok()?;
+        self.unpublished = names.map(|(part, path)| (index, part, path));
+        Some((index, state))
+    }
+
+    /// Gives the fetched snapshot its name. Durable when it returns.
+    pub fn publish(&mut self, index: LogIndex) -> io::Result<()> {
+        let fetched = self.unpublished.take().filter(|(fetched, _, _)| *fetched == index);
+        let (_, part, path) = fetched.ok_or_else(|| io::Error::other("it was not fetched"))?;
+        let disk = self.dir.disk();
+        disk.rename(&part, &path).and_then(|()| disk.sync_dir(&self.dir.snapshot_path()))
     }
 
     /// Another server fetches one of this server's.
@@ -151,7 +180,7 @@ impl Fetch {
         self.wanted.load(Ordering::Relaxed) == self.number
     }
 
-    fn run(&self) -> Option<Box<State>> {
+    fn run(&self) -> Option<(Box<State>, (PathBuf, PathBuf))> {
         let started = Instant::now();
         let server = self.place.0 .0;
         let part = self.dir.snapshot_path().join(format!("{:016x}.part.tmp", self.index.0));
@@ -165,7 +194,8 @@ impl Fetch {
             Ok((bytes, state)) => {
                 let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 info!(server, index = self.index.0, bytes, nodes = state.table.len(), ms, "snapshot fetched");
-                Some(Box::new(state))
+                let path = self.dir.snapshot_name(self.index, state.last_zxid());
+                Some((Box::new(state), (part, path)))
             }
             Err(why) => {
                 let _ = fs::remove_file(&part);
@@ -238,16 +268,11 @@ impl Fetch {
         Ok(())
     }
 
-    /// Reads the whole state, every checksum of it, then gives the file its name.
+    /// Reads the whole state, every checksum of it.
     fn read(&self, part: &Path) -> Result<State, String> {
-        let disk = self.dir.disk();
         let bytes = fs::metadata(part).map_err(|error| error.to_string())?.len();
         let file = SnapshotFile { index: self.index, zxid: Zxid::ZERO, path: part.to_path_buf(), bytes };
-        let loaded = load_snapshot(&disk, &file, self.dir.cluster_id(), &self.hasher)?;
-        let path: PathBuf = self.dir.snapshot_name(self.index, loaded.state.last_zxid());
-        disk.rename(part, &path)
-            .and_then(|()| disk.sync_dir(&self.dir.snapshot_path()))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let loaded = load_snapshot(&self.dir.disk(), &file, self.dir.cluster_id(), &self.hasher)?;
         Ok(loaded.state)
     }
 }

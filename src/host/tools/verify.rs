@@ -15,7 +15,7 @@ use crate::host::recover::load_snapshot;
 use crate::host::serve::{draw_seed, hash_key};
 use crate::host::EX_IOERR;
 use crate::ids::LogIndex;
-use crate::log::recover::Walk;
+use crate::log::walk::Walk;
 use crate::log::{Damage, EntryRef, NotAHeader, RecordHeader, Recovered, SegmentHeader, BLOCK};
 use crate::snapshot;
 use crate::tree::PathHasher;
