@@ -85,6 +85,8 @@ struct Unpersisted {
     number: u64,
     /// How many records must be.
     records: u64,
+    /// The snapshot that it installs counts as applied only then.
+    installed: Option<LogIndex>,
     /// What may be said only then: a follower's word is its disk's.
     send: Vec<Addressed>,
 }
@@ -381,6 +383,9 @@ impl Consensus {
         while self.unpersisted.front().is_some_and(|turn| turn.records <= records) {
             let turn = self.unpersisted.pop_front().expect("it was looked at just now");
             self.node.on_persist_ready(turn.number);
+            if let Some(index) = turn.installed {
+                self.node.advance_apply_to(index.0);
+            }
             send.extend(turn.send);
         }
         self.pin_election_timeout();
@@ -443,12 +448,10 @@ impl Consensus {
             self.node.on_persist_ready(number);
             send.extend(later);
         } else {
-            self.unpersisted.push_back(Unpersisted { number, records, send: later });
+            let installed = install.map(|install| install.index);
+            self.unpersisted.push_back(Unpersisted { number, records, installed, send: later });
         }
         self.pin_election_timeout();
-        if let Some(install) = &install {
-            self.node.advance_apply_to(install.index.0);
-        }
         Some(Turn { install, append, committed, send })
     }
 
