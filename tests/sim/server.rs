@@ -12,7 +12,7 @@ use ringkeeper::peer;
 use ringkeeper::sequencer::{
     self, Effect, Input, Logged, Member, Note, Now, RecoveredEntry, RecoveredLog, Sequencer,
 };
-use ringkeeper::shard::{self, Place, Shard};
+use ringkeeper::shard::{self, Place, Shard, Slices};
 use ringkeeper::tree::PathHasher;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub struct Server {
     pub id: u8,
     pub sequencer: Sequencer,
     pub disk: Disk,
-    shard: Shard,
+    pub shard: Shard,
     up: VecDeque<Upward>,
     ring: VecDeque<Arc<Publication>>,
     taken: u64,
@@ -103,13 +103,14 @@ pub struct Birth {
     pub disk: Disk,
     pub manners: DiskManners,
     pub wall_skew: i64,
+    pub slices: Slices,
 }
 
 impl Server {
     pub fn start(birth: Birth, now: u64, mut dice: Dice) -> Server {
         let mut seed = [0; 32];
         seed.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&dice.roll().to_le_bytes()));
-        let options = sequencer_options(&birth, seed);
+        let (options, shard) = (sequencer_options(&birth, seed), shard_options(&birth));
         let wall = wall(now, birth.wall_skew);
         let mut server = Server {
             id: birth.id,
@@ -120,11 +121,7 @@ impl Server {
                 Now { mono: Millis(1_000), wall },
             ),
             disk: birth.disk,
-            shard: Shard::new(
-                shard_options(birth.id, birth.incarnation),
-                PathHasher::new(KEY),
-                Millis(1_000),
-            ),
+            shard: Shard::new(shard, PathHasher::new(KEY), Millis(1_000)),
             up: VecDeque::new(),
             ring: VecDeque::new(),
             taken: 0,
@@ -184,6 +181,9 @@ impl Server {
             self.sequencer.handle(now, Input::Persisted { records });
         }
         while self.shard_turn(now) | self.sequencer_turn(world, now, net) {}
+        // One slice between two looks at the sockets: a crowd may be told in part when the next request comes.
+        self.shard.tell_slice();
+        self.flush(now);
     }
 
     fn sequencer_turn(&mut self, world: u64, now: Now, net: &mut Net) -> bool {
@@ -286,14 +286,17 @@ impl Server {
             any = true;
             self.shard.resume(now.mono, id);
         }
-        any |= self.shard.has_crowds();
-        self.shard.tell_slice();
         if let Some(up) = self.shard.take_upward() {
             any = true;
             self.up.push_back(up);
         }
         while self.shard.next_word().is_some() {}
         while self.shard.next_note().is_some() {}
+        any | self.flush(now)
+    }
+
+    fn flush(&mut self, now: Now) -> bool {
+        let mut any = false;
         while let Some(id) = self.shard.next_dirty() {
             any = true;
             let bytes = self.shard.output(id);
@@ -343,10 +346,11 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
     }
 }
 
-fn shard_options(id: u8, incarnation: u64) -> shard::Options {
+fn shard_options(birth: &Birth) -> shard::Options {
     shard::Options {
-        server: ServerId(id),
-        incarnation,
+        server: ServerId(birth.id),
+        incarnation: birth.incarnation,
+        slices: birth.slices,
         session_timeout_min_ms: 1_000,
         ..default_options(1).1
     }
