@@ -18,6 +18,7 @@ pub use consensus::{Logged, RecoveredEntry, RecoveredLog};
 use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message};
 use crate::session::{Expiry, SessionClock};
 use crate::tree::Node;
@@ -365,8 +366,10 @@ impl Sequencer {
     fn on_tick(&mut self, now: Now) {
         self.consensus.tick();
         self.send_report(now.mono);
-        if self.leading {
+        if self.leading || mutant::is(Mutant::ExpiredByFollower) {
             self.expire_sessions(now);
+        }
+        if self.leading {
             self.reaper.on_tick(now.mono);
         }
     }

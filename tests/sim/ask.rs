@@ -7,18 +7,49 @@ use ringkeeper::wire::OpCode;
 /// What was asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ask {
-    Create { path: String, flags: i32 },
-    Set { path: String, data: Vec<u8> },
-    Delete { path: String },
-    Multi { paths: Vec<String>, data: Vec<u8> },
+    Create {
+        path: String,
+        flags: i32,
+    },
+    Set {
+        path: String,
+        data: Vec<u8>,
+    },
+    Delete {
+        path: String,
+    },
+    Multi {
+        paths: Vec<String>,
+        data: Vec<u8>,
+    },
     Close,
     Sync,
-    Get { path: String, watch: bool },
-    Exists { path: String, watch: bool },
-    Children { path: String, watch: bool },
-    AddWatch { path: String, mode: i32 },
-    CheckWatches { path: String, kind: i32 },
-    RemoveWatches { path: String, kind: i32 },
+    Get {
+        path: String,
+        watch: bool,
+    },
+    Exists {
+        path: String,
+        watch: bool,
+    },
+    Children {
+        path: String,
+        watch: bool,
+    },
+    AddWatch {
+        path: String,
+        mode: i32,
+    },
+    CheckWatches {
+        path: String,
+        kind: i32,
+    },
+    RemoveWatches {
+        path: String,
+        kind: i32,
+    },
+    /// A setData that does not decode.
+    Garbled,
 }
 
 /// The flags of a create.
@@ -62,6 +93,7 @@ impl Ask {
                 (OpCode::Multi, client::multi(&paths.iter().map(item).collect::<Vec<_>>()))
             }
             Ask::Close => (OpCode::CloseSession, Vec::new()),
+            Ask::Garbled => (OpCode::SetData, vec![0; 3]),
             Ask::Sync => (OpCode::Sync, client::path("/")),
             Ask::Get { path, watch } => (OpCode::GetData, client::read(path, *watch)),
             Ask::Exists { path, watch } => (OpCode::Exists, client::read(path, *watch)),
@@ -113,6 +145,7 @@ pub fn think(dice: &mut Dice, keys: u64) -> Ask {
         85..=90 => Ask::Children { path: under(dice, keys), watch: dice.permille(600) },
         91..=94 => Ask::AddWatch { path: under(dice, keys), mode: dice.below(2) as i32 },
         95..=97 => Ask::RemoveWatches { path: any_path(dice, keys), kind: 1 + dice.below(5) as i32 },
+        98 => Ask::Garbled,
         _ => Ask::CheckWatches { path: any_path(dice, keys), kind: 1 + dice.below(5) as i32 },
     }
 }

@@ -6,7 +6,7 @@ use crate::machines::client::{CHANGED, CREATED, DELETED};
 use crate::machines::KEY;
 use crate::server::Server;
 use crate::watches::{parent, Fact};
-use ringkeeper::apply::State;
+use ringkeeper::apply::{Batch, State};
 use ringkeeper::error::Code;
 use ringkeeper::tree::{Answer, Change, PathHasher};
 use ringkeeper::wire::{Reader, Stat};
@@ -22,16 +22,14 @@ pub struct Watchman {
 }
 
 impl Watchman {
-    /// One leader a term; equal states at equal indices.
+    /// One leader a term, whomever one asks; equal states at equal indices.
     pub fn look(&mut self, server: &Server) {
-        if server.sequencer.is_leading() {
-            let (leader, term) = server.sequencer.leader().expect("a leader knows itself");
-            assert_eq!(leader.0, server.id);
+        if let Some((leader, term)) = server.sequencer.leader() {
             let known = *self.leaders.entry(term.0).or_insert_with(|| {
                 self.elections += 1;
-                server.id
+                leader.0
             });
-            assert_eq!(known, server.id, "two leaders in term {}", term.0);
+            assert_eq!(known, leader.0, "two leaders in term {}, as server {} sees it", term.0, server.id);
         }
         let (index, term) = server.sequencer.applied();
         let state = server.sequencer.state();
@@ -82,8 +80,10 @@ impl Truth {
         let mut state = State::new(PathHasher::new(KEY));
         let (applied, _) = server.sequencer.applied();
         let log = server.disk.recovered();
+        let mut batches = BTreeMap::new();
         for entry in log.entries.iter().filter(|entry| entry.index <= applied && entry.payload_len > 0) {
             let payload = server.disk.payload(entry.index);
+            let header = Batch::decode(&payload).expect("a committed batch decodes").header;
             let done = state.apply_batch(&payload, |txn, outcome| {
                 // What comes from a session's earlier owner, or after its end, takes a number and does nothing.
                 let is_void = matches!(outcome.answer, Answer::Moved | Answer::Code(Code::SessionExpired));
@@ -94,7 +94,15 @@ impl Truth {
                 }
                 outcome.changes.iter().for_each(|change| truth.take(outcome.zxid.0, change));
             });
-            done.expect("a committed batch decodes");
+            if done.expect("a committed batch decodes") && header.sequence > 0 {
+                let run = (header.server, header.incarnation);
+                let before = batches.insert(run, header.sequence).unwrap_or(0);
+                assert_eq!(
+                    header.sequence,
+                    before + 1,
+                    "batches of {run:?} are applied once, in order, none left out"
+                );
+            }
         }
         assert_eq!(state.digest(), server.sequencer.state().digest(), "the log gives the state");
         truth

@@ -41,9 +41,11 @@ const EARLY_MS: u64 = 100;
 pub const TIMEOUT_MS: i32 = 6_000;
 /// A client that hears nothing for so long looks for another server.
 const PATIENCE_MS: u64 = 2_500;
+const IMPATIENT_MS: u64 = 600;
 const PING_MS: u64 = 800;
 /// The longest pause between two bursts of operations.
-const THINK_MS: u64 = 48;
+const THINK_MS: u64 = 28;
+const LONG_THINK_MS: u64 = 2_000;
 
 pub struct Client {
     number: usize,
@@ -145,8 +147,10 @@ impl Client {
         // Some go away for a while, and some for so long that their session ends.
         if may_ask && self.dice.permille(1) && self.dice.permille(400) {
             self.go_away(server, conn);
-            let away = if self.dice.permille(500) { 300 } else { 2 * TIMEOUT_MS as u64 };
-            self.next_at = world + self.dice.below(away);
+            let timeout = TIMEOUT_MS as u64;
+            // And some come back at the very moment of its end.
+            let (least, more) = [(0, 300), (0, 2 * timeout), (timeout - 200, 1_200)][self.dice.pick(3)];
+            self.next_at = world + least + self.dice.below(more);
             return;
         }
         if world > self.heard_at + PATIENCE_MS {
@@ -159,8 +163,14 @@ impl Client {
             self.pinged_at = world;
             self.put(server, conn, &request(-2, OpCode::Ping.as_i32(), &[]));
         }
+        // Some ask again while they wait: of a server that stands still they learn only when it goes on.
+        let waited = world.saturating_sub(self.heard_at);
+        if may_ask && waited > IMPATIENT_MS && !self.pending.is_empty() && self.dice.permille(10) {
+            self.ask(world, server, conn, Ask::Sync, history);
+        }
         if may_ask && self.pending.is_empty() && world >= self.next_at {
-            self.next_at = world + self.dice.below(THINK_MS);
+            let think = if self.dice.permille(8) { LONG_THINK_MS } else { THINK_MS };
+            self.next_at = world + self.dice.below(think);
             for _ in 0..=self.dice.below(3) {
                 let ask = ask::think(&mut self.dice, self.keys);
                 let (is_sync, is_close) = (ask == Ask::Sync, ask == Ask::Close);

@@ -53,6 +53,8 @@ struct Faults {
     cut: u64,
     cut_one_way: u64,
     fill_disk: u64,
+    /// Of who has given its vote a moment ago, while the one that it was given to is cut off.
+    crash_voter: u64,
 }
 
 struct World {
@@ -98,6 +100,7 @@ impl World {
             cut: some(500, 8),
             cut_one_way: some(400, 6),
             fill_disk: some(300, 3),
+            crash_voter: some(200, 100),
         };
         let slices = Slices { at_once_max: [0, 1, 64][dice.pick(3)], slice: 1 + dice.pick(3) };
         let is_quiet_at_last = dice.permille(200);
@@ -149,10 +152,21 @@ impl World {
 
     fn crash(&mut self, id: u8, told: &mut Vec<(u8, Told)>) {
         let Some(server) = self.servers.remove(&id) else { return };
-        let back = self.now + 100 + self.dice.below(3_000);
+        // Some are back before anybody has missed them.
+        let away = if self.dice.permille(300) { 40 } else { 3_000 };
+        let back = self.now + 5 + self.dice.below(away);
         self.down.insert(id, (server.crash(), back));
         self.net.crash(self.now, id, told);
         self.clients.iter_mut().for_each(|client| client.on_crash(id));
+        self.fault_count += 1;
+    }
+
+    /// One server against all.
+    fn cut_off(&mut self, server: u8) {
+        for other in (1..=self.members.len() as u8).filter(|other| *other != server) {
+            self.net.cut(self.now, server, other);
+            self.net.cut(self.now, other, server);
+        }
         self.fault_count += 1;
     }
 
@@ -171,6 +185,24 @@ impl World {
             if let Some(server) = self.servers.get_mut(&id) {
                 server.paused_until = until;
                 self.fault_count += 1;
+            }
+            // What comes and goes meanwhile it hears of all at once.
+            let other = self.some_server();
+            if id != other && self.dice.permille(400) {
+                self.net.break_wire(self.now, id, other, told);
+                self.fault_count += 1;
+            }
+        }
+        if self.dice.permille(self.faults.crash_voter) {
+            let now = self.now;
+            let just_now = |(at, to): (u64, u8)| (at + 4 * PULSE_MS >= now).then_some(to);
+            let mut voters = self.servers.values();
+            let voter = voters.find_map(|server| Some((server.id, server.voted.and_then(just_now)?)));
+            if let Some((voter, candidate)) = voter {
+                self.crash(voter, told);
+                if self.dice.permille(500) {
+                    self.cut_off(candidate);
+                }
             }
         }
         if self.dice.permille(self.faults.fill_disk) {
@@ -195,13 +227,13 @@ impl World {
         if self.dice.permille(self.faults.cut) {
             // One server against all, or a pair.
             let whole = self.dice.permille(500);
-            for other in 1..=self.members.len() as u8 {
-                if other != a && (whole || other == b) {
-                    self.net.cut(self.now, a, other);
-                    self.net.cut(self.now, other, a);
-                }
+            if whole {
+                self.cut_off(a);
+            } else {
+                self.net.cut(self.now, a, b);
+                self.net.cut(self.now, b, a);
+                self.fault_count += 1;
             }
-            self.fault_count += 1;
         }
         if self.dice.permille(4) {
             self.net.heal();

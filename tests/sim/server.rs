@@ -94,6 +94,12 @@ pub struct Server {
     manners: DiskManners,
     dice: Dice,
     pub notes: Vec<Note>,
+    /// When it gave its vote last, and to whom.
+    pub voted: Option<(u64, u8)>,
+    /// What came while the process stood still.
+    inbox: VecDeque<Input>,
+    /// Peers whose connection is another one by now: what is said to them before that is known goes into the old one.
+    lost: Vec<ServerId>,
 }
 
 pub struct Birth {
@@ -135,6 +141,9 @@ impl Server {
             manners: birth.manners,
             dice,
             notes: Vec::new(),
+            voted: None,
+            inbox: VecDeque::new(),
+            lost: Vec::new(),
         };
         server.disk.under_way.clear();
         server
@@ -154,6 +163,9 @@ impl Server {
     }
 
     pub fn handle(&mut self, world: u64, input: Input) {
+        if self.is_paused(world) || !self.inbox.is_empty() {
+            return self.inbox.push_back(input);
+        }
         let now = self.now(world);
         self.sequencer.handle(now, input);
     }
@@ -165,6 +177,15 @@ impl Server {
     /// All its threads, until nobody has anything to do.
     pub fn turn(&mut self, world: u64, net: &mut Net) {
         let now = self.now(world);
+        // Awake again, its threads look at clients first, or at peers.
+        let waiting = std::mem::take(&mut self.inbox);
+        if !waiting.is_empty() && self.dice.permille(500) {
+            let lost = |input: &Input| if let Input::PeerDown(peer) = input { Some(*peer) } else { None };
+            self.lost = waiting.iter().filter_map(lost).collect();
+            while self.shard_turn(now) | self.sequencer_turn(world, now, net) {}
+            self.lost.clear();
+        }
+        waiting.into_iter().for_each(|input| self.sequencer.handle(now, input));
         if world >= self.ticked_at + TICK_MS {
             self.ticked_at = world;
             self.sequencer.handle(now, Input::Tick);
@@ -206,8 +227,12 @@ impl Server {
                     self.records += 1;
                     self.disk.under_way.push_back((due, record));
                 }
+                Effect::Send(addressed) if self.lost.contains(&addressed.to) => {}
                 Effect::Send(mut addressed) => {
                     self.fill(&mut addressed.message);
+                    if is_vote(&addressed.message) {
+                        self.voted = Some((world, addressed.to.0));
+                    }
                     let mut bytes = Vec::new();
                     peer::encode(&mut bytes, &addressed.message);
                     net.send(world, self.id, addressed.to.0, Bytes::from(bytes));
@@ -328,6 +353,11 @@ impl Server {
             self.shard.lost(id);
         }
     }
+}
+
+/// Raft's MsgRequestVoteResponse that grants.
+fn is_vote(message: &peer::Message) -> bool {
+    matches!(message, peer::Message::Raft(raft) if raft.kind == 6 && !raft.reject)
 }
 
 fn wall(world: u64, skew: i64) -> WallMillis {
