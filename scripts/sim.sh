@@ -2,9 +2,10 @@
 # Whole ensembles in one thread from one seed: crashes, pauses, partitions, slow disks, and everything that clients were
 # told judged against the log. See tests/sim.
 #
-#   scripts/sim.sh [SEEDS [FIRST_SEED]]    default: 100 seeds from 1 on
-#   scripts/sim.sh --mutants [SEEDS]       plants the bugs of src/mutant.rs, one after the other, and says after how many
-#                                          seeds each was found; default: up to 10000
+#   scripts/sim.sh [SEEDS [FIRST_SEED]]    default: 100 seeds from 1 on. FIRST_SEED `commit`: a number made of the hash of
+#                                          the commit at hand, so that each commit tries others; 1 where git is not there
+#   scripts/sim.sh --mutants [SEEDS]       plants the bugs of src/mutant.rs, one after the other, and prints a table:
+#                                          after how many seeds each was found; default: up to 10000
 #
 # A seed that fails is named with its reason, and how to replay it. The last line: N passed, N failed.
 # Environment: SIM_SECONDS (no new seed is begun after so many seconds), JOBS (processes side by side, default: all CPUs).
@@ -16,7 +17,11 @@ mutants=
 [ "${1:-}" != --mutants ] || { mutants=1 features=(--features mutants) && shift; }
 seeds=${1:-$([ -n "$mutants" ] && echo 10000 || echo 100)}
 first=${2:-1}
-case $seeds$first in *[!0-9]*) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
+if [ "$first" = commit ]; then
+  hash=$(git rev-parse --short=8 HEAD 2>/dev/null) || hash=
+  case $hash in '' | *[!0-9a-f]*) first=1 ;; *) first=$((16#${hash:0:8})) ;; esac
+fi
+case $seeds$first in *[!0-9]*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
 jobs=${JOBS:-$(nproc)}
 [ "$jobs" -le "$seeds" ] || jobs=$seeds
 
@@ -29,15 +34,18 @@ pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 if [ -n "$mutants" ]; then
   passed=0 failed=0
+  printf '| planted bug | seeds | what gave it away |\n|---|---:|---|\n'
   while read -r name number; do
     SIM_MUTANT=$number SIM_SEEDS=$seeds SIM_FIRST=$first RUST_BACKTRACE=0 "$program" --nocapture ensembles >"$work/out" 2>&1 || true
     found=$(sed -n 's/^found after \([0-9]*\) seeds/\1/p' "$work/out")
     if [ -n "$found" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
-    printf '%-22s %s\n' "$name" "${found:+found after $found seeds: $(sed -nE 's/^seed [0-9]+ failed: (.{0,110}).*/\1/p' "$work/out")}"
+    how=$(sed -nE 's/^seed [0-9]+ failed: (.{0,110}).*/\1/p' "$work/out" | tr '|' '/')
+    printf '| %s | %s | %s |\n' "$name" "${found:-not in $seeds}" "$how"
   done < <(sed -nE 's/^    ([A-Z][A-Za-z]+) = ([0-9]+),/\1 \2/p' src/mutant.rs)
   echo "$passed passed, $failed failed"
   exit $((failed > 0))
 fi
+echo "seeds from $first on"
 began=$SECONDS
 for ((job = 0; job < jobs; job++)); do
   # Every job takes each jobs-th seed.
@@ -50,11 +58,13 @@ took=$((SECONDS - began))
 
 grep -hE '^seed [0-9]+ (failed|fails)' "$work"/* || true
 awk -v took="$took" '
-  /^sim: / { passed += $2; failed += $4; ops += $6; faults += $8; elections += $10 }
+  /^sim: / { passed += $2; failed += $4; ops += $6; faults += $8; elections += $10; events += $12 }
   END {
     n = passed + failed
-    if (n) printf "%d operations, %d faults, %d elections; a seed: %d operations, %d faults; %d seeds a minute\n",
-      ops, faults, elections, ops / n, faults / n, n * 60 / (took ? took : 1)
+    if (n) {
+      printf "%d operations, %d faults, %d elections, %d watch events; ", ops, faults, elections, events
+      printf "a seed: %d operations, %d faults; %d seeds a minute\n", ops / n, faults / n, n * 60 / (took ? took : 1)
+    }
     printf "%d passed, %d failed\n", passed, failed
     exit !(n && !failed)
   }' "$work"/* || { status=$?; grep -L '^sim: ' "$work"/* | xargs -r tail -n 20; exit "$status"; }

@@ -56,7 +56,8 @@ if [ "$mode" = full ]; then
   step required "torture, epoll" scripts/torture.sh "${TORTURE_CYCLES:-10}" --more '--io epoll --shards 2' --seed 2
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
-  step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-2000}"
+  # Fresh seeds with every commit, the same ones for the same commit.
+  step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-2000}" commit
   step required loom scripts/loom.sh
   step required instructions scripts/instructions.sh --check
   step optional miri scripts/miri.sh

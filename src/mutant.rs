@@ -31,6 +31,50 @@ pub enum Mutant {
     WriteOvertakesSync = 12,
     /// A session's request is taken from whoever brings it, its old connection too.
     OwnerNotChecked = 13,
+    /// Watch events of a transaction follow its answer.
+    EventAfterReply = 14,
+    /// setWatches forgets a data watch whose znode has not changed.
+    WatchNotSetAgain = 15,
+    /// setWatches arms a data watch whose znode has changed meanwhile, and tells nothing.
+    CatchUpMissed = 16,
+    /// A one-shot watch stays when it has fired.
+    OneShotStays = 17,
+    /// A recursive watch hears of children alone.
+    GrandchildMissed = 18,
+    /// Who watches a znode's data and its children hears twice of its end.
+    DeletedToldTwice = 19,
+    /// A persistent watch goes with the one-shot watch beside it.
+    StickyGoesToo = 20,
+    /// Events are told to whom may not read the znode.
+    EventWithoutRead = 21,
+    /// An answer overtakes an event that waits in a crowd's queue.
+    CrowdOvertaken = 22,
+    /// A session's old connection stays when the session has moved.
+    MovedConnectionStays = 23,
+    /// A read does not wait for the writes of its session in front of it.
+    ReadOvertakesWrite = 24,
+    /// A shard's own table takes over a whole batch before anything of it is answered.
+    BatchShownWhole = 25,
+    /// A batch is applied with the server's own options.
+    OwnOptions = 26,
+    /// The first of the unanswered batches is not told to another leader, and those behind it are taken without it.
+    GapPassedOver = 27,
+    /// A leader answers a sync as long as it believes that it leads.
+    LeaseRead = 28,
+    /// A leader does not listen to what followers have heard of their clients.
+    ReportsIgnored = 29,
+    /// A new leader does not watch over the sessions that it finds.
+    HeirsNotTracked = 30,
+    /// A session ends for its former owner's silence.
+    ExpiredThoughAttached = 31,
+    /// A connection's end leaves its watches.
+    WatchesOutliveConnection = 32,
+    /// A multi that fails leaves what it did before.
+    MultiHalfDone = 33,
+    /// A new leader begins when earlier reigns' entries are committed, with none of its own.
+    EarlierTermCounts = 34,
+    /// A follower judges sessions by what it hears itself, and wishes them away once it leads.
+    ExpiredByFollower = 35,
 }
 
 #[cfg(feature = "mutants")]

@@ -600,3 +600,23 @@ fn pipelined_set_get_set_answers_the_first_value_in_any_order() {
         }
     }
 }
+
+/// A client that connects again names the last zxid that it was told: it may not go back.
+#[test]
+fn a_refusal_behind_a_write_is_not_older_than_the_write() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    world.make(c, "/a", 0);
+    world.post(c, Op::SetData, &set("/a", b"x", -1));
+    world.post(c, Op::SetData, b"no record");
+    world.post(c, Op::Sync, b"");
+    world.settle();
+    let answers: Vec<(i64, i32)> = (world.hear(c).into_iter())
+        .map(|one| match one {
+            Said::Reply(reply) => (reply.zxid, reply.err),
+            Said::Event { .. } => panic!("nobody watches"),
+        })
+        .collect();
+    let written = answers[0].0;
+    assert_eq!(answers, [(written, 0), (written, -5), (written, -5)]);
+}

@@ -39,6 +39,7 @@ pub mod shard {
             skip_acl: false,
             required_schemes: None,
             report_ms: 500,
+            slices: Default::default(),
         }
     }
 

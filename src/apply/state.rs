@@ -254,7 +254,9 @@ impl State {
     /// predecessor was lost on its way. A new run of a server begins with 1.
     fn is_next(&self, header: &super::txn::BatchHeader) -> bool {
         let next = self.next_batch(header.server, header.incarnation);
-        header.sequence == next || header.sequence < next && mutant::is(Mutant::BatchTwice)
+        header.sequence == next
+            || header.sequence < next && mutant::is(Mutant::BatchTwice)
+            || header.sequence > next && mutant::is(Mutant::GapPassedOver)
     }
 
     /// The number that a server's next batch must have.
@@ -287,7 +289,9 @@ impl State {
             }
             TxnBody::CloseSession => self.close_session(txn.session, stamp),
             TxnBody::Expire { owner } => match self.sessions.get(txn.session) {
-                Some(session) if session.owner == *owner => self.close_session(txn.session, stamp),
+                Some(session) if session.owner == *owner || mutant::is(Mutant::ExpiredThoughAttached) => {
+                    self.close_session(txn.session, stamp)
+                }
                 _ => Answer::Code(Code::Ok),
             },
             TxnBody::Reap { path } => code_answer(self.reap(path, stamp)),
@@ -465,6 +469,9 @@ impl State {
 
     /// Takes back every step of this transaction, newest first, and forgets what it would have said.
     pub(super) fn roll_back(&mut self) {
+        if mutant::is(Mutant::MultiHalfDone) {
+            self.undo.clear();
+        }
         while let Some(step) = self.undo.pop() {
             match step {
                 Undo::Created { parent, path } => {

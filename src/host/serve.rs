@@ -308,6 +308,7 @@ pub(super) fn shard_options(config: &Config, id: ShardId, shards: u16, incarnati
             .then(|| enforced.iter().map(|scheme| scheme.as_str().into()).collect()),
         // Four reports in the shortest tick that anybody configures, and no more than four a second.
         report_ms: (config.sessions.tick.0 / 4).clamp(50, 250),
+        slices: shard::Slices::default(),
     }
 }
 

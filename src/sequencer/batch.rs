@@ -59,8 +59,8 @@ impl Pile {
     }
 }
 
-/// A minute's worth of ids: more sessions than anybody closes behind the newest one that lives.
-const SESSIONS_LEAP: i64 = 1 << 32;
+/// A minute's worth of ids, and how far a leap leads: more sessions than anybody closes behind the newest one that lives.
+const SESSIONS_LEAP_BITS: u32 = 32;
 
 /// What waits to be proposed.
 pub(super) struct Gather {
@@ -91,12 +91,16 @@ impl Gather {
     }
 
     /// The history up to here is known: no id that it knows is given again, though the clock went back. Ids behind the
-    /// newest that lives may have been given and closed: a leap leads past them.
+    /// newest that lives may have been given and closed: a leap leads past them. It ends anywhere, for the run before this
+    /// one may have leapt from the same id, and closed what it gave.
     pub(super) fn skip_sessions_of(&mut self, state: &State) {
         let server = self.next_session >> 56;
         let known = state.sessions.iter().map(|(id, _)| id.0).filter(|id| *id >> 56 == server).max();
         if let Some(known) = known.filter(|known| *known >= self.next_session) {
-            self.next_session = known + SESSIONS_LEAP;
+            let anywhere = u32::from_le_bytes([self.seed[10], self.seed[11], self.seed[12], self.seed[13]]);
+            let beyond = (known >> SESSIONS_LEAP_BITS) + 1;
+            // The upper half is left to count in: the next leap is a leap too.
+            self.next_session = beyond << SESSIONS_LEAP_BITS | i64::from(anywhere >> 1);
         }
     }
 
@@ -130,7 +134,7 @@ impl Gather {
         std::mem::take(&mut self.syncs)
     }
 
-    fn new_session(&mut self) -> (SessionId, [u8; 16]) {
+    pub(super) fn new_session(&mut self) -> (SessionId, [u8; 16]) {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         self.passwords += 1;

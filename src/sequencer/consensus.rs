@@ -14,7 +14,7 @@ use crate::mutant::{self, Mutant};
 use crate::peer::{self, Addressed, RaftMessage};
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
-use raft::{RawNode, StateRole, INVALID_ID};
+use raft::{RawNode, SnapshotStatus, StateRole, INVALID_ID};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A record to be written, or an entry that was.
@@ -93,7 +93,10 @@ struct Unpersisted {
 
 /// A read that asks for a moment which no later commit precedes.
 struct Asked {
-    context: Vec<u8>,
+    number: u64,
+    /// How often it was asked again. Each time under a context of its own: a late acknowledgement of an earlier asking
+    /// would else confirm the leader for a younger one, and for all that was asked in between.
+    attempt: u64,
     waiters: Vec<Waiter>,
 }
 
@@ -159,6 +162,10 @@ impl Consensus {
             pre_vote: true,
             max_size_per_msg: MESSAGE_BYTES,
             max_inflight_msgs: 256,
+            read_only_option: match mutant::is(Mutant::LeaseRead) {
+                true => raft::ReadOnlyOption::LeaseBased,
+                false => raft::ReadOnlyOption::Safe,
+            },
             ..raft::Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
@@ -204,6 +211,9 @@ impl Consensus {
 
     /// Whether an entry of this very term is committed and applied: the leader's first one.
     pub(super) fn has_committed_in_term(&self, applied: LogIndex) -> bool {
+        if mutant::is(Mutant::EarlierTermCounts) {
+            return true;
+        }
         let log = &self.node.raft.raft_log;
         log.committed == applied.0 && log.term(applied.0).is_ok_and(|term| term == self.node.raft.term)
     }
@@ -261,6 +271,9 @@ impl Consensus {
             self.hurry = Some(self.spread() % HURRY_TICKS);
         }
         self.node.report_unreachable(u64::from(peer.0));
+        // A snapshot that it was offered may never have been heard of, or its word that it could not be had: it is offered
+        // anew. Without this a follower was never sent anything again (the simulator, seed 34).
+        self.node.report_snapshot(u64::from(peer.0), SnapshotStatus::Failure);
     }
 
     /// Takes a peer's word, if it makes sense.
@@ -351,16 +364,25 @@ impl Consensus {
             return;
         }
         self.next_read += 1;
-        let mut context = self.next_read.to_be_bytes().to_vec();
+        self.node.read_index(self.read_context(self.next_read, 0));
+        self.reads.push_back(Asked { number: self.next_read, attempt: 0, waiters });
+    }
+
+    fn read_context(&self, number: u64, attempt: u64) -> Vec<u8> {
+        let mut context = (number << ATTEMPT_BITS | attempt).to_be_bytes().to_vec();
         context.extend_from_slice(&self.incarnation.to_be_bytes());
         context.push(self.id as u8);
-        self.node.read_index(context.clone());
-        self.reads.push_back(Asked { context, waiters });
+        context
     }
 
     fn retry_reads(&mut self) {
-        for asked in &self.reads {
-            self.node.read_index(asked.context.clone());
+        for at in 0..self.reads.len() {
+            let asked = &mut self.reads[at];
+            // Days without an answer: its contexts begin again, older than any word that is still under way.
+            asked.attempt = (asked.attempt + 1) & ((1 << ATTEMPT_BITS) - 1);
+            let (number, attempt) = (asked.number, asked.attempt);
+            let context = self.read_context(number, attempt);
+            self.node.read_index(context);
         }
     }
 
@@ -559,7 +581,9 @@ impl Consensus {
     fn take_read_states(&mut self, states: Vec<raft::ReadState>) {
         for state in states {
             // Found by context, never by position: answers may be lost or come twice.
-            if let Some(at) = self.reads.iter().position(|asked| asked.context == state.request_ctx) {
+            let Some(head) = state.request_ctx.first_chunk::<8>() else { continue };
+            let number = u64::from_be_bytes(*head) >> ATTEMPT_BITS;
+            if let Some(at) = self.reads.iter().position(|asked| asked.number == number) {
                 let asked = self.reads.remove(at).expect("its position was found just now");
                 self.ready_reads.push((state.index, asked.waiters));
             }
@@ -602,6 +626,8 @@ impl Consensus {
     }
 }
 
+/// Of a read's context: which attempt it is.
+const ATTEMPT_BITS: u32 = 24;
 const NO_ZXIDS: (Zxid, Zxid) = (Zxid::ZERO, Zxid::ZERO);
 
 fn server(id: u64) -> ServerId {

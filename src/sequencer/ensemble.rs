@@ -99,7 +99,7 @@ impl Sequencer {
             let begin = Millis(now.0.saturating_sub(heard.stalled.0));
             self.clock.forgive(begin, now);
         }
-        for (session, ago) in heard.sessions {
+        for (session, ago) in heard.sessions.into_iter().filter(|_| !mutant::is(Mutant::ReportsIgnored)) {
             let at = Millis(now.0.saturating_sub(ago.0));
             self.expiry.touch(session, self.clock.at(at));
         }
@@ -174,7 +174,7 @@ impl Sequencer {
         // A new leader gives every session its full timeout (TR29).
         let now = self.session_now();
         self.expiry = Expiry::new(self.options.tick_ms);
-        for (id, session) in self.state.sessions.iter() {
+        for (id, session) in self.state.sessions.iter().filter(|_| !mutant::is(Mutant::HeirsNotTracked)) {
             let timeout = if mutant::is(Mutant::NoFullTimeout) { 1 } else { session.timeout_ms };
             self.expiry.track(id, u64::try_from(timeout).unwrap_or(0), now);
         }

@@ -55,7 +55,10 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
         MessageType::MsgAppendResponse if message.request_snapshot.0 != 0 => {
             Err(Nonsense("a request for a snapshot that this release does not know"))
         }
-        MessageType::MsgTimeoutNow if from != raft.leader_id => {
+        // A follower may have forgotten the leader, whose connection was gone for a moment; in another term it is void.
+        MessageType::MsgTimeoutNow
+            if message.term.0 == raft.term && ![from, raft::INVALID_ID].contains(&raft.leader_id) =>
+        {
             Err(Nonsense("a hand-over by a server that does not lead"))
         }
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => {

@@ -35,10 +35,15 @@ impl Sequencer {
             return;
         }
         let (index, term) = (offer.index, offer.log_term);
+        if self.fetching.ready.as_ref().is_some_and(|(ready, _)| ready.index == index) {
+            return;
+        }
         let is_known =
             self.fetching.offer.as_ref().is_some_and(|(known, old)| *known == from && old.index == index);
         self.fetching.offer = Some((from, offer));
         if !is_known {
+            // Its file gives way to the new one's.
+            self.fetching.ready = None;
             self.effects.push_back(Effect::Fetch { from, index, term });
         }
     }

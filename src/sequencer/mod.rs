@@ -20,6 +20,7 @@ pub use consensus::{Install, Logged, RecoveredEntry, RecoveredLog};
 use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message};
 use crate::session::{Expiry, SessionClock};
 use crate::tree::Node;
@@ -415,8 +416,10 @@ impl Sequencer {
             // Others may have a disk that does not; without one of them it goes on as it can.
             self.hand_over();
         }
-        if self.leading {
+        if self.leading || mutant::is(Mutant::ExpiredByFollower) {
             self.expire_sessions(now);
+        }
+        if self.leading {
             self.reaper.on_tick(now.mono);
         }
     }

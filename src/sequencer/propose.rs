@@ -44,7 +44,8 @@ impl Outbox {
         if mutant::is(Mutant::NotToldAgain) {
             return;
         }
-        self.own.iter_mut().for_each(|own| own.is_handed_on = false);
+        let kept = usize::from(mutant::is(Mutant::GapPassedOver));
+        self.own.iter_mut().skip(kept).for_each(|own| own.is_handed_on = false);
         self.forwarded.clear();
         self.next.clear();
     }
@@ -150,7 +151,9 @@ impl Sequencer {
             Some((known, next)) if *known == incarnation => *next,
             _ => self.state.next_batch(from, incarnation),
         };
-        let is_next = sequence == next || mutant::is(Mutant::BatchTwice);
+        let is_next = sequence == next
+            || mutant::is(Mutant::BatchTwice)
+            || sequence > next && mutant::is(Mutant::GapPassedOver);
         if sequence < next && !is_next {
             return;
         }

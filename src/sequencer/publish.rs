@@ -2,10 +2,11 @@
 
 use super::batch::Waiter;
 use super::{Effect, Note, Now, Sequencer};
-use crate::apply::{Batch, Txn, TxnBody};
+use crate::apply::{stamp, Batch, BatchHeader, Txn, TxnBody};
 use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
 use crate::ids::Zxid;
+use crate::mutant::{self, Mutant};
 use crate::tree::{Answer, Change};
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ impl Sequencer {
         if let Some(header) = header.ok().filter(|_| mine) {
             self.forget_own(header.sequence);
         }
+        let own = mutant::is(Mutant::OwnOptions).then(|| self.with_own_options(payload));
+        let payload = own.as_deref().unwrap_or(payload);
         let mut committed: Vec<Committed> = Vec::new();
         let (state, effects) = (&mut self.state, &mut self.effects);
         let applied = state.apply_batch(payload, |txn, outcome| {
@@ -62,13 +65,23 @@ impl Sequencer {
         self.publish(committed);
     }
 
+    /// What a planted bug applies.
+    #[cold]
+    fn with_own_options(&self, payload: &[u8]) -> Vec<u8> {
+        let header = Batch::decode(payload).map(|batch| batch.header);
+        let header = header.expect("a committed batch decodes");
+        let mut own = payload.to_vec();
+        stamp(&mut own, &BatchHeader { options: self.options.txn, ..header });
+        own
+    }
+
     /// Sessions that came, were attached or went, as the expiry must know them.
     fn follow_sessions(&mut self, committed: &[Committed]) {
         let now = self.session_now();
         for one in committed {
             for change in &one.changes {
                 match change {
-                    Change::Attached(attached) if self.leading => {
+                    Change::Attached(attached) if self.leading || mutant::is(Mutant::ExpiredByFollower) => {
                         let session = attached.session;
                         let timeout =
                             self.state.sessions.get(session).map_or(0, |session| session.timeout_ms);

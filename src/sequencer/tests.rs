@@ -1,10 +1,14 @@
 //! A sequencer alone in one thread: its host here is a loop that "persists" everything at once, or late.
 
+use super::batch::Waiter;
 use super::*;
 use crate::handoff::{Heard, Proposal, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
+use crate::peer::RaftMessage;
 use crate::tree::{Answer, Change, Path, PathHasher};
 use crate::wire::OpCode;
+use raft::eraftpb::MessageType;
+use std::collections::BTreeSet;
 
 struct World {
     sequencer: Sequencer,
@@ -487,4 +491,62 @@ fn a_client_that_comes_back_while_its_end_is_decided_keeps_its_session() {
     // And ends in its time, if nothing is heard of it.
     world.pass(6_000);
     assert!(world.sequencer.state().sessions.get(session).is_none());
+}
+
+/// Found by the simulator: both runs leapt from the same living session, and the first had closed what it gave.
+#[test]
+fn runs_whose_clock_went_back_give_no_id_twice() {
+    let mut world = World::new(options());
+    let kept = world.new_session();
+    let wall = WallMillis(world.now.wall.0 - 5_000);
+    let given = |seed| -> BTreeSet<SessionId> {
+        let mut gather = Gather::new(&Options { seed: [seed; 32], ..options() }, wall);
+        gather.skip_sessions_of(world.sequencer.state());
+        (0..1_000).map(|_| gather.new_session().0).collect()
+    };
+    let (first, second) = (given(8), given(9));
+    assert!(first.is_disjoint(&second));
+    assert!(first.iter().chain(&second).all(|id| *id > kept && id.0 >> 56 == kept.0 >> 56));
+}
+
+/// Found by the simulator: a leader that had stood still answered a sync with what it had. Followers had asked it again for
+/// reads under their old contexts, and old acknowledgements of those, still in its socket, confirmed what it was asked later.
+#[test]
+fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
+    let members = [1, 2, 3].map(|id| Member { server: ServerId(id), is_observer: false });
+    let mut consensus = Consensus::new(ServerId(1), 7, [3; 32], &members, RecoveredLog::default());
+    let from_leader = |kind: MessageType, entries| RaftMessage {
+        kind: kind as u8,
+        term: Term(1),
+        entries,
+        ..RaftMessage::default()
+    };
+    consensus.step(ServerId(2), from_leader(MessageType::MsgHeartbeat, Vec::new())).unwrap();
+    consensus.read_index(vec![Waiter::Serving]);
+    let mut contexts = Vec::new();
+    for _ in 0..3 {
+        while let Some(turn) = consensus.next_turn(0) {
+            for addressed in turn.send {
+                let Message::Raft(raft) = addressed.message else { continue };
+                if raft.kind == MessageType::MsgReadIndex as u8 {
+                    contexts.push(raft.entries[0].payload.clone().unwrap());
+                }
+            }
+        }
+        consensus.tick();
+    }
+    assert_eq!(contexts.len(), 3);
+    assert_eq!(contexts.iter().collect::<BTreeSet<_>>().len(), 3, "{contexts:?}");
+    for (context, answered) in [(&contexts[1], 1), (&contexts[0], 0)] {
+        let entry = crate::peer::Entry {
+            term: Term(0),
+            tag: 0,
+            first_zxid: Zxid::ZERO,
+            last_zxid: Zxid::ZERO,
+            payload: Some(context.clone()),
+        };
+        consensus.step(ServerId(2), from_leader(MessageType::MsgReadIndexResp, vec![entry])).unwrap();
+        while consensus.next_turn(0).is_some() {}
+        assert_eq!(consensus.take_reads(LogIndex(0)).len(), answered);
+    }
 }

@@ -6,15 +6,12 @@
 use super::connection::Connection;
 use super::Shard;
 use crate::ids::{ConnId, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::tree::{AclId, AclList, Path};
 use crate::watch::Recipients;
 use crate::wire::{watcher_event, EventType, Perms};
 use std::collections::VecDeque;
 
-/// Up to this many are told at once; more are a crowd.
-const AT_ONCE_MAX: usize = 64;
-/// How many of a crowd are told in a slice.
-const SLICE: usize = 256;
 /// So many may wait to be told, over all crowds; beyond it the oldest are told before anything more is taken over.
 /// Persistent watchers of a znode that is written without a pause would fill the memory otherwise.
 const WAITING_MAX: usize = 1 << 18;
@@ -56,7 +53,7 @@ impl Shard {
         }
         let acl = (acl != AclId::OPEN && !self.options.skip_acl).then(|| self.table.acls.list(acl).clone());
         let mut crowd = Crowd { event, zxid, path: path.clone(), acl, left: Recipients::default() };
-        if recipients.len() > AT_ONCE_MAX {
+        if recipients.len() > self.options.slices.at_once_max {
             crowd.left = recipients;
             self.fanout.waiting += crowd.left.len();
             self.fanout.crowds.push_back(crowd);
@@ -65,7 +62,7 @@ impl Shard {
             }
             return;
         }
-        for conn in recipients.take_some(AT_ONCE_MAX) {
+        for conn in recipients.take_some(recipients.len()) {
             self.with(conn, |shard, c| {
                 let had_output = c.out.len() > c.sent;
                 shard.settle(c);
@@ -78,7 +75,7 @@ impl Shard {
 
     /// Tells a slice of the oldest crowds; says whether there is more to do.
     pub fn tell_slice(&mut self) -> bool {
-        let mut budget = SLICE;
+        let mut budget = self.options.slices.slice;
         while budget > 0 {
             let Some(mut crowd) = self.fanout.crowds.pop_front() else { return false };
             let some = crowd.left.take_some(budget);
@@ -125,7 +122,7 @@ impl Shard {
     /// Gives a connection the events that are queued for it, oldest first.
     #[inline]
     pub(super) fn settle(&mut self, c: &mut Connection) {
-        if !self.fanout.crowds.is_empty() {
+        if !self.fanout.crowds.is_empty() && !mutant::is(Mutant::CrowdOvertaken) {
             self.settle_crowds(c);
         }
     }
@@ -149,7 +146,7 @@ impl Shard {
         if c.is_done() {
             return;
         }
-        if let Some(list) = &crowd.acl {
+        if let Some(list) = crowd.acl.as_ref().filter(|_| !mutant::is(Mutant::EventWithoutRead)) {
             if !crate::tree::acl::list_allows(list, Perms::READ, &c.identities) {
                 return;
             }

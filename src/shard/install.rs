@@ -7,6 +7,7 @@ use super::{Shard, Why};
 use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed, Publication};
 use crate::ids::{Millis, Owner, SessionId, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::tree::warm::{self, AHEAD};
 use crate::tree::{Answer, Change, Node, Path};
 use crate::wire::{begin_frame, end_frame, put_buffer, reply_header, EventType, OpCode};
@@ -37,6 +38,10 @@ impl Shard {
     ) -> Option<Place> {
         self.sessions_total = publication.sessions;
         let mut at = from;
+        if mutant::is(Mutant::BatchShownWhole) && from == Place::default() {
+            let all = publication.committed.iter().flat_map(|one| &one.changes);
+            all.for_each(|change| self.table.install(change));
+        }
         while let Some(committed) = publication.committed.get(at.transaction) {
             if *budget == 0 {
                 return Some(at);
@@ -79,8 +84,12 @@ impl Shard {
                 return false;
             }
             let told = self.fanout.told;
-            self.table.install(change);
-            self.fire(zxid, change);
+            if !mutant::is(Mutant::BatchShownWhole) {
+                self.table.install(change);
+            }
+            if !mutant::is(Mutant::EventAfterReply) {
+                self.fire(zxid, change);
+            }
             match change {
                 Change::Attached(attached) => self.detach(attached.old.filter(|old| *old != attached.new)),
                 // A client's own close is answered first.
@@ -92,6 +101,9 @@ impl Shard {
         }
         if let Some(to) = to {
             self.with(to.conn, |shard, c| shard.answer(now, c, to, zxid, &committed.answer));
+        }
+        if mutant::is(Mutant::EventAfterReply) {
+            committed.changes.iter().for_each(|change| self.fire(zxid, change));
         }
         *budget = budget.saturating_sub(1);
         true
@@ -105,6 +117,10 @@ impl Shard {
                 self.fire_parent(zxid, &parent.path, parent);
             }
             Change::Deleted { node, parent } => {
+                if mutant::is(Mutant::DeletedToldTwice) {
+                    let first = self.watches.fire_data(node.path.as_str());
+                    self.tell(EventType::NodeDeleted, zxid, &node.path, node.acl, first);
+                }
                 let recipients = self.watches.fire_deleted(node.path.as_str());
                 self.tell(EventType::NodeDeleted, zxid, &node.path, node.acl, recipients);
                 self.fire_parent(zxid, &parent.path, parent);
@@ -124,7 +140,7 @@ impl Shard {
 
     /// A session has another owner now: if its old connection is here, it is closed (G05).
     fn detach(&mut self, old: Option<Owner>) {
-        let Some(old) = old else { return };
+        let Some(old) = old.filter(|_| !mutant::is(Mutant::MovedConnectionStays)) else { return };
         if old == self.owner_of(old.conn) {
             self.with(old.conn, |shard, c| shard.cut(c, Why::SessionMoved));
         }

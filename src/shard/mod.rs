@@ -23,11 +23,12 @@ mod watches;
 
 pub use connection::{ConnectionRow, IDENTITY_BYTES_MAX};
 pub use install::Place;
-pub use options::{Note, Options, Why};
+pub use options::{Note, Options, Slices, Why};
 pub use stats::{Latency, Stats};
 
 use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, Millis, Owner, SessionId, ShardId, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::tree::{warm, PathHasher, Table};
 use crate::watch::Watches;
 use crate::wire::{next_frame, Frame};
@@ -455,7 +456,9 @@ impl Shard {
     }
 
     fn bury(&mut self, c: Connection) {
-        self.watches.drop_connection(c.id);
+        if !mutant::is(Mutant::WatchesOutliveConnection) {
+            self.watches.drop_connection(c.id);
+        }
         if self.sessions.get(&c.session) == Some(&c.id) {
             self.sessions.remove(&c.session);
         }

@@ -38,6 +38,22 @@ pub struct Options {
     pub required_schemes: Option<Vec<Box<str>>>,
     /// How often a shard reports what it heard.
     pub report_ms: u64,
+    pub slices: Slices,
+}
+
+/// How many watchers of one change are told at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices {
+    /// Up to this many are told at once; more are a crowd.
+    pub at_once_max: usize,
+    /// How many of a crowd are told in a slice.
+    pub slice: usize,
+}
+
+impl Default for Slices {
+    fn default() -> Slices {
+        Slices { at_once_max: 64, slice: 256 }
+    }
 }
 
 /// What the operator should hear.

@@ -1,6 +1,7 @@
 //! A connection's requests that wait: for the sequencer, or behind one that does (TR16).
 
 use super::connection::Connection;
+use super::request::header_reply;
 use super::strict::is_barrier;
 use super::Shard;
 use crate::error::Code;
@@ -25,6 +26,8 @@ pub(super) enum Pending {
     Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
     /// Handled when everything in front of it is answered; a long one then waits for a turn of its own too.
     Deferred { frame: Box<[u8]>, since: Millis, is_long: bool },
+    /// Refused here; its answer bears the zxid of the moment at which its turn comes, as every answer does.
+    Refused { xid: Xid, code: Code },
     /// Already a reply.
     Ready { bytes: Box<[u8]>, close: bool },
 }
@@ -36,6 +39,7 @@ impl Pending {
             Pending::Held { identities, request, .. } => identities.len() + request.len(),
             Pending::Sync { path, .. } => path.len(),
             Pending::Deferred { frame, .. } => frame.len(),
+            Pending::Refused { .. } => 0,
             Pending::Ready { bytes, .. } => bytes.len(),
         }
     }
@@ -73,6 +77,14 @@ impl Shard {
             return self.wait(c, Pending::Ready { bytes: bytes.into_boxed_slice(), close });
         }
         self.say_now(c, now, &bytes, close);
+    }
+
+    /// Refuses a request in its turn.
+    pub(super) fn refuse(&mut self, c: &mut Connection, now: Millis, xid: Xid, code: Code) {
+        if !c.pending.is_empty() {
+            return self.wait(c, Pending::Refused { xid, code });
+        }
+        self.say_now(c, now, &header_reply(xid, self.last_zxid, code), false);
     }
 
     fn say_now(&mut self, c: &mut Connection, now: Millis, bytes: &[u8], close: bool) {
@@ -148,6 +160,9 @@ impl Shard {
                 Some(_) => {}
             }
             match self.pop_pending(c).expect("it was looked at just now") {
+                Pending::Refused { xid, code } => {
+                    self.say_now(c, now, &header_reply(xid, self.last_zxid, code), false)
+                }
                 Pending::Ready { bytes, close } => self.say_now(c, now, &bytes, close),
                 Pending::Deferred { frame, since, .. } => self.handle_deferred(now, c, &frame, since),
                 Pending::Sync { xid, .. } if is_barrier(xid) => {}

@@ -56,7 +56,7 @@ impl Shard {
             _ => {
                 self.put_barrier(c, op);
                 let is_long = self.is_long(c, op, body);
-                if !is_long && c.pending.is_empty() {
+                if !is_long && (c.pending.is_empty() || mutant::is(Mutant::ReadOvertakesWrite)) {
                     return self.handle_read(now, c, header.xid, op, body, now);
                 }
                 self.wait(c, Pending::Deferred { frame: frame.into(), since: now, is_long });
@@ -77,8 +77,7 @@ impl Shard {
 
     fn handle_write(&mut self, now: Millis, c: &mut Connection, xid: Xid, op: OpCode, body: &[u8]) {
         if let Some(code) = self.over_limit(op, body) {
-            let reply = header_reply(xid, self.last_zxid, code);
-            return self.say(c, now, reply, false);
+            return self.refuse(c, now, xid, code);
         }
         if c.syncs_under_way > 0 && !mutant::is(Mutant::WriteOvertakesSync) {
             let (identities, request) = (c.identities_encoded.as_slice().into(), body.into());
@@ -158,8 +157,7 @@ impl Shard {
     /// The path is echoed as it came: null, malformed or of no znode (chapter 3.9).
     fn handle_sync(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
         let Ok(raw) = Reader::new(body).buffer() else {
-            let reply = header_reply(xid, self.last_zxid, Code::MarshallingError);
-            return self.say(c, now, reply, false);
+            return self.refuse(c, now, xid, Code::MarshallingError);
         };
         let mut path = Vec::with_capacity(body.len());
         put_buffer(&mut path, raw.map(java_text).as_deref());

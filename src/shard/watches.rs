@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::Shard;
 use crate::error::Code;
 use crate::ids::Zxid;
+use crate::mutant::{self, Mutant};
 use crate::watch::{Bits, Kind};
 use crate::wire::{put_i32, watcher_event, AddWatch, EventType, OpCode, PathAndType, SetWatches, NO_ZXID};
 
@@ -51,7 +52,10 @@ impl Shard {
         for path in data.iter() {
             match self.table.get(&path) {
                 None => self.catch_up(c, EventType::NodeDeleted, &path),
-                Some(node) if node.mzxid > seen => self.catch_up(c, EventType::NodeDataChanged, &path),
+                Some(node) if node.mzxid > seen && !mutant::is(Mutant::CatchUpMissed) => {
+                    self.catch_up(c, EventType::NodeDataChanged, &path)
+                }
+                Some(_) if mutant::is(Mutant::WatchNotSetAgain) => {}
                 Some(_) => self.watch(c, Kind::Data, &path, Bits::ONE_SHOT)?,
             }
         }

@@ -3,6 +3,7 @@
 
 use super::table::{fixed_state, Bits, Connections, Entry, Kind, Watchers, Watches};
 use crate::ids::ConnId;
+use crate::mutant::{self, Mutant};
 use crate::tree::path;
 use smallvec::SmallVec;
 
@@ -118,7 +119,7 @@ impl Watches {
         let is_it = |entry: &Entry| entry.path.as_bytes() == path.as_bytes();
         let mut recipients = Recipients::default();
         let Some(entry) = self.table(kind).find(hash, is_it) else { return recipients };
-        if entry.sticky == 0 {
+        if entry.sticky == 0 && !mutant::is(Mutant::OneShotStays) {
             let table = match kind {
                 Kind::Data => &mut self.data,
                 Kind::Child => &mut self.child,
@@ -142,12 +143,16 @@ impl Watches {
         }
         let mut one_shots: SmallVec<[(ConnId, Bits); 8]> = SmallVec::new();
         entry.watchers.each(|conn, bits| {
-            if bits.has(Bits::ONE_SHOT) {
+            if bits.has(Bits::ONE_SHOT) && !mutant::is(Mutant::OneShotStays) {
                 one_shots.push((conn, bits));
             }
         });
         for (conn, bits) in one_shots {
-            self.set_bits(kind, &path, conn, bits, bits.without(Bits::ONE_SHOT));
+            let left = match mutant::is(Mutant::StickyGoesToo) {
+                true => Bits::default(),
+                false => bits.without(Bits::ONE_SHOT),
+            };
+            self.set_bits(kind, &path, conn, bits, left);
             self.settle(path.as_bytes(), conn);
         }
         recipients
@@ -160,6 +165,9 @@ impl Watches {
         let mut at = path;
         while at.len() > 1 {
             let Some(parent) = path::parent(at) else { return };
+            if mutant::is(Mutant::GrandchildMissed) && at != path {
+                return;
+            }
             at = parent;
             let hash = self.hasher.hash(at.as_bytes());
             if let Some(entry) = self.data.find(hash, |entry| entry.path.as_bytes() == at.as_bytes()) {

@@ -133,6 +133,7 @@ pub fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
         skip_acl: false,
         required_schemes: None,
         report_ms: 100,
+        slices: shard::Slices::default(),
     };
     (sequencer, shard)
 }

@@ -1,13 +1,18 @@
 //! What must hold: at every moment among the servers, and at the end of everything that was ever answered.
 
-use crate::client::{Ask, Op};
+use crate::ask::{is_hidden, Ask, SEQUENTIAL};
+use crate::client::Op;
+use crate::machines::client::{CHANGED, CREATED, DELETED};
 use crate::machines::KEY;
 use crate::server::Server;
-use ringkeeper::apply::State;
+use crate::watches::{parent, Fact};
+use bytes::Bytes;
+use ringkeeper::apply::{Batch, State};
 use ringkeeper::error::Code;
+use ringkeeper::ids::LogIndex;
 use ringkeeper::tree::{Answer, Change, PathHasher};
-use ringkeeper::wire::Reader;
-use std::collections::BTreeMap;
+use ringkeeper::wire::{Reader, Stat};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is remembered of the past, to be compared with.
 #[derive(Default)]
@@ -15,22 +20,26 @@ pub struct Watchman {
     leaders: BTreeMap<u64, u8>,
     /// By index: term, digest and last zxid of the state behind it.
     states: BTreeMap<u64, (u64, u64, i64)>,
+    /// What was applied, in order: no server keeps all of it.
+    log: Vec<Bytes>,
     pub elections: u64,
 }
 
 impl Watchman {
-    /// One leader a term; equal states at equal indices.
+    /// One leader a term, whomever one asks; equal states at equal indices.
     pub fn look(&mut self, server: &Server) {
-        if server.sequencer.is_leading() {
-            let (leader, term) = server.sequencer.leader().expect("a leader knows itself");
-            assert_eq!(leader.0, server.id);
+        if let Some((leader, term)) = server.sequencer.leader() {
             let known = *self.leaders.entry(term.0).or_insert_with(|| {
                 self.elections += 1;
-                server.id
+                leader.0
             });
-            assert_eq!(known, server.id, "two leaders in term {}", term.0);
+            assert_eq!(known, leader.0, "two leaders in term {}, as server {} sees it", term.0, server.id);
         }
         let (index, term) = server.sequencer.applied();
+        while (self.log.len() as u64) < index.0 {
+            let Some(entry) = server.disk.entry(LogIndex(self.log.len() as u64 + 1)) else { break };
+            self.log.push(entry.payload.clone());
+        }
         let state = server.sequencer.state();
         let seen = (term.0, state.digest(), state.last_zxid().0);
         let known = *self.states.entry(index.0).or_insert(seen);
@@ -40,51 +49,124 @@ impl Watchman {
 
 /// The history as the log tells it.
 pub struct Truth {
-    /// By zxid: session and xid of who asked.
-    asked: BTreeMap<i64, (i64, i32)>,
+    /// By zxid: session, xid and result of who asked.
+    asked: BTreeMap<i64, (i64, i32, Result)>,
     /// By path: its data from each zxid on; nothing: it is not there.
     data: BTreeMap<String, BTreeMap<i64, Option<Vec<u8>>>>,
+    /// By path: when a child of it came or went, and when it came itself.
+    children: BTreeMap<String, BTreeSet<i64>>,
+    /// What watches may hear of, in order.
+    pub facts: Vec<Fact>,
+}
+
+/// What a write is answered: a code, and a multi's results.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Result {
+    code: i32,
+    results: Option<Box<[u8]>>,
+}
+
+impl Result {
+    fn of(answer: &Answer) -> Result {
+        match answer {
+            Answer::Code(code) => Result { code: *code as i32, results: None },
+            Answer::Multi(results) => Result { code: 0, results: Some(results.clone()) },
+            _ => Result { code: 0, results: None },
+        }
+    }
 }
 
 impl Truth {
-    /// Replays a server's log from the first entry.
-    pub fn of(server: &Server) -> Truth {
-        let mut truth = Truth { asked: BTreeMap::new(), data: BTreeMap::new() };
+    /// Replays all that was applied, from the first entry.
+    pub fn of(watchman: &Watchman, server: &Server) -> Truth {
+        let mut truth = Truth {
+            asked: BTreeMap::new(),
+            data: BTreeMap::new(),
+            children: BTreeMap::new(),
+            facts: Vec::new(),
+        };
         let mut state = State::new(PathHasher::new(KEY));
         let (applied, _) = server.sequencer.applied();
-        for entry in server.disk.recovered().entries.iter().filter(|entry| entry.index <= applied) {
-            let payload = server.disk.payload(entry.index);
-            if payload.is_empty() {
-                continue;
-            }
-            let asked = &mut truth.asked;
-            let data = &mut truth.data;
-            let done = state.apply_batch(&payload, |txn, outcome| {
+        assert!(watchman.log.len() as u64 >= applied.0, "somebody held each entry when it was applied first");
+        let mut batches = BTreeMap::new();
+        let log = watchman.log.iter().take(applied.0 as usize);
+        for payload in log.filter(|payload| !payload.is_empty()) {
+            let header = Batch::decode(payload).expect("a committed batch decodes").header;
+            let done = state.apply_batch(payload, |txn, outcome| {
                 // What comes from a session's earlier owner, or after its end, takes a number and does nothing.
                 let is_void = matches!(outcome.answer, Answer::Moved | Answer::Code(Code::SessionExpired));
                 if txn.takes_zxid() && !is_void {
-                    let twice = asked.insert(outcome.zxid.0, (txn.session.0, txn.xid.0));
+                    let who = (txn.session.0, txn.xid.0, Result::of(&outcome.answer));
+                    let twice = truth.asked.insert(outcome.zxid.0, who);
                     assert_eq!(twice, None, "zxid {} was given twice", outcome.zxid);
                 }
-                for change in &outcome.changes {
-                    let (node, is_there) = match change {
-                        Change::Created { node, .. } | Change::DataSet { node } => (node, true),
-                        Change::Deleted { node, .. } => (node, false),
-                        _ => continue,
-                    };
-                    let bytes = node.data.as_ref().map(|data| data.as_bytes().to_vec());
-                    let value = is_there.then(|| bytes.unwrap_or_default());
-                    data.entry(node.path.as_str().to_owned()).or_default().insert(outcome.zxid.0, value);
-                }
+                outcome.changes.iter().for_each(|change| truth.take(outcome.zxid.0, change));
             });
-            done.expect("a committed batch decodes");
+            if done.expect("a committed batch decodes") && header.sequence > 0 {
+                let run = (header.server, header.incarnation);
+                let before = batches.insert(run, header.sequence).unwrap_or(0);
+                assert_eq!(
+                    header.sequence,
+                    before + 1,
+                    "batches of {run:?} are applied once, in order, none left out"
+                );
+            }
         }
         assert_eq!(state.digest(), server.sequencer.state().digest(), "the log gives the state");
         truth
     }
 
-    fn value(&self, path: &str, zxid: i64) -> Option<&[u8]> {
-        self.data.get(path)?.range(..=zxid).next_back().and_then(|(_, value)| value.as_deref())
+    fn take(&mut self, zxid: i64, change: &Change) {
+        let (kind, node) = match change {
+            Change::Created { node, .. } => (CREATED, node),
+            Change::DataSet { node } => (CHANGED, node),
+            Change::Deleted { node, .. } => (DELETED, node),
+            _ => return,
+        };
+        let path = node.path.as_str();
+        if kind == CREATED {
+            self.children.entry(path.to_owned()).or_default().insert(zxid);
+        }
+        if kind != CHANGED {
+            self.children.entry(parent(path).to_owned()).or_default().insert(zxid);
+        }
+        let bytes = node.data.as_ref().map(|data| data.as_bytes().to_vec());
+        let value = (kind != DELETED).then(|| bytes.unwrap_or_default());
+        self.data.entry(path.to_owned()).or_default().insert(zxid, value);
+        self.facts.push(Fact { zxid, kind, path: path.to_owned() });
+    }
+
+    /// A znode's data at a zxid, and since when it has it.
+    fn at(&self, path: &str, zxid: i64) -> Option<(i64, &[u8])> {
+        let (since, value) = self.data.get(path)?.range(..=zxid).next_back()?;
+        value.as_deref().map(|value| (*since, value))
+    }
+
+    /// When a znode that is there at a zxid was written last.
+    pub fn mzxid(&self, path: &str, zxid: i64) -> Option<i64> {
+        if path == "/" {
+            return Some(0);
+        }
+        self.at(path, zxid).map(|(since, _)| since)
+    }
+
+    /// When a child of a znode that is there at a zxid came or went last.
+    pub fn pzxid(&self, path: &str, zxid: i64) -> Option<i64> {
+        self.mzxid(path, zxid)?;
+        let last = self.children.get(path).and_then(|all| all.range(..=zxid).next_back());
+        Some(last.copied().unwrap_or(0))
+    }
+
+    fn names_below(&self, path: &str, zxid: i64) -> BTreeSet<String> {
+        let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
+        let below = self.data.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
+        let names = below.filter_map(|(name, values)| {
+            let name = &name[prefix.len()..];
+            let is_there = || values.range(..=zxid).next_back().is_some_and(|(_, value)| value.is_some());
+            (!name.contains('/') && is_there()).then(|| name.to_owned())
+        });
+        // The server's own.
+        names.chain((path == "/").then(|| "zookeeper".to_owned())).collect()
     }
 
     /// Everything that was answered, against the log.
@@ -99,7 +181,7 @@ impl Truth {
     /// what was asked on a new one.
     fn in_order(&self) {
         let mut last: BTreeMap<i64, i32> = BTreeMap::new();
-        for (zxid, (session, xid)) in self.asked.iter().filter(|(_, (_, xid))| *xid > 0) {
+        for (zxid, (session, xid, _)) in self.asked.iter().filter(|(_, (_, xid, _))| *xid > 0) {
             let before = last.insert(*session, *xid).unwrap_or(0);
             assert!(before < *xid, "session {session:x}: {xid} at 0x{zxid:x} behind {before}");
         }
@@ -108,16 +190,16 @@ impl Truth {
     fn writes(&self, history: &[Op]) {
         // By real time: a write that was answered before another was asked has the smaller zxid.
         let mut answered: Vec<(u64, i64)> = Vec::new();
-        for op in history {
-            let Some(done) = &op.done else { continue };
-            if matches!(op.ask, Ask::Get { .. } | Ask::Sync) || done.err == -112 {
-                continue;
+        for op in history.iter().filter(|op| op.ask.is_write()) {
+            let Some(done) = op.done.as_ref().filter(|done| done.err != -112) else { continue };
+            let Some((session, xid, result)) = self.asked.get(&done.zxid) else {
+                panic!("an acknowledged write is not in the log: {op:?}")
+            };
+            assert_eq!((*session, *xid), (op.session, op.xid), "it is somebody else's in the log: {op:?}");
+            assert_eq!(done.err, result.code, "{op:?}");
+            if let Some(results) = &result.results {
+                assert_eq!(done.body[..], results[..], "{op:?}");
             }
-            assert_eq!(
-                self.asked.get(&done.zxid),
-                Some(&(op.session, op.xid)),
-                "an acknowledged write is not in the log: {op:?}"
-            );
             answered.push((done.at, done.zxid));
         }
         answered.sort_unstable();
@@ -129,17 +211,15 @@ impl Truth {
                 (*at, highest)
             })
             .collect();
-        for op in history {
+        for op in history.iter().filter(|op| op.ask.asks_a_majority()) {
             let Some(done) = &op.done else { continue };
             let before = upto.partition_point(|(at, _)| *at < op.called);
             let Some((_, least)) = before.checked_sub(1).map(|at| upto[at]) else { continue };
-            match op.ask {
-                Ask::Get { .. } => {}
-                // A sync's answer is not older than what was acknowledged before it was asked.
-                Ask::Sync => {
-                    assert!(done.zxid >= least, "a sync at 0x{:x} behind 0x{least:x}: {op:?}", done.zxid)
-                }
-                _ => assert!(done.zxid > least, "0x{:x} not above 0x{least:x}: {op:?}", done.zxid),
+            if op.ask == Ask::Sync {
+                // Its answer is not older than what was acknowledged before it was asked.
+                assert!(done.zxid >= least, "a sync at 0x{:x} behind 0x{least:x}: {op:?}", done.zxid);
+            } else {
+                assert!(done.zxid > least, "0x{:x} not above 0x{least:x}: {op:?}", done.zxid);
             }
         }
     }
@@ -147,18 +227,43 @@ impl Truth {
     /// A read is exact at the zxid in its header.
     fn reads(&self, history: &[Op]) {
         for op in history {
-            let (Ask::Get { path }, Some(done)) = (&op.ask, &op.done) else { continue };
-            let value = self.value(path, done.zxid);
-            match done.err {
-                0 => {
-                    let data =
-                        Reader::new(&done.body).buffer().expect("a getData's body").unwrap_or_default();
-                    assert_eq!(value, Some(data), "{op:?}");
+            let Some(done) = &op.done else { continue };
+            let (Ask::Get { path, .. } | Ask::Exists { path, .. } | Ask::Children { path, .. }) = &op.ask
+            else {
+                continue;
+            };
+            let is_there = self.mzxid(path, done.zxid).is_some();
+            let want = match is_there {
+                true if is_hidden(path) => -102,
+                true => 0,
+                false => -101,
+            };
+            assert_eq!(done.err, want, "{op:?}");
+            if done.err != 0 {
+                continue;
+            }
+            let mut reader = Reader::new(&done.body);
+            match &op.ask {
+                Ask::Get { .. } => {
+                    let data = reader.buffer().expect("a getData's body").unwrap_or_default();
+                    assert_eq!(self.at(path, done.zxid).map(|(_, value)| value), Some(data), "{op:?}");
+                    self.stat(op, path, done.zxid, &mut reader);
                 }
-                -101 => assert_eq!(value, None, "{op:?}"),
-                other => panic!("a getData with {other}: {op:?}"),
+                Ask::Exists { .. } => self.stat(op, path, done.zxid, &mut reader),
+                _ => {
+                    let count = reader.count(4).expect("a count").expect("not null");
+                    let name = |_| reader.string().expect("a string").expect("not null").into_owned();
+                    let names: BTreeSet<String> = (0..count).map(name).collect();
+                    assert_eq!(names, self.names_below(path, done.zxid), "{op:?}");
+                }
             }
         }
+    }
+
+    fn stat(&self, op: &Op, path: &str, zxid: i64, reader: &mut Reader<'_>) {
+        let stat = Stat::decode(reader).expect("a Stat");
+        let seen = (Some(stat.mzxid), Some(stat.pzxid));
+        assert_eq!(seen, (self.mzxid(path, zxid), self.pzxid(path, zxid)), "{stat:?} of {op:?}");
     }
 }
 
@@ -166,7 +271,7 @@ impl Truth {
 fn names_are_never_given_twice(history: &[Op]) {
     let mut given: Vec<(i64, String)> = Vec::new();
     for op in history {
-        let (Ask::Create { flags: 2, .. }, Some(done)) = (&op.ask, &op.done) else { continue };
+        let (Ask::Create { flags: SEQUENTIAL, .. }, Some(done)) = (&op.ask, &op.done) else { continue };
         if done.err == 0 {
             let name = Reader::new(&done.body).string().expect("a create's body").expect("a path");
             given.push((done.zxid, name.into_owned()));
@@ -178,6 +283,8 @@ fn names_are_never_given_twice(history: &[Op]) {
     }
 }
 
+// ---- one server for itself ----
+
 /// An ephemeral is there exactly as long as its session lives.
 pub fn ephemerals_have_owners(server: &Server) {
     let state = server.sequencer.state();
@@ -187,5 +294,31 @@ pub fn ephemerals_have_owners(server: &Server) {
             "server {}: {paths:?} of session {session}, which is gone",
             server.id
         );
+    }
+}
+
+/// Who speaks for a session at this server owns it, as far as the server's log goes.
+pub fn sessions_are_with_their_owners(server: &Server) {
+    let sessions = &server.sequencer.state().sessions;
+    for (session, conn) in server.shard.sessions_after(None) {
+        let owner = sessions.get(session).map(|session| (session.owner.server.0, session.owner.conn));
+        assert_eq!(
+            owner,
+            Some((server.id, conn)),
+            "server {}: its connection {conn:?} speaks for session {session}",
+            server.id
+        );
+    }
+}
+
+/// What clients read is what the log made.
+pub fn shards_have_the_state(server: &Server) {
+    let (table, state) = (server.shard.table(), &server.sequencer.state().table);
+    assert_eq!(table.len(), state.len(), "server {}: znodes of its shard and its state", server.id);
+    for node in state.nodes().iter() {
+        let path = node.path.as_str();
+        let seen = table.get(path).map(|node| (node.stat(), node.data.as_ref().map(|data| data.as_bytes())));
+        let known = Some((node.stat(), node.data.as_ref().map(|data| data.as_bytes())));
+        assert_eq!(seen, known, "server {}: {path} in its shard and in its state", server.id);
     }
 }

@@ -1,24 +1,15 @@
 //! Clients as their users have them: one session each, kept across servers; one operation after the other, or a few
-//! pipelined. Everything that was asked and answered goes into the history.
+//! pipelined; watches, set again after a reconnect. Everything that was asked and answered goes into the history, and what
+//! each connection heard, in order, into a stream of its own.
 
+use crate::ask::{self, Ask};
 use crate::dice::Dice;
 use crate::machines::client::{self, hello, request, Said};
 use crate::server::Server;
+use crate::watches::{Again, Event, Item, Memory, Stream};
 use ringkeeper::ids::ConnId;
-use ringkeeper::wire::{put_i32, ConnectResponse, OpCode};
+use ringkeeper::wire::{ConnectResponse, OpCode};
 use std::collections::{BTreeMap, VecDeque};
-
-/// What was asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ask {
-    Create { path: String, flags: i32 },
-    Set { path: String, data: Vec<u8> },
-    Delete { path: String },
-    Get { path: String },
-    Sync,
-    Multi { paths: Vec<String>, data: Vec<u8> },
-    Close,
-}
 
 /// An operation, and what became of it.
 #[derive(Clone, Debug)]
@@ -38,16 +29,28 @@ pub struct Done {
     pub body: Vec<u8>,
 }
 
+/// What all clients have seen.
+#[derive(Default)]
+pub struct History {
+    pub ops: Vec<Op>,
+    pub streams: Vec<Stream>,
+}
+
 /// A session is touched when its client is heard, not when it is answered.
 const EARLY_MS: u64 = 100;
-const TIMEOUT_MS: i32 = 6_000;
+pub const TIMEOUT_MS: i32 = 6_000;
 /// A client that hears nothing for so long looks for another server.
 const PATIENCE_MS: u64 = 2_500;
+const IMPATIENT_MS: u64 = 600;
+const PING_MS: u64 = 800;
+/// The longest pause between two bursts of operations.
+const THINK_MS: u64 = 28;
+const LONG_THINK_MS: u64 = 2_000;
 
 pub struct Client {
     number: usize,
     dice: Dice,
-    session: i64,
+    pub session: i64,
     password: [u8; 16],
     last_zxid: i64,
     at: Option<(u8, ConnId)>,
@@ -61,6 +64,11 @@ pub struct Client {
     next_xid: i32,
     pending: VecDeque<usize>,
     keys: u64,
+    pub memory: Memory,
+    /// Asked for on this connection and not yet answered.
+    setting_again: VecDeque<Again>,
+    /// Of this connection, while it is greeted: its place in the history.
+    stream: usize,
 }
 
 impl Client {
@@ -81,11 +89,14 @@ impl Client {
             next_xid: 1,
             pending: VecDeque::new(),
             keys,
+            memory: Memory::default(),
+            setting_again: VecDeque::new(),
+            stream: 0,
         }
     }
 
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.is_greeted
+        self.pending.is_empty() && self.setting_again.is_empty() && self.is_greeted
     }
 
     /// The server's process is gone.
@@ -95,18 +106,34 @@ impl Client {
         }
     }
 
+    /// The run is over: it has heard all that its server has.
+    pub fn end(&self, servers: &BTreeMap<u8, Server>, history: &mut History) {
+        let (at, _) = self.at.expect("it is idle");
+        let zxid = servers[&at].shard.last_zxid().0;
+        history.streams[self.stream].items.push(Item::End { zxid });
+    }
+
     fn leave(&mut self) {
         self.at = None;
         self.is_greeted = false;
         // Their outcome is unknown; the history keeps them so.
         self.pending.clear();
+        self.setting_again.clear();
+    }
+
+    /// Its server is told, or hears no more of it: as when the path between them breaks on one side first.
+    fn go_away(&mut self, server: &mut Server, conn: ConnId) {
+        if self.dice.permille(500) {
+            server.hang_up(conn);
+        }
+        self.leave();
     }
 
     pub fn turn(
         &mut self,
         world: u64,
         servers: &mut BTreeMap<u8, Server>,
-        history: &mut Vec<Op>,
+        history: &mut History,
         may_ask: bool,
     ) {
         let Some((at, conn)) = self.at else { return self.dial(world, servers) };
@@ -118,27 +145,34 @@ impl Client {
             return self.leave();
         }
         // Some go away for a while, and some for so long that their session ends.
-        if may_ask && self.dice.permille(1) && self.dice.permille(300) {
-            server.hang_up(conn);
-            self.leave();
-            self.next_at = world + self.dice.below(2 * TIMEOUT_MS as u64);
+        if may_ask && self.dice.permille(1) && self.dice.permille(400) {
+            self.go_away(server, conn);
+            let timeout = TIMEOUT_MS as u64;
+            // And some come back at the very moment of its end.
+            let (least, more) = [(0, 300), (0, 2 * timeout), (timeout - 200, 1_200)][self.dice.pick(3)];
+            self.next_at = world + least + self.dice.below(more);
             return;
         }
         if world > self.heard_at + PATIENCE_MS {
-            server.hang_up(conn);
-            return self.leave();
+            return self.go_away(server, conn);
         }
         if !self.is_greeted {
             return;
         }
-        if world > self.pinged_at + 800 {
+        if world > self.pinged_at + PING_MS {
             self.pinged_at = world;
             self.put(server, conn, &request(-2, OpCode::Ping.as_i32(), &[]));
         }
+        // Some ask again while they wait: of a server that stands still they learn only when it goes on.
+        let waited = world.saturating_sub(self.heard_at);
+        if may_ask && waited > IMPATIENT_MS && !self.pending.is_empty() && self.dice.permille(10) {
+            self.ask(world, server, conn, Ask::Sync, history);
+        }
         if may_ask && self.pending.is_empty() && world >= self.next_at {
-            self.next_at = world + self.dice.below(60);
+            let think = if self.dice.permille(8) { LONG_THINK_MS } else { THINK_MS };
+            self.next_at = world + self.dice.below(think);
             for _ in 0..=self.dice.below(3) {
-                let ask = self.think();
+                let ask = ask::think(&mut self.dice, self.keys);
                 let (is_sync, is_close) = (ask == Ask::Sync, ask == Ask::Close);
                 self.ask(world, server, conn, ask, history);
                 if is_close {
@@ -146,8 +180,8 @@ impl Client {
                     break;
                 }
                 if is_sync {
-                    let path = self.path();
-                    self.ask(world, server, conn, Ask::Get { path }, history);
+                    let ask = ask::after_sync(&mut self.dice, self.keys);
+                    self.ask(world, server, conn, ask, history);
                 }
             }
         }
@@ -177,7 +211,7 @@ impl Client {
         }
     }
 
-    fn hear(&mut self, world: u64, server: &mut Server, conn: ConnId, history: &mut [Op]) {
+    fn hear(&mut self, world: u64, server: &mut Server, conn: ConnId, history: &mut History) {
         let Some(wire) = server.wires.get_mut(&conn) else { return };
         if wire.from_server.is_empty() {
             return;
@@ -189,111 +223,137 @@ impl Client {
                 bytes.first_chunk::<4>().map(|head| i32::from_be_bytes(*head)).expect("a frame") as usize;
             let answer = ConnectResponse::decode(&bytes[4..4 + len]).expect("an answer to a handshake");
             bytes.drain(..4 + len);
-            if answer.session_id == 0 {
-                // The last word of a majority to it: until its timeout has passed since, no session may end.
-                let silent = world - self.answered_at;
-                assert!(
-                    self.session == 0 || self.has_closed || silent + EARLY_MS >= TIMEOUT_MS as u64,
-                    "session {:x} ended {silent} ms after it was answered last",
-                    self.session
-                );
-                self.has_closed = false;
-                self.session = 0;
-                self.password = [0; 16];
+            if !self.on_greeting(world, server.id, &answer, history) {
                 return;
             }
-            self.session = answer.session_id;
-            self.password = answer.password;
-            self.is_greeted = true;
-            self.answered_at = world;
+            self.set_again(server, conn);
         }
         let (said, rest) = client::decode_all(&bytes);
         let rest = rest.to_vec();
         for one in said {
-            let Said::Reply(reply) = one else { continue };
-            if reply.xid < 0 {
-                continue;
-            }
-            assert!(
-                reply.zxid >= self.last_zxid,
-                "client {} of session {:x}: 0x{:x} behind 0x{:x}",
-                self.number,
-                self.session,
-                reply.zxid,
-                self.last_zxid
-            );
-            self.last_zxid = reply.zxid;
-            if history[*self.pending.front().expect("something was asked")].ask == Ask::Close {
-                self.session = 0;
-                self.password = [0; 16];
-                self.has_closed = false;
-            }
-            let op = self.pending.pop_front().expect("an answer to something that was asked");
-            assert_eq!(history[op].xid, reply.xid, "answers come in order");
-            // A read, or a ping, is answered by a server that hears of no majority too.
-            if !matches!(history[op].ask, Ask::Get { .. }) {
-                self.answered_at = world;
-            }
-            history[op].done = Some(Done { at: world, zxid: reply.zxid, err: reply.err, body: reply.body });
+            self.on_said(world, one, history);
         }
         if let Some(wire) = server.wires.get_mut(&conn) {
             wire.from_server.splice(0..0, rest);
         }
     }
 
-    fn ask(&mut self, world: u64, server: &mut Server, conn: ConnId, ask: Ask, history: &mut Vec<Op>) {
-        let xid = self.next_xid;
-        self.next_xid += 1;
-        let (op, body) = match &ask {
-            Ask::Create { path, flags } => (OpCode::Create, client::create(path, b"new", *flags)),
-            Ask::Set { path, data } => (OpCode::SetData, client::set(path, data, -1)),
-            Ask::Delete { path } => (OpCode::Delete, delete(path)),
-            Ask::Get { path } => (OpCode::GetData, client::read(path, false)),
-            Ask::Sync => (OpCode::Sync, sync("/")),
-            Ask::Close => (OpCode::CloseSession, Vec::new()),
-            Ask::Multi { paths, data } => {
-                let items: Vec<_> =
-                    paths.iter().map(|path| (OpCode::SetData, client::set(path, data, -1))).collect();
-                (OpCode::Multi, client::multi(&items))
-            }
-        };
-        self.put(server, conn, &request(xid, op.as_i32(), &body));
-        self.pending.push_back(history.len());
-        history.push(Op { session: self.session, xid, ask, called: world, done: None });
+    /// The answer to its handshake; says whether it has a session.
+    fn on_greeting(
+        &mut self,
+        world: u64,
+        server: u8,
+        answer: &ConnectResponse,
+        history: &mut History,
+    ) -> bool {
+        let is_old = self.session != 0 && answer.session_id == self.session;
+        if !is_old {
+            // Its watches ended with it.
+            self.memory = Memory::default();
+        }
+        if answer.session_id == 0 {
+            // The last word of a majority to it: until its timeout has passed since, no session may end.
+            let silent = world - self.answered_at;
+            assert!(
+                self.session == 0 || self.has_closed || silent + EARLY_MS >= TIMEOUT_MS as u64,
+                "session {:x} ended {silent} ms after it was answered last",
+                self.session
+            );
+            self.forget_session();
+            return false;
+        }
+        assert!(is_old || self.session == 0, "a session is attached or refused, never replaced");
+        self.session = answer.session_id;
+        self.password = answer.password;
+        self.is_greeted = true;
+        self.answered_at = world;
+        self.stream = history.streams.len();
+        history.streams.push(Stream { client: self.number, server, items: Vec::new() });
+        true
     }
 
-    fn path(&mut self) -> String {
-        format!("/k{}", self.dice.below(self.keys))
+    fn forget_session(&mut self) {
+        self.session = 0;
+        self.password = [0; 16];
+        self.has_closed = false;
     }
 
-    fn think(&mut self) -> Ask {
-        let path = self.path();
-        match self.dice.below(100) {
-            0..=14 => Ask::Create { path, flags: 0 },
-            15..=19 => Ask::Create { path: "/s-".to_owned(), flags: 2 },
-            20..=26 => Ask::Create { path: format!("/e{}", self.dice.below(self.keys)), flags: 1 },
-            27..=51 => Ask::Set { path, data: self.dice.roll().to_be_bytes().to_vec() },
-            52..=57 => Ask::Delete { path },
-            58..=62 => {
-                let other = self.path();
-                Ask::Multi { paths: vec![path, other], data: self.dice.roll().to_be_bytes().to_vec() }
-            }
-            63 => Ask::Close,
-            64..=72 => Ask::Sync,
-            _ => Ask::Get { path },
+    /// As the client libraries do, before anything else is asked. A few are told not to, and so have no watches.
+    fn set_again(&mut self, server: &mut Server, conn: ConnId) {
+        if self.dice.permille(100) {
+            self.memory = Memory::default();
+        }
+        if self.memory.is_empty() {
+            return;
+        }
+        let again = self.memory.again(self.last_zxid);
+        let parts = if self.dice.permille(300) { again.split().into() } else { vec![again] };
+        for again in parts {
+            let lists: Vec<Vec<&str>> =
+                again.lists.iter().map(|list| list.iter().map(String::as_str).collect()).collect();
+            let lists: Vec<&[&str]> = lists.iter().map(Vec::as_slice).collect();
+            let (op, n) = if again.has_new_kinds() || self.dice.permille(500) {
+                (OpCode::SetWatches2, 5)
+            } else {
+                (OpCode::SetWatches, 3)
+            };
+            let body = client::set_watches(again.seen, &lists[..n]);
+            self.put(server, conn, &request(-8, op.as_i32(), &body));
+            self.setting_again.push_back(again);
         }
     }
-}
 
-fn delete(path: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    ringkeeper::wire::put_string(&mut out, path);
-    put_i32(&mut out, -1);
-    out
-}
+    fn on_said(&mut self, world: u64, said: Said, history: &mut History) {
+        let items = &mut history.streams[self.stream].items;
+        let reply = match said {
+            Said::Event { zxid, kind, path, .. } => {
+                self.memory.on_event(kind, &path);
+                return items.push(Item::Event(Event { zxid, kind, path }));
+            }
+            Said::Reply(reply) => reply,
+        };
+        assert!(
+            reply.zxid >= self.last_zxid,
+            "client {} of session {:x}: 0x{:x} behind 0x{:x}",
+            self.number,
+            self.session,
+            reply.zxid,
+            self.last_zxid
+        );
+        match reply.xid {
+            -2 => return items.push(Item::Pong { zxid: reply.zxid }),
+            -8 => {
+                assert_eq!(reply.err, 0, "setWatches");
+                let again = self.setting_again.pop_front().expect("it was asked");
+                self.last_zxid = reply.zxid;
+                return items.push(Item::SetAgain { zxid: reply.zxid, again });
+            }
+            _ => {}
+        }
+        self.last_zxid = reply.zxid;
+        let at = self.pending.pop_front().expect("an answer to something that was asked");
+        let op = &mut history.ops[at];
+        assert_eq!(op.xid, reply.xid, "answers come in order");
+        let done = Done { at: world, zxid: reply.zxid, err: reply.err, body: reply.body };
+        self.memory.on_answer(&op.ask, &done);
+        items.push(Item::Answer(at));
+        // A read, or a ping, is answered by a server that hears of no majority too.
+        if op.ask.asks_a_majority() {
+            self.answered_at = world;
+        }
+        let is_close = op.ask == Ask::Close;
+        op.done = Some(done);
+        if is_close {
+            self.forget_session();
+        }
+    }
 
-fn sync(path: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    ringkeeper::wire::put_string(&mut out, path);
-    out
+    fn ask(&mut self, world: u64, server: &mut Server, conn: ConnId, ask: Ask, history: &mut History) {
+        let xid = self.next_xid;
+        self.next_xid += 1;
+        let (op, body) = ask.encode();
+        self.put(server, conn, &request(xid, op.as_i32(), &body));
+        self.pending.push_back(history.ops.len());
+        history.ops.push(Op { session: self.session, xid, ask, called: world, done: None });
+    }
 }

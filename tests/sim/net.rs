@@ -77,6 +77,12 @@ impl Net {
         self.cut.entry((from, to)).or_insert(now);
     }
 
+    /// Whether two servers reach each other.
+    pub fn is_whole(&self, a: u8, b: u8) -> bool {
+        let is_cut = |way| self.cut.contains_key(&way);
+        !self.down.contains_key(&pair(a, b)) && !is_cut((a, b)) && !is_cut((b, a))
+    }
+
     pub fn heal(&mut self) {
         self.cut.clear();
         self.manners.clogs_permille = 0;

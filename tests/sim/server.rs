@@ -2,18 +2,17 @@
 //! byte vectors. What `host` does between them is done here, in the same order.
 
 use crate::dice::Dice;
+use crate::disk::{Disk, Snapshot};
 use crate::machines::{default_options, table_of, KEY};
 use crate::net::Net;
 use bytes::Bytes;
-use ringkeeper::apply::State;
+use ringkeeper::apply::SnapshotHead;
 use ringkeeper::handoff::{Publication, Upward};
 use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, Term, WallMillis};
 use ringkeeper::peer;
-use ringkeeper::sequencer::{
-    self, Effect, Input, Logged, Member, Note, Now, RecoveredEntry, RecoveredLog, Sequencer,
-};
-use ringkeeper::shard::{self, Place, Shard};
-use ringkeeper::tree::PathHasher;
+use ringkeeper::sequencer::{self, Effect, Input, Install, Member, Note, Now, Sequencer};
+use ringkeeper::shard::{self, Place, Shard, Slices};
+use ringkeeper::tree::{Node, PathHasher};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -21,42 +20,6 @@ use std::sync::Arc;
 pub const PULSE_MS: u64 = 5;
 /// As the host ticks an ensemble's sequencer.
 const TICK_MS: u64 = 25;
-
-/// What a server has on disk: records in the order in which they were written.
-#[derive(Default)]
-pub struct Disk {
-    pub durable: Vec<Logged>,
-    under_way: VecDeque<(u64, Logged)>,
-}
-
-impl Disk {
-    /// Entries as recovery finds them: a record whose index is not above the last one replaces that suffix.
-    pub fn recovered(&self) -> RecoveredLog {
-        let mut entries: Vec<RecoveredEntry> = Vec::new();
-        for one in self.durable.iter().filter(|one| one.index.0 > 0) {
-            while entries.last().is_some_and(|last| last.index >= one.index) {
-                entries.pop();
-            }
-            entries.push(RecoveredEntry {
-                index: one.index,
-                term: one.term,
-                tag: one.tag,
-                first_zxid: one.first_zxid,
-                last_zxid: one.last_zxid,
-                payload_len: one.payload.len(),
-            });
-        }
-        let mut hard_state = self.durable.last().map(|one| one.hard_state).unwrap_or_default();
-        let last = entries.last().map_or(0, |entry| entry.index.0);
-        hard_state.commit.0 = hard_state.commit.0.min(last);
-        RecoveredLog { base: (LogIndex(0), Term(0)), entries, hard_state }
-    }
-
-    pub fn payload(&self, index: LogIndex) -> Bytes {
-        let all = self.durable.iter().chain(self.under_way.iter().map(|(_, one)| one));
-        all.filter(|one| one.index == index).last().expect("the log holds it").payload.clone()
-    }
-}
 
 /// How a disk behaves.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +41,7 @@ pub struct Server {
     pub id: u8,
     pub sequencer: Sequencer,
     pub disk: Disk,
-    shard: Shard,
+    pub shard: Shard,
     up: VecDeque<Upward>,
     ring: VecDeque<Arc<Publication>>,
     taken: u64,
@@ -94,6 +57,29 @@ pub struct Server {
     manners: DiskManners,
     dice: Dice,
     pub notes: Vec<Note>,
+    /// When it gave its vote last, and to whom.
+    pub voted: Option<(u64, u8)>,
+    /// What came while the process stood still.
+    inbox: VecDeque<Input>,
+    /// Peers whose connection is another one by now: what is said to them before that is known goes into the old one.
+    lost: Vec<ServerId>,
+    /// The snapshot whose parts come, and the one that is being written.
+    copied: Option<Copied>,
+    written: Option<(u64, Snapshot)>,
+    pub fetch: Option<Fetch>,
+    /// Snapshots of others that took the log's place.
+    pub installed: u64,
+}
+
+type Copied = (LogIndex, Term, Box<SnapshotHead>, Vec<Vec<Node>>);
+
+/// A snapshot of another server that is wanted: when it may be here, and when it is given up.
+#[derive(Clone, Copy)]
+pub struct Fetch {
+    pub from: u8,
+    pub index: LogIndex,
+    pub due: u64,
+    pub until: u64,
 }
 
 pub struct Birth {
@@ -103,28 +89,22 @@ pub struct Birth {
     pub disk: Disk,
     pub manners: DiskManners,
     pub wall_skew: i64,
+    pub snapshot_txns: u64,
+    pub slices: Slices,
 }
 
 impl Server {
     pub fn start(birth: Birth, now: u64, mut dice: Dice) -> Server {
         let mut seed = [0; 32];
         seed.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&dice.roll().to_le_bytes()));
-        let options = sequencer_options(&birth, seed);
+        let (options, shard) = (sequencer_options(&birth, seed), shard_options(&birth));
         let wall = wall(now, birth.wall_skew);
+        let (state, log) = birth.disk.open(&PathHasher::new(KEY));
         let mut server = Server {
             id: birth.id,
-            sequencer: Sequencer::new(
-                options,
-                State::new(PathHasher::new(KEY)),
-                birth.disk.recovered(),
-                Now { mono: Millis(1_000), wall },
-            ),
+            sequencer: Sequencer::new(options, state, log, Now { mono: Millis(1_000), wall }),
             disk: birth.disk,
-            shard: Shard::new(
-                shard_options(birth.id, birth.incarnation),
-                PathHasher::new(KEY),
-                Millis(1_000),
-            ),
+            shard: Shard::new(shard, PathHasher::new(KEY), Millis(1_000)),
             up: VecDeque::new(),
             ring: VecDeque::new(),
             taken: 0,
@@ -138,6 +118,13 @@ impl Server {
             manners: birth.manners,
             dice,
             notes: Vec::new(),
+            voted: None,
+            inbox: VecDeque::new(),
+            lost: Vec::new(),
+            copied: None,
+            written: None,
+            fetch: None,
+            installed: 0,
         };
         server.disk.under_way.clear();
         server
@@ -150,13 +137,15 @@ impl Server {
     /// The process dies. Of what was under way to the disk a part has arrived.
     pub fn crash(mut self) -> Disk {
         let kept = self.dice.pick(self.disk.under_way.len() + 1);
-        for (_, record) in self.disk.under_way.drain(..).take(kept) {
-            self.disk.durable.push(record);
-        }
-        Disk { durable: std::mem::take(&mut self.disk.durable), under_way: VecDeque::new() }
+        let arrived: Vec<_> = self.disk.under_way.drain(..).take(kept).collect();
+        arrived.into_iter().for_each(|(_, record)| self.disk.keep(record));
+        self.disk
     }
 
     pub fn handle(&mut self, world: u64, input: Input) {
+        if self.is_paused(world) || !self.inbox.is_empty() {
+            return self.inbox.push_back(input);
+        }
         let now = self.now(world);
         self.sequencer.handle(now, input);
     }
@@ -168,6 +157,15 @@ impl Server {
     /// All its threads, until nobody has anything to do.
     pub fn turn(&mut self, world: u64, net: &mut Net) {
         let now = self.now(world);
+        // Awake again, its threads look at clients first, or at peers.
+        let waiting = std::mem::take(&mut self.inbox);
+        if !waiting.is_empty() && self.dice.permille(500) {
+            let lost = |input: &Input| if let Input::PeerDown(peer) = input { Some(*peer) } else { None };
+            self.lost = waiting.iter().filter_map(lost).collect();
+            while self.shard_turn(now) | self.sequencer_turn(world, now, net) {}
+            self.lost.clear();
+        }
+        waiting.into_iter().for_each(|input| self.sequencer.handle(now, input));
         if world >= self.ticked_at + TICK_MS {
             self.ticked_at = world;
             self.sequencer.handle(now, Input::Tick);
@@ -176,14 +174,23 @@ impl Server {
         let mut durable = 0;
         while self.disk.under_way.front().is_some_and(|(due, _)| *due <= world) {
             let (_, record) = self.disk.under_way.pop_front().expect("it was looked at just now");
-            self.disk.durable.push(record);
+            self.disk.keep(record);
             durable += 1;
+        }
+        if self.written.as_ref().is_some_and(|(due, _)| *due <= world) {
+            let (_, snapshot) = self.written.take().expect("it was looked at just now");
+            let first = self.disk.add(snapshot);
+            self.sequencer.handle(now, Input::SnapshotDone { written: true });
+            self.sequencer.handle(now, Input::Purged { first });
         }
         if durable > 0 {
             let records = self.records - self.disk.under_way.len() as u64;
             self.sequencer.handle(now, Input::Persisted { records });
         }
         while self.shard_turn(now) | self.sequencer_turn(world, now, net) {}
+        // One slice between two looks at the sockets: a crowd may be told in part when the next request comes.
+        self.shard.tell_slice();
+        self.flush(now);
     }
 
     fn sequencer_turn(&mut self, world: u64, now: Now, net: &mut Net) -> bool {
@@ -206,8 +213,14 @@ impl Server {
                     self.records += 1;
                     self.disk.under_way.push_back((due, record));
                 }
+                Effect::Send(addressed) if self.lost.contains(&addressed.to) => {}
                 Effect::Send(mut addressed) => {
-                    self.fill(&mut addressed.message);
+                    if !self.fill(&mut addressed.message) {
+                        continue;
+                    }
+                    if is_vote(&addressed.message) {
+                        self.voted = Some((world, addressed.to.0));
+                    }
                     let mut bytes = Vec::new();
                     peer::encode(&mut bytes, &addressed.message);
                     net.send(world, self.id, addressed.to.0, Bytes::from(bytes));
@@ -219,11 +232,26 @@ impl Server {
                     let payload = self.disk.payload(index);
                     self.sequencer.handle(now, Input::Read { index, payload });
                 }
-                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
-                    unreachable!("no log is purged here")
+                Effect::SnapshotBegin { index, term, head } => {
+                    self.copied = Some((index, term, head, Vec::new()));
                 }
-                Effect::SnapshotBegin { .. } | Effect::SnapshotNodes(_) => {}
-                Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
+                Effect::SnapshotNodes(parts) => {
+                    self.copied.as_mut().expect("a snapshot begins first").3.extend(parts);
+                }
+                Effect::SnapshotEnd => {
+                    let (index, term, head, parts) = self.copied.take().expect("a snapshot begins first");
+                    let due = world + self.dice.below(500);
+                    self.written = Some((due, Snapshot::of(index, term, &head, &parts)));
+                }
+                Effect::SnapshotAbort => {
+                    self.copied = None;
+                    self.sequencer.handle(now, Input::SnapshotDone { written: false });
+                }
+                Effect::Fetch { from, index, .. } => {
+                    let due = world + self.dice.below(400);
+                    self.fetch = Some(Fetch { from: from.0, index, due, until: due + 1_000 });
+                }
+                Effect::Install { at, .. } => self.install(now, &at),
             }
         }
         if self.sequencer.is_serving() != self.served {
@@ -238,16 +266,30 @@ impl Server {
         any || self.sequencer.is_busy()
     }
 
-    /// Payloads that are not in memory come from the log.
-    fn fill(&self, message: &mut peer::Message) {
-        let peer::Message::Raft(raft) = message else { return };
+    fn install(&mut self, now: Now, at: &Install) {
+        self.disk.restart_at(at);
+        self.installed += 1;
+        self.records += 1;
+        if std::mem::take(&mut self.served) {
+            self.shard.stop_serving();
+        }
+        self.sequencer.handle(now, Input::Persisted { records: self.records });
+    }
+
+    /// Payloads that are not in memory come from the log. False: they are there no more.
+    fn fill(&self, message: &mut peer::Message) -> bool {
+        let peer::Message::Raft(raft) = message else { return true };
         let mut index = raft.index;
         for entry in &mut raft.entries {
             index.0 += 1;
             if entry.payload.is_none() {
-                entry.payload = Some(self.disk.payload(index));
+                let Some(held) = self.disk.entry(index).filter(|held| held.term == entry.term) else {
+                    return false;
+                };
+                entry.payload = Some(held.payload.clone());
             }
         }
+        true
     }
 
     fn serve(&mut self) {
@@ -289,14 +331,17 @@ impl Server {
             any = true;
             self.shard.resume(now.mono, id);
         }
-        any |= self.shard.has_crowds();
-        self.shard.tell_slice();
         if let Some(up) = self.shard.take_upward() {
             any = true;
             self.up.push_back(up);
         }
         while self.shard.next_word().is_some() {}
         while self.shard.next_note().is_some() {}
+        any | self.flush(now)
+    }
+
+    fn flush(&mut self, now: Now) -> bool {
+        let mut any = false;
         while let Some(id) = self.shard.next_dirty() {
             any = true;
             let bytes = self.shard.output(id);
@@ -330,6 +375,11 @@ impl Server {
     }
 }
 
+/// Raft's MsgRequestVoteResponse that grants.
+fn is_vote(message: &peer::Message) -> bool {
+    matches!(message, peer::Message::Raft(raft) if raft.kind == 6 && !raft.reject)
+}
+
 fn wall(world: u64, skew: i64) -> WallMillis {
     WallMillis(1_700_000_000_000 + i64::try_from(world).expect("a run is short") + skew)
 }
@@ -339,6 +389,8 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
         server: ServerId(birth.id),
         members: birth.members.clone(),
         leaderless_ms: 4_000,
+        snapshot_txns: birth.snapshot_txns,
+        snapshot_grows: false,
         incarnation: birth.incarnation,
         seed,
         tick_ms: 500,
@@ -346,10 +398,11 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
     }
 }
 
-fn shard_options(id: u8, incarnation: u64) -> shard::Options {
+fn shard_options(birth: &Birth) -> shard::Options {
     shard::Options {
-        server: ServerId(id),
-        incarnation,
+        server: ServerId(birth.id),
+        incarnation: birth.incarnation,
+        slices: birth.slices,
         session_timeout_min_ms: 1_000,
         ..default_options(1).1
     }
