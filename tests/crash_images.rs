@@ -93,6 +93,8 @@ struct Run {
     acked: usize,
     term: u64,
     commit: u64,
+    /// A leader's snapshot did not come: what is committed is not ours to say any more.
+    is_left_behind: bool,
 }
 
 fn place(disk: &PowerDisk) -> LogPlace {
@@ -140,7 +142,9 @@ impl Run {
         let commit = recovered.hard_state.commit.0.max(from);
         let term = recovered.hard_state.term.0.max(1);
         let acked = history.len();
-        Ok(Run { disk, log, dice: Dice(seed), history, sequences: Vec::new(), acked, term, commit })
+        let is_left_behind = recovered.announced.is_some();
+        let (dice, sequences) = (Dice(seed), Vec::new());
+        Ok(Run { disk, log, dice, history, sequences, acked, term, commit, is_left_behind })
     }
 
     /// Checks that the open log holds exactly `history[..p]` for one p in `range`, and cuts the model there.
@@ -255,7 +259,7 @@ impl Run {
                 let (wake, _bell) = std::io::pipe().unwrap();
                 self.log.wait(Duration::ZERO, wake.as_fd()).unwrap();
             }
-            17 => {
+            17 if !self.is_left_behind => {
                 // What is durable is committed now: one voter.
                 let model = Model::of(&self.history[..self.acked]);
                 let now = Model::of(&self.history);
@@ -286,31 +290,39 @@ impl Run {
         self.log.drain().unwrap();
         self.note_acked();
         let index = self.commit + 1 + self.dice.below(12);
+        // In a term of its own, if it is against own entries.
+        let is_behind = index > self.log.last_index().0;
+        let snapshot_term = if is_behind { self.term + self.dice.below(2) } else { self.term + 1 };
         let mut model = Model::of(&self.history);
         model.entries.truncate(self.commit as usize);
         while (model.entries.len() as u64) < index {
-            model.entries.push((self.term + 1, self.dice.roll()));
+            model.entries.push((snapshot_term, self.dice.roll()));
         }
-        self.log.announce_snapshot(LogIndex(index), Term(self.term + 1)).unwrap();
+        self.log.announce_snapshot(LogIndex(index), Term(snapshot_term)).unwrap();
         for _ in 0..self.dice.below(3) {
             let commit = LogIndex(self.commit);
             self.submit(&Append::hard_state(HardState { term: Term(self.term), vote: 1, commit }));
         }
         self.log.drain().unwrap();
         self.note_acked();
-        self.term += 1;
+        self.term = snapshot_term + self.dice.below(2);
         self.commit = index;
-        // A start that finds the snapshot goes on behind it with the hard state that it finds.
-        let found = HardState { commit: LogIndex(index), ..Model::of(&self.history).hard_state };
+        self.is_left_behind = false;
+        // A start that finds the snapshot goes on behind it with the hard state that it finds, in its term at least.
+        let former = Model::of(&self.history).hard_state;
+        let mut found = HardState { commit: LogIndex(index), ..former };
+        if found.term.0 < snapshot_term {
+            (found.term, found.vote) = (Term(snapshot_term), 0);
+        }
         let digest = model.digest(index);
         let (kind, term, hash) = (Kind::Empty, self.term, 0);
         let installed = Some(model.entries);
         self.note_submitting(Done { kind, index, term, hash, hard_state: found, installed });
         self.publish(index, digest);
-        let hard_state =
-            HardState { term: Term(self.term), vote: 1 + self.dice.below(3), commit: LogIndex(index) };
+        let vote = if former.term.0 < self.term { 1 + self.dice.below(3) } else { former.vote };
+        let hard_state = HardState { term: Term(self.term), vote, commit: LogIndex(index) };
         self.note_submitting(Done { kind, index, term, hash, hard_state, installed: None });
-        self.log.restart_at(LogIndex(index), Term(self.term), hard_state).unwrap();
+        self.log.restart_at(LogIndex(index), Term(snapshot_term), hard_state).unwrap();
         self.acked = self.history.len();
         self.disk.mark(self.acked as u64 * 2 + ACKED);
         if self.dice.one_in(2) {

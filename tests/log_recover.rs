@@ -354,6 +354,11 @@ fn an_announced_snapshot_is_gone_on_behind_by_whoever_has_it() {
         assert_eq!(new.hard_state.commit, LogIndex(commit), "{name}");
         assert_eq!(new.announced, None, "{name}: settled");
     }
+    // Its term was seen, and nothing voted in.
+    let mut writer = announced(100, 9);
+    writer.append(&Append::hard_state(HardState { term: Term(4), vote: 2, commit: LogIndex(1) }), 3);
+    let risen = HardState { term: Term(9), vote: 0, commit: LogIndex(100) };
+    assert_eq!(read(&writer.memory, 100).unwrap().hard_state, risen);
     // Another snapshot than the one that was announced.
     assert_eq!(read(&announced(100, 4).memory, 99).unwrap().last().0, LogIndex(3));
     assert_eq!(read(&announced(100, 4).memory, 101).unwrap().last().0, LogIndex(3));

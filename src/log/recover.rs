@@ -508,6 +508,10 @@ impl Fold {
             self.entries.clear();
             self.base = (index, term);
             self.hard_state.commit = self.hard_state.commit.max(index);
+            if self.hard_state.term < term {
+                // Whoever has an entry of a term has seen the term. A vote in it would be here.
+                self.hard_state = HardState { term, vote: 0, ..self.hard_state };
+            }
         }
         recovered.entries = self.entries;
         recovered.hard_state = self.hard_state;

@@ -46,6 +46,7 @@ impl Log {
         assert!(self.announced == Some((index, term)), "a snapshot is announced before it is published");
         assert!(index >= former.commit, "what is committed is not forgotten");
         assert!(hard_state.term >= former.term, "Raft's term never falls");
+        assert!(hard_state.term >= term, "whoever has an entry of a term has seen the term");
         let keeps_vote = hard_state.term > former.term || former.vote == 0 || hard_state.vote == former.vote;
         assert!(keeps_vote, "a vote is not forgotten in its term");
         // What a snapshot holds is committed.

@@ -338,11 +338,12 @@ impl Log {
     fn check_follows(&self, append: &Append<'_>) {
         assert!(append.hard_state.term >= self.hard_state.term, "Raft's term never falls");
         if append.kind == Kind::Entry {
-            let (last, _) = self.last();
+            let (last, last_term) = self.last();
             assert!(append.index.0 <= last.0 + 1, "entries are appended without a gap");
             assert!(append.index > self.base.0, "what a snapshot covers is not replaced");
             let newer = self.entry(append.index).is_none_or(|old| append.term > old.term);
             assert!(newer, "only a newer term replaces an entry");
+            assert!(append.index <= last || append.term >= last_term, "terms never fall along the log");
             assert!(
                 append.index > last || append.index > self.hard_state.commit,
                 "a committed entry is never replaced"
