@@ -58,6 +58,7 @@ impl Report {
 impl Sequencer {
     pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId) {
         self.peers.up.insert(peer, now.mono);
+        self.consensus.peer_up(peer);
         if self.consensus.leader().is_some_and(|(leader, _)| leader == peer) {
             self.outbox.begin_again();
         }

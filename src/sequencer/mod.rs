@@ -354,6 +354,12 @@ impl Sequencer {
         self.leading
     }
 
+    /// What a leader knows of the others, for a person.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        self.consensus.progress()
+    }
+
     /// Whether this server votes on nothing.
     #[must_use]
     pub fn is_observer(&self) -> bool {

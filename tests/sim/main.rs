@@ -415,7 +415,15 @@ impl World {
     fn stuck(&self) -> String {
         let servers = self.servers.values().map(|server| {
             let (sequencer, id) = (&server.sequencer, server.id);
-            format!("{id}: {:?} {:?} served {}", sequencer.leader(), sequencer.applied(), server.served)
+            let fetch = server.fetch.map(|fetch| (fetch.from, fetch.index));
+            let progress = if sequencer.is_leading() { sequencer.progress() } else { String::new() };
+            format!(
+                "{id}: {:?} {:?} served {} fetch {fetch:?} installed {} {progress}",
+                sequencer.leader(),
+                sequencer.applied(),
+                server.served,
+                server.installed
+            )
         });
         let clients = self.clients.iter().enumerate().filter(|(_, client)| !client.is_idle());
         format!(
