@@ -13,11 +13,11 @@ cd "$(dirname "$0")/.."
 servers=${1:-3}
 dir=${2:-}
 first=${FIRST_PORT:-22181}
-binary=${RINGKEEPER_BIN:-}
-if [ -z "$binary" ]; then
+if [ -z "${RINGKEEPER_BIN:-}" ]; then
     cargo build --release --quiet --locked --bin ringkeeper
-    binary=target/release/ringkeeper
+    RINGKEEPER_BIN=target/release/ringkeeper
 fi
+. scripts/lib.sh
 temporary=
 if [ -z "$dir" ]; then
     dir=$(mktemp -d)
@@ -36,33 +36,17 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-client() { echo $((first + 3 * ($1 - 1))); }
-connect=
-for id in $(seq "$servers"); do
-    mkdir -p "$dir/$id"
-    echo "$id" >"$dir/$id/myid"
-    {
-        echo "dataDir=$dir/$id"
-        echo "clientPort=$(client "$id")"
-        echo "clientPortAddress=127.0.0.1"
-        echo "initLimit=10"
-        echo "syncLimit=5"
-        echo "tickTime=2000"
-        [ -z "${EXTRA:-}" ] || printf '%s\n' "$EXTRA"
-        for other in $(seq "$servers"); do
-            echo "server.$other=127.0.0.1:$(($(client "$other") + 1)):$(($(client "$other") + 2))"
-        done
-    } >"$dir/$id.cfg"
-    connect=$connect${connect:+,}127.0.0.1:$(client "$id")
-done
+extra=()
+[ -z "${EXTRA:-}" ] || mapfile -t extra <<<"$EXTRA"
+write_ensemble "$dir" "$servers" "$first" ${extra[@]+"${extra[@]}"}
 for id in $(seq "$servers"); do
     # shellcheck disable=SC2086 # flags are words
-    "$binary" serve "$dir/$id.cfg" ${SERVER_FLAGS:-} >>"$dir/$id.log" 2>&1 &
-    pids+=($!)
+    start_member "$dir" "$id" ${SERVER_FLAGS:-}
+    pids+=("$(cat "$dir/$id.pid")")
     ids+=("$id")
-    echo "server $id: process $!, configuration $dir/$id.cfg, log $dir/$id.log"
+    echo "server $id: process ${pids[-1]}, configuration $dir/$id.cfg, log $dir/$id.log"
 done
-echo "connect to $connect"
+echo "connect to $(ensemble_hosts "$first" "$servers")"
 # One that ends is said; the others go on, as an ensemble does.
 while [ ${#pids[@]} -gt 0 ]; do
     wait -n -p ended "${pids[@]}" || true

@@ -7,12 +7,18 @@
 #include <time.h>
 
 const char *hosts;
+bool kills;
 char root[PATH_MAX_LEN];
 jmp_buf case_end;
 char case_why[512];
+bool case_interrupted;
 
 static zhandle_t *open_handles[64];
+// The session that the handle has to keep; 0 for one behind a proxy, which may be meant to lose it.
+static int64_t open_sessions[64];
 static int open_count;
+
+void note_return(int64_t got) { case_interrupted = kills && got == ZCONNECTIONLOSS; }
 
 _Noreturn void fail(const char *file, int line, const char *format, ...) {
     const char *slash = strrchr(file, '/');
@@ -86,7 +92,7 @@ void expect(struct events *events, int type, const char *path) {
 
 static void fenced(int rc, const char *value, const void *data) {
     (void)value;
-    __atomic_store_n((int *)data, rc == ZOK ? 1 : 2, __ATOMIC_RELEASE);
+    __atomic_store_n((int *)data, rc == ZOK ? 1 : rc, __ATOMIC_RELEASE);
 }
 
 void fence(zhandle_t *zh) {
@@ -118,6 +124,7 @@ int state_of(struct events *events) {
 zhandle_t *dial(const char *where, int timeout_ms, const clientid_t *id, struct events *events) {
     zhandle_t *zh = zookeeper_init(where, on_event, timeout_ms, id, events ? events : events_new(), 0);
     THAT(zh != NULL && open_count < 64);
+    open_sessions[open_count] = 0;
     open_handles[open_count++] = zh;
     return zh;
 }
@@ -125,7 +132,18 @@ zhandle_t *dial(const char *where, int timeout_ms, const clientid_t *id, struct 
 zhandle_t *join_at(const char *where, int timeout_ms, const clientid_t *id, struct events *events) {
     zhandle_t *zh = dial(where, timeout_ms, id, events);
     UNTIL(zoo_state(zh) == ZOO_CONNECTED_STATE);
+    if (where == hosts) open_sessions[open_count - 1] = zoo_client_id(zh)->client_id;
+    fence(zh);
     return zh;
+}
+
+void sessions_are_kept(void) {
+    for (int i = 0; i < open_count; i++) {
+        zhandle_t *zh = open_handles[i];
+        if (!zh || !open_sessions[i] || zoo_state(zh) == ZOO_AUTH_FAILED_STATE) continue;
+        UNTIL(zoo_state(zh) == ZOO_CONNECTED_STATE);
+        EQ(open_sessions[i], zoo_client_id(zh)->client_id);
+    }
 }
 
 zhandle_t *join(void) { return join_at(hosts, TIMEOUT_MS, NULL, NULL); }

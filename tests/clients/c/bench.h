@@ -29,8 +29,14 @@ struct events {
 struct proxy;
 
 extern const char *hosts;
+// Somebody kills a server of the ensemble now and then. A request may then fail with its connection, and its case begins
+// again elsewhere in the tree; every session must be there afterwards, and any other failure is one.
+extern bool kills;
 // The running case's own node: persistent, and new in each run.
 extern char root[PATH_MAX_LEN];
+
+// A claim about what a request returned fails: was it only that the request went down with its server?
+void note_return(int64_t got);
 
 _Noreturn void fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
@@ -42,8 +48,10 @@ _Noreturn void fail(const char *file, int line, const char *format, ...) __attri
 #define EQ(expected, got)                                                                           \
     do {                                                                                            \
         int64_t want_ = (expected), have_ = (got);                                                  \
-        if (want_ != have_)                                                                         \
+        if (want_ != have_) {                                                                       \
+            note_return(have_);                                                                     \
             fail(__FILE__, __LINE__, "%s: expected %lld, got %lld", #got, (long long)want_, (long long)have_); \
+        }                                                                                           \
     } while (0)
 
 #define TEXT(expected, got)                                                                       \
@@ -72,16 +80,19 @@ void on_event(zhandle_t *zh, int type, int state, const char *path, void *contex
 void expect(struct events *events, int type, const char *path);
 // No further event is on its way: everything before this call has passed the completion thread.
 void expect_none(zhandle_t *zh, struct events *events);
+// From now on this session sees what was answered to others.
 void fence(zhandle_t *zh);
 int state_of(struct events *events);
 
-// A connected session, closed after the case. `events` may be null.
+// A connected session that sees what was answered to others before, closed after the case. `events` may be null.
 zhandle_t *join(void);
 zhandle_t *join_at(const char *where, int timeout_ms, const clientid_t *id, struct events *events);
 // The same without waiting for the connection.
 zhandle_t *dial(const char *where, int timeout_ms, const clientid_t *id, struct events *events);
 void leave(zhandle_t *zh);
 void leave_all(void);
+// Whoever has not left still has its session, once it is connected again.
+void sessions_are_kept(void);
 
 // "ROOT/name" in one of a few rotating buffers.
 const char *at(const char *name);

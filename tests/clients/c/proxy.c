@@ -1,5 +1,6 @@
-// A TCP proxy between a session and the server that a case can cut. While it is cut it accepts and closes at once:
-// to the client the server is away, and the port stays ours. One thread each, and they live as long as the program.
+// A TCP proxy between a session and the servers that a case can cut. While it is cut it accepts and closes at once:
+// to the client the server is away, and the port stays ours. Of several servers each new connection goes to the next one,
+// so that whoever comes back comes back elsewhere. One thread each, and they live as long as the program.
 #include "bench.h"
 
 #include <arpa/inet.h>
@@ -20,11 +21,14 @@ struct proxy {
     bool cut;
     int client[MAX_PAIRS], server[MAX_PAIRS];
     int pairs;
+    const char *next; // in hosts
 };
 
-static int call_server(void) {
+static int call_server(struct proxy *proxy) {
     char host[128];
-    snprintf(host, sizeof host, "%.*s", (int)strcspn(hosts, ","), hosts);
+    int length = strcspn(proxy->next, ",");
+    snprintf(host, sizeof host, "%.*s", length, proxy->next);
+    proxy->next = proxy->next[length] ? proxy->next + length + 1 : hosts;
     char *colon = strrchr(host, ':');
     if (!colon) return -1;
     *colon = 0;
@@ -62,7 +66,7 @@ static bool forward(int from, int to) {
 static void admit(struct proxy *proxy) {
     int client = accept(proxy->listener, NULL, NULL);
     if (client < 0) return;
-    int server = proxy->cut || proxy->pairs == MAX_PAIRS ? -1 : call_server();
+    int server = proxy->cut || proxy->pairs == MAX_PAIRS ? -1 : call_server(proxy);
     if (server < 0) {
         close(client);
         return;
@@ -104,6 +108,7 @@ struct proxy *proxy_new(void) {
     struct proxy *proxy = calloc(1, sizeof *proxy);
     if (!proxy) abort();
     pthread_mutex_init(&proxy->lock, NULL);
+    proxy->next = hosts;
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof where;
     proxy->listener = socket(AF_INET, SOCK_STREAM, 0);

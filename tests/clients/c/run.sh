@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Debian's libzookeeper-mt, unmodified, against the server at ZK_HOSTS (host:port). Builds into ../.cache, prints a line a case.
+# Debian's libzookeeper-mt, unmodified, against the servers at ZK_HOSTS (host:port,...). Builds into ../.cache, prints a line a case.
 # Arguments: parts of case names; none means all. CLIENT_LOG=1 shows the library's own log.
 # The server must allow what scripts/zookeeper.sh start --difftest sets: TTL nodes, container check every 2 s.
 set -euo pipefail
-: "${ZK_HOSTS:?host:port of the server under test}"
+: "${ZK_HOSTS:?host:port,... of the servers under test}"
 here=$(cd "$(dirname "$0")" && pwd)
 out=$here/../.cache/c
 

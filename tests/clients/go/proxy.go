@@ -1,4 +1,5 @@
-// A TCP proxy between a client and the server, with a switch: pass bytes on, swallow them, or cut every connection.
+// A TCP proxy between a client and the servers, with a switch: pass bytes on, swallow them, or cut every connection.
+// Of several servers each new connection goes to the next one, so that whoever comes back comes back elsewhere.
 package main
 
 import (
@@ -9,7 +10,7 @@ import (
 
 type proxy struct {
 	listener  net.Listener
-	target    string
+	targets   []string
 	swallows  atomic.Bool
 	mutex     sync.Mutex
 	open      map[net.Conn]bool
@@ -19,13 +20,13 @@ type proxy struct {
 func (t *T) proxy() *proxy {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	t.must(err)
-	p := &proxy{listener: listener, target: hosts, open: map[net.Conn]bool{}}
+	p := &proxy{listener: listener, targets: hosts, open: map[net.Conn]bool{}}
 	t.atEnd(func() { listener.Close(); p.cut() })
 	go p.accept()
 	return p
 }
 
-func (p *proxy) address() string { return p.listener.Addr().String() }
+func (p *proxy) address() []string { return []string{p.listener.Addr().String()} }
 
 // cut closes every connection that is open now; new ones are welcome.
 func (p *proxy) cut() {
@@ -47,12 +48,12 @@ func (p *proxy) heal() {
 }
 
 func (p *proxy) accept() {
-	for {
+	for turn := 0; ; turn++ {
 		near, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", p.target)
+		far, err := net.Dial("tcp", p.targets[turn%len(p.targets)])
 		if err != nil {
 			near.Close()
 			continue

@@ -128,6 +128,7 @@ func sessionExpires(t *T) {
 	conn, events := t.clientAt(through.address(), time.Second)
 	other, _ := t.client()
 	t.create(conn, t.path+"/e", "", zk.FlagEphemeral)
+	t.sync(other)
 	session := conn.SessionID()
 	_, _, watch, err := conn.GetW(t.path + "/e")
 	t.must(err)
@@ -150,9 +151,10 @@ func sessionExpires(t *T) {
 }
 
 func idleSession(t *T) {
-	conn, _ := t.clientAt(hosts, time.Second)
+	conn, _ := t.clientFor(time.Second)
 	other, _ := t.client()
 	t.create(conn, t.path+"/e", "", zk.FlagEphemeral)
+	t.sync(other)
 	_, _, gone, err := other.GetW(t.path + "/e")
 	t.must(err)
 	select {

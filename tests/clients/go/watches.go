@@ -121,9 +121,10 @@ func watchEphemeral(t *T) {
 	conn, _ := t.client()
 	other, _ := t.client()
 	t.create(other, t.path+"/e", "", zk.FlagEphemeral)
+	t.sync(conn)
 	_, _, events, err := conn.GetW(t.path + "/e")
 	t.must(err)
-	other.Close()
+	t.close(other)
 	t.event(events, zk.EventNodeDeleted, t.path+"/e")
 }
 

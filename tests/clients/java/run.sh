@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the Java cases when they changed and runs them against the server at ZK_HOSTS (host:port).
+# Builds the Java cases when they changed and runs them against the servers at ZK_HOSTS (host:port,...).
 # Arguments: parts of case names; none means all. JOBS=1 runs one at a time, CLIENT_LOG=info shows the client's own log.
 # The server must allow what scripts/zookeeper.sh start --difftest sets: TTL nodes, container check every 2 s, super:test.
 set -euo pipefail
-: "${ZK_HOSTS:?host:port of the server under test}"
+: "${ZK_HOSTS:?host:port,... of the servers under test}"
 here=$(cd "$(dirname "$0")" && pwd)
 out=$here/../.cache/java
 

@@ -2,7 +2,7 @@
 'use strict';
 
 const crypto = require('crypto');
-const { HOSTS, assert, fails, test, within, zookeeper } = require('./harness');
+const { HOSTS, assert, fails, interrupts, test, within, zookeeper } = require('./harness');
 const { ACL, CreateMode, Id, Permission } = zookeeper;
 
 const long = (buffer) => buffer.readBigInt64BE(0);
@@ -75,6 +75,7 @@ test('sequential-modes', async (t) => {
 test('ephemerals-go-with-their-session', async (t) => {
   const [zk, other] = [await t.client(), await t.client()];
   await other.create(t.path + '/e', 'x', CreateMode.EPHEMERAL);
+  await zk.catchUp();
   assert.strictEqual((await zk.exists(t.path + '/e')).ephemeralOwner.toString('hex'), other.session);
   await other.close();
   // `close` resolves when the server has answered, and closeSession is a write like any other.
@@ -112,6 +113,7 @@ test('pipelined-replies-keep-their-order', async (t) => {
 test('chroot', async (t) => {
   const [zk, inside] = [await t.client(), await t.client(HOSTS + t.path)];
   assert.strictEqual(await inside.create('/a', 'in'), '/a');
+  await zk.catchUp();
   assert.strictEqual((await zk.get(t.path + '/a')).data, 'in');
   assert.deepStrictEqual((await inside.children('/')).names, ['a']);
   const seen = new Promise((resolve) => inside.get('/a', resolve));
@@ -121,7 +123,10 @@ test('chroot', async (t) => {
 });
 
 function commit(transaction) {
-  return within(new Promise((resolve) => transaction.commit((error, results) => resolve({ error, results }))), 'commit');
+  const done = new Promise((resolve, reject) => {
+    transaction.commit((error, results) => (interrupts(error) ? reject(error) : resolve({ error, results })));
+  });
+  return within(done, 'commit');
 }
 
 test('transaction-commits-as-one', async (t) => {
@@ -181,6 +186,7 @@ test('digest-auth', async (t) => {
   owner.raw.addAuthInfo('digest', Buffer.from('anna:secret'));
   await owner.create(t.path + '/n', 'mine', ACL.CREATOR_ALL_ACL);
   assert.deepStrictEqual(await owner.acl(t.path + '/n'), [[31, 'digest', 'anna:' + hash]]);
+  await stranger.catchUp();
   await fails('NO_AUTH', stranger.get(t.path + '/n'));
   stranger.raw.addAuthInfo('digest', Buffer.from('anna:wrong'));
   await fails('NO_AUTH', stranger.get(t.path + '/n'));

@@ -1,4 +1,5 @@
-// A TCP proxy between a client and the server, with a switch: pass bytes on, swallow them, or cut every connection.
+// A TCP proxy between a client and the servers, with a switch: pass bytes on, swallow them, or cut every connection.
+// Of several servers each new connection goes to the next one, so that whoever comes back comes back elsewhere.
 'use strict';
 
 const net = require('net');
@@ -17,8 +18,10 @@ class Proxy {
     this.open = new Set();
     this.swallows = false;
     this.handshake = 0; // length of the last connect request that came by
-    const [host, port] = HOSTS.split(':');
+    const targets = HOSTS.split(',');
+    let turn = 0;
     this.server = net.createServer((near) => {
+      const [host, port] = targets[turn++ % targets.length].split(':');
       const far = net.connect({ host, port: Number(port) });
       near.once('data', (data) => (this.handshake = data.readInt32BE(0)));
       for (const [source, sink] of [[near, far], [far, near]]) {

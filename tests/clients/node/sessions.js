@@ -103,6 +103,7 @@ test('session-expires-when-nothing-gets-through', async (t) => {
   // The server rounds up to its minimum, usually twice its tick.
   const [zk, other, events] = [await t.client(proxy.address, { sessionTimeout: 1000 }), await t.client(), new Queue()];
   await zk.create(t.path + '/e', '', CreateMode.EPHEMERAL);
+  await other.catchUp();
   await other.get(t.path + '/e', events.push);
   proxy.swallow();
   await event(events, 'NODE_DELETED', t.path + '/e');

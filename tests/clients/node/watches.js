@@ -112,6 +112,7 @@ test('watch-order-of-events', async (t) => {
 test('watch-ephemeral-of-a-closed-session', async (t) => {
   const [zk, other, events, children] = [await t.client(), await t.client(), new Queue(), new Queue()];
   await other.create(t.path + '/e', '', CreateMode.EPHEMERAL);
+  await zk.catchUp();
   await zk.get(t.path + '/e', events.push);
   await zk.children(t.path, children.push);
   await other.close();

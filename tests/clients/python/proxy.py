@@ -1,5 +1,9 @@
-"""A TCP proxy between a client and the server, with a switch: pass bytes on, swallow them, or cut every connection."""
+"""A TCP proxy between a client and the servers, with a switch: pass bytes on, swallow them, or cut every connection.
 
+Of several servers each new connection goes to the next one, so that whoever comes back comes back elsewhere.
+"""
+
+import itertools
 import socket
 import threading
 
@@ -9,9 +13,9 @@ PASS, SWALLOW = "pass", "swallow"
 class Proxy:
     """Listens on a free port of the loopback. One thread a direction; ends with `close`."""
 
-    def __init__(self, target):
-        host, port = target.rsplit(":", 1)
-        self._target = (host, int(port))
+    def __init__(self, hosts):
+        targets = [target.rsplit(":", 1) for target in hosts.split("/")[0].split(",")]
+        self._targets = itertools.cycle([(host, int(port)) for host, port in targets])
         self._mode = PASS
         self._lock = threading.Lock()
         self._sockets = set()
@@ -48,7 +52,7 @@ class Proxy:
                 return
             self.accepted += 1
             try:
-                far = socket.create_connection(self._target, timeout=10)
+                far = socket.create_connection(next(self._targets), timeout=10)
                 far.settimeout(None)
             except OSError:
                 _close(near)

@@ -101,6 +101,7 @@ def semaphore(t):
     thread = t.thread(lambda: holders[2].acquire(timeout=PATIENCE_S))
     holders[0].release()
     thread.join()
+    clients[0].sync(t.path)
     same(sorted(holders[0].lease_holders()), ["h1", "h2"])
     raises(ValueError, clients[0].Semaphore(t.path + "/sem", max_leases=3).acquire, blocking=False)
 
@@ -133,9 +134,11 @@ def party(t):
     first, second = one.Party(t.path + "/party", "anna"), two.Party(t.path + "/party", "bert")
     first.join()
     second.join()
+    one.sync(t.path)
     same(sorted(first), ["anna", "bert"])
     same(len(second), 2)
     second.leave()
+    one.sync(t.path)
     same(list(first), ["anna"])
     first.leave()
     second.join()
@@ -150,8 +153,10 @@ def shallow_party(t):
     first, second = one.ShallowParty(t.path + "/party", "anna"), two.ShallowParty(t.path + "/party", "bert")
     first.join()
     second.join()
+    one.sync(t.path)
     same(sorted(first), ["anna", "bert"])
     first.leave()
+    two.sync(t.path)
     same(list(second), ["bert"])
 
 
@@ -160,6 +165,7 @@ def barrier(t):
     one, two = t.client(), t.client()
     gate = one.Barrier(t.path + "/barrier")
     gate.create()
+    two.sync(t.path)
     same(two.Barrier(t.path + "/barrier").wait(timeout=0.1), False)
     thread = t.thread(lambda: same(two.Barrier(t.path + "/barrier").wait(timeout=PATIENCE_S), True))
     assert gate.remove()
@@ -199,6 +205,7 @@ def simple_queue(t):
     line, other = one.Queue(t.path + "/queue"), two.Queue(t.path + "/queue")
     for value, priority in ((b"late", 200), (b"a", 100), (b"b", 100), (b"urgent", 1)):
         line.put(value, priority=priority)
+    two.sync(t.path)
     same(len(other), 4)
     same([other.get() for _ in range(5)], [b"urgent", b"a", b"b", b"late", None])
 
@@ -212,10 +219,13 @@ def locking_queue(t):
     same(line.get(timeout=PATIENCE_S), b"a")
     same(other.get(timeout=PATIENCE_S), b"b", "a locked entry is skipped")
     assert line.holds_lock() and line.consume() and other.release()
+    one.sync(t.path)
     same(line.get(timeout=PATIENCE_S), b"b", "a released entry comes back")
     assert line.consume()
+    two.sync(t.path)
     same(other.get(timeout=PATIENCE_S), b"c")
     assert other.consume()
+    one.sync(t.path)
     same(len(line), 0)
     got = []
     thread = t.thread(lambda: got.append(other.get(timeout=PATIENCE_S)))
@@ -236,6 +246,7 @@ def counter(t):
     threads = [t.thread(add, client) for client in clients]
     for thread in threads:
         thread.join()
+    clients[0].sync(t.path)
     total = clients[0].Counter(t.path + "/counter")
     same(total.value, 30)
     total -= 5
@@ -250,6 +261,7 @@ def tree_cache(t):
     zk, other = t.client(), t.client()
     root = t.path + "/tree"
     other.create(root + "/a/b", b"1", makepath=True)
+    zk.sync(t.path)
     cache = TreeCache(zk, root)
     t.at_end(cache.close)
     events = queue.Queue()

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Kazoo, unmodified, against the server at ZK_HOSTS (host:port). Installs it once into ../.cache, prints a line a case.
+# Kazoo, unmodified, against the servers at ZK_HOSTS (host:port,...). Installs it once into ../.cache, prints a line a case.
 # The server wants `4lw.commands.whitelist=*`; everything else runs on defaults. A word picks cases: run.sh lock
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-: "${ZK_HOSTS:?host:port of the server under test}"
+: "${ZK_HOSTS:?host:port,... of the servers under test}"
 want=$(cksum < "$here/requirements.txt" | tr ' ' '-')-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 site=$here/../.cache/python/$want
 if [ ! -e "$site/.done" ]; then

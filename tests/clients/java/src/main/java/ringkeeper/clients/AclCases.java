@@ -55,6 +55,7 @@ final class AclCases {
         ZooKeeper nobody = b.connect();
         String path = ann.create(b.root + "/n", bytes("x"), ZooDefs.Ids.CREATOR_ALL_ACL, CreateMode.PERSISTENT);
         Check.eq("resolved", acl(digest(Perms.ALL, "ann:secret")), ann.getACL(path, new Stat()));
+        Events.fence(nobody);
         Check.fails(Code.NOAUTH, () -> nobody.getData(path, false, null));
         Check.fails(Code.NOAUTH, () -> nobody.setData(path, bytes(""), -1));
         Check.fails(Code.NOAUTH, () -> nobody.getChildren(path, false));
@@ -75,6 +76,7 @@ final class AclCases {
             String path = owner.create(b.root + "/n" + perm, bytes("x"),
                     acl(digest(Perms.ALL, "own:er"), digest(perm, "gu:est")), CreateMode.PERSISTENT);
             owner.create(path + "/c", null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+            Events.fence(guest);
             allowed(perm == Perms.READ, () -> guest.getData(path, false, null));
             allowed(perm == Perms.READ, () -> guest.exists(path, false));
             allowed(perm == Perms.READ, () -> guest.getChildren(path, false));
@@ -201,6 +203,7 @@ final class AclCases {
         Events mine = new Events();
         Events theirs = new Events();
         owner.exists(path, mine);
+        Events.fence(guest);
         guest.exists(path, theirs);
         owner.setACL(path, ZooDefs.Ids.CREATOR_ALL_ACL, -1);
         owner.setData(path, bytes("y"), -1);

@@ -2,9 +2,13 @@ package ringkeeper.clients;
 
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.Deque;
+import java.util.List;
 import org.apache.curator.framework.CuratorFramework;
 import org.apache.curator.framework.CuratorFrameworkFactory;
+import org.apache.curator.framework.imps.CuratorFrameworkState;
+import org.apache.curator.retry.RetryNTimes;
 import org.apache.curator.retry.RetryOneTime;
 import org.apache.zookeeper.CreateMode;
 import org.apache.zookeeper.KeeperException;
@@ -18,6 +22,12 @@ final class Bench implements AutoCloseable {
     static final String HOSTS = System.getenv().getOrDefault("ZK_HOSTS", "127.0.0.1:2181");
     /** Where ringkeeper promises more than ZooKeeper keeps, a case claims it only here. */
     static final boolean RINGKEEPER = "ringkeeper".equals(System.getenv("ZK_TARGET"));
+    static final boolean ENSEMBLE = HOSTS.contains(",");
+    /**
+     * Somebody kills a server of the ensemble now and then. A request may then fail with its connection, and its case
+     * begins again elsewhere in the tree; every session must be there afterwards, and any other failure is one.
+     */
+    static final boolean KILLS = !System.getenv().getOrDefault("ZK_KILLS", "").isEmpty();
     /** Short enough to wait for an expiry, long enough for a busy machine. */
     static final int TIMEOUT_MS = 6_000;
     /** For sessions that are meant to expire. */
@@ -27,6 +37,8 @@ final class Bench implements AutoCloseable {
     /** The case's own node; it exists, persistent and empty. */
     final String root;
     private final Deque<AutoCloseable> open = new ArrayDeque<>();
+    private final List<Check.Act> promises = new ArrayList<>();
+    private volatile boolean interrupted;
 
     Bench(String name) {
         root = RUN + "/" + name;
@@ -44,6 +56,37 @@ final class Bench implements AutoCloseable {
         }
     }
 
+    /** What a callback was told: should its case fail because of it, it was only interrupted. */
+    int told(int code) {
+        interrupted |= code == KeeperException.Code.CONNECTIONLOSS.intValue();
+        return code;
+    }
+
+    boolean interrupted(Throwable why) {
+        return KILLS && (why instanceof KeeperException.ConnectionLossException || interrupted && why instanceof AssertionError);
+    }
+
+    /** Whoever was not closed still has its session, once it is connected again. */
+    void sessionsAreKept() throws Exception {
+        for (Check.Act each : promises) {
+            each.run();
+        }
+    }
+
+    /** From now on this client sees what was answered to others. */
+    static void catchUp(CuratorFramework client) throws Exception {
+        Events.fence(client.getZookeeperClient().getZooKeeper());
+    }
+
+    /** From now on every server shows what was answered before: for a case that cannot know where it comes back. */
+    static void catchUpEverywhere() throws Exception {
+        for (String host : HOSTS.split(",")) {
+            try (ZooKeeper zk = plain(host, TIMEOUT_MS, new Events())) {
+                Events.fence(zk);
+            }
+        }
+    }
+
     static byte[] bytes(String text) {
         return text.getBytes(StandardCharsets.UTF_8);
     }
@@ -52,13 +95,24 @@ final class Bench implements AutoCloseable {
         return data == null ? null : new String(data, StandardCharsets.UTF_8);
     }
 
-    /** A connected session that is closed after the case. */
+    /** A connected session that sees what was answered to others before; it is closed after the case. */
     ZooKeeper connect() throws Exception {
         return connect(HOSTS, TIMEOUT_MS, new Events());
     }
 
     ZooKeeper connect(String hosts, int timeoutMs, Events events) throws Exception {
-        return keep(plain(hosts, timeoutMs, events));
+        ZooKeeper zk = keep(plain(hosts, timeoutMs, events));
+        Events.fence(zk);
+        // A client behind a proxy may be meant to lose its session.
+        if (hosts.equals(HOSTS)) {
+            long session = zk.getSessionId();
+            promises.add(() -> {
+                Check.until("connected again, or closed", () -> zk.getState().isConnected() || !zk.getState().isAlive());
+                Check.that("the session is kept", !events.expired());
+                Check.eq("session after a kill", session, zk.getSessionId());
+            });
+        }
+        return zk;
     }
 
     /** Waits for the connection by polling the state, so that the watcher's first events stay for the case to see. */
@@ -69,9 +123,7 @@ final class Bench implements AutoCloseable {
     }
 
     Proxy proxy() throws Exception {
-        String first = HOSTS.split(",")[0];
-        int colon = first.lastIndexOf(':');
-        return keep(new Proxy(first.substring(0, colon), Integer.parseInt(first.substring(colon + 1))));
+        return keep(new Proxy(HOSTS));
     }
 
     /** A started Curator client whose whole world is the case's node. */
@@ -85,11 +137,21 @@ final class Bench implements AutoCloseable {
                 .namespace(root.substring(1))
                 .sessionTimeoutMs(timeoutMs)
                 .connectionTimeoutMs(10_000)
-                .retryPolicy(new RetryOneTime(200))
+                .retryPolicy(KILLS ? new RetryNTimes(100, 100) : new RetryOneTime(200))
                 .build();
         keep(client);
         client.start();
         Check.that("Curator connects", client.blockUntilConnected(15, java.util.concurrent.TimeUnit.SECONDS));
+        catchUp(client);
+        if (hosts.equals(HOSTS)) {
+            long session = client.getZookeeperClient().getZooKeeper().getSessionId();
+            promises.add(() -> {
+                if (client.getState() == CuratorFrameworkState.STARTED) {
+                    Check.until("connected again", () -> client.getZookeeperClient().isConnected());
+                    Check.eq("session after a kill", session, client.getZookeeperClient().getZooKeeper().getSessionId());
+                }
+            });
+        }
         return client;
     }
 

@@ -28,6 +28,9 @@ final class Check {
         try {
             act.run();
         } catch (KeeperException refused) {
+            if (Bench.KILLS && refused.code() == KeeperException.Code.CONNECTIONLOSS && refused.code() != code) {
+                throw refused;
+            }
             eq("error", code, refused.code());
             return;
         }

@@ -40,6 +40,7 @@ final class CuratorCacheCases {
         CuratorFramework client = b.curator();
         CuratorFramework other = b.curator();
         other.create().creatingParentsIfNeeded().forPath("/t/a", bytes("1"));
+        Bench.catchUp(client);
         List<String> seen = Collections.synchronizedList(new ArrayList<>());
         CountDownLatch ready = new CountDownLatch(1);
         CuratorCache cache = b.keep(CuratorCache.build(client, "/t"));
@@ -121,6 +122,7 @@ final class CuratorCacheCases {
         CuratorFramework other = b.curator();
         other.create().forPath("/p");
         other.create().forPath("/p/a", bytes("1"));
+        Bench.catchUp(client);
         PathChildrenCache cache = b.keep(new PathChildrenCache(client, "/p", true));
         List<String> seen = Collections.synchronizedList(new ArrayList<>());
         cache.getListenable().addListener((c, event) -> {
@@ -143,6 +145,7 @@ final class CuratorCacheCases {
         CuratorFramework client = b.curator();
         CuratorFramework other = b.curator();
         other.create().creatingParentsIfNeeded().forPath("/t/a/b", bytes("1"));
+        Bench.catchUp(client);
         TreeCache cache = b.keep(new TreeCache(client, "/t"));
         CountDownLatch ready = new CountDownLatch(1);
         cache.getListenable().addListener((c, event) -> {

@@ -32,7 +32,7 @@ final class CuratorNodeCases {
         cases.add("curator.framework", CuratorNodeCases::framework);
         cases.add("curator.framework-protection", CuratorNodeCases::protection);
         cases.add("curator.framework-transaction", CuratorNodeCases::transaction);
-        cases.add("curator.framework-states", CuratorNodeCases::states);
+        cases.add("curator.framework-states", CuratorNodeCases::states, "it counts the cuts of its connection");
         cases.add("curator.persistent-node", CuratorNodeCases::persistentNode);
         cases.add("curator.persistent-node-after-expiry", CuratorNodeCases::persistentNodeExpiry);
         cases.add("curator.persistent-ttl-node", CuratorNodeCases::ttlNode);
@@ -123,6 +123,7 @@ final class CuratorNodeCases {
         PersistentNode node = b.keep(new PersistentNode(client, CreateMode.EPHEMERAL, false, "/n", bytes("1")));
         node.start();
         Check.that("created", node.waitForInitialCreate(15, TimeUnit.SECONDS));
+        Bench.catchUp(other);
         long first = other.checkExists().forPath("/n").getEphemeralOwner();
         proxy.cut();
         Check.until("expired", 20_000, () -> other.checkExists().forPath("/n") == null);
@@ -139,6 +140,7 @@ final class CuratorNodeCases {
         Check.that("created", node.waitForInitialCreate(15, TimeUnit.SECONDS));
         long until = System.nanoTime() + 5_000_000_000L;
         Check.until("several times its TTL has passed", () -> System.nanoTime() > until);
+        Bench.catchUp(other);
         Check.that("touched and so alive", other.checkExists().forPath("/n") != null);
         node.close();
         Check.until("nobody touches it any more", 20_000, () -> other.checkExists().forPath("/n") == null);
@@ -176,7 +178,8 @@ final class CuratorNodeCases {
 
     private static void discovery(Bench b) throws Exception {
         ServiceDiscovery<Void> one = discovery(b, b.curator(), instance("a", 1));
-        ServiceDiscovery<Void> two = discovery(b, b.curator(), null);
+        CuratorFramework reader = b.curator();
+        ServiceDiscovery<Void> two = discovery(b, reader, null);
         Check.eq("names", List.of("mail"), List.copyOf(two.queryForNames()));
         ServiceCache<Void> cache = b.keep(two.serviceCacheBuilder().name("mail").build());
         cache.start();
@@ -185,6 +188,7 @@ final class CuratorNodeCases {
         Check.eq("provided", "host-a", provider.getInstance().getAddress());
         ServiceInstance<Void> second = instance("b", 2);
         one.registerService(second);
+        Bench.catchUp(reader);
         Check.eq("queried", Set.of("a", "b"), ids(two.queryForInstances("mail")));
         Check.until("cached", () -> ids(cache.getInstances()).equals(Set.of("a", "b")));
         one.unregisterService(second);

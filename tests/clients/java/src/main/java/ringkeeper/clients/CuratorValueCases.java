@@ -221,13 +221,18 @@ final class CuratorValueCases {
     }
 
     private static void simpleQueue(Bench b) throws Exception {
-        SimpleDistributedQueue one = new SimpleDistributedQueue(b.curator(), "/simple");
-        SimpleDistributedQueue two = new SimpleDistributedQueue(b.curator(), "/simple");
+        CuratorFramework first = b.curator();
+        CuratorFramework second = b.curator();
+        SimpleDistributedQueue one = new SimpleDistributedQueue(first, "/simple");
+        SimpleDistributedQueue two = new SimpleDistributedQueue(second, "/simple");
         one.offer(bytes("1"));
         one.offer(bytes("2"));
+        Bench.catchUp(second);
         Check.eq("peek", "1", text(two.peek()));
         Check.eq("poll", "1", text(two.poll()));
+        Bench.catchUp(first);
         Check.eq("take", "2", text(one.take()));
+        Bench.catchUp(second);
         Check.eq("empty", null, two.poll());
         BlockingQueue<String> taken = new LinkedBlockingQueue<>();
         new Thread(() -> {

@@ -6,6 +6,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import org.apache.zookeeper.KeeperException;
 import org.apache.zookeeper.WatchedEvent;
 import org.apache.zookeeper.Watcher;
 import org.apache.zookeeper.ZooKeeper;
@@ -15,10 +16,17 @@ final class Events implements Watcher {
     private final BlockingQueue<WatchedEvent> nodes = new LinkedBlockingQueue<>();
     private final BlockingQueue<Event.KeeperState> states = new LinkedBlockingQueue<>();
 
+    private volatile boolean expired;
+
+    boolean expired() {
+        return expired;
+    }
+
     @Override
     public void process(WatchedEvent event) {
         if (event.getType() == Event.EventType.None) {
             states.add(event.getState());
+            expired |= event.getState() == Event.KeeperState.Expired;
         } else {
             nodes.add(event);
         }
@@ -53,7 +61,9 @@ final class Events implements Watcher {
             done.countDown();
         }, null);
         Check.that("sync answers", done.await(Check.PATIENCE_MS, TimeUnit.MILLISECONDS));
-        Check.eq("sync", 0, code[0]);
+        if (code[0] != 0) {
+            throw KeeperException.create(KeeperException.Code.get(code[0]), "sync");
+        }
     }
 
     /** Waits for a state of the connection, passing over others. */

@@ -143,11 +143,11 @@ final class MultiCases {
         List<String> seen = new ArrayList<>();
         CountDownLatch done = new CountDownLatch(2);
         zk.multi(List.of(create(b.root + "/a", ""), create(b.root + "/b", "")), (rc, path, ctx, results) -> {
-            seen.add(rc + " " + codes(results));
+            seen.add(b.told(rc) + " " + (results == null ? null : codes(results)));
             done.countDown();
         }, null);
         zk.multi(List.of(create(b.root + "/c", ""), create(b.root + "/b", "")), (rc, path, ctx, results) -> {
-            seen.add(rc + " " + codes(results));
+            seen.add(b.told(rc) + " " + (results == null ? null : codes(results)));
             done.countDown();
         }, null);
         Check.that("answered", done.await(15, TimeUnit.SECONDS));

@@ -11,18 +11,24 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * A TCP proxy between one client and the server that a case can cut. While it is cut, connections are accepted and
- * closed at once: to the client the server is away, and the port stays ours.
+ * A TCP proxy between one client and the servers that a case can cut. While it is cut, connections are accepted and
+ * closed at once: to the client the server is away, and the port stays ours. Of several servers each new connection goes
+ * to the next one, so that whoever comes back comes back elsewhere.
  */
 final class Proxy implements AutoCloseable {
     private final ServerSocket listener;
-    private final InetSocketAddress target;
+    private final List<InetSocketAddress> targets = new ArrayList<>();
+    private int turn;
     private final List<Socket> open = new ArrayList<>();
     private boolean cut;
     private int accepted;
 
-    Proxy(String host, int port) throws IOException {
-        target = new InetSocketAddress(host, port);
+    /** The hosts are host:port, with commas between them. */
+    Proxy(String hosts) throws IOException {
+        for (String each : hosts.split(",")) {
+            int colon = each.lastIndexOf(':');
+            targets.add(new InetSocketAddress(each.substring(0, colon), Integer.parseInt(each.substring(colon + 1))));
+        }
         listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
         start(this::accept);
     }
@@ -80,7 +86,7 @@ final class Proxy implements AutoCloseable {
         }
         Socket server = new Socket();
         try {
-            server.connect(target, 5_000);
+            server.connect(targets.get(turn++ % targets.size()), 5_000);
         } catch (IOException away) {
             quietly(server);
             return false;

@@ -10,6 +10,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.zookeeper.AddWatchMode;
 import org.apache.zookeeper.CreateMode;
+import org.apache.zookeeper.KeeperException;
 import org.apache.zookeeper.KeeperException.Code;
 import org.apache.zookeeper.Watcher.Event.EventType;
 import org.apache.zookeeper.Watcher.Event.KeeperState;
@@ -53,7 +54,8 @@ final class ReconnectCases {
             Check.eq("session", id, zk.getSessionId());
             Check.eq("owner", id, zk.exists(path, false).getEphemeralOwner());
         }
-        Check.eq("connections", 4, proxy.accepted());
+        // A server that is behind what the client has seen turns it away: of several, that is one more.
+        Check.that("connections: " + proxy.accepted(), proxy.accepted() == 4 || Bench.ENSEMBLE && proxy.accepted() > 4);
     }
 
     private static void missedChanges(Bench b) throws Exception {
@@ -88,6 +90,8 @@ final class ReconnectCases {
             other.delete(b.root + "/kids-gone", -1);
             other.delete(b.root + "/reborn", -1);
             b.create(other, b.root + "/reborn", "");
+            // A server that comes to know it only after the client came back tells each of its changes.
+            Bench.catchUpEverywhere();
         });
         data.expect(EventType.NodeDataChanged, b.root + "/data");
         gone.expect(EventType.NodeDeleted, b.root + "/gone");
@@ -168,7 +172,10 @@ final class ReconnectCases {
                 if (event.getType() == EventType.NodeCreated) {
                     fired.incrementAndGet();
                 }
-            }, (rc, p, ctx, stat) -> set.countDown(), null);
+            }, (rc, p, ctx, stat) -> {
+                b.told(rc);
+                set.countDown();
+            }, null);
         }
         Check.that("set", set.await(15, TimeUnit.SECONDS));
         away(zk, proxy, states, () -> createAll(other, paths.subList(0, count / 2)));
@@ -181,10 +188,17 @@ final class ReconnectCases {
 
     private static void createAll(ZooKeeper zk, List<String> paths) throws Exception {
         CountDownLatch made = new CountDownLatch(paths.size());
+        AtomicInteger failed = new AtomicInteger();
         for (String path : paths) {
-            zk.create(path, null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT, (rc, p, ctx, name) -> made.countDown(), null);
+            zk.create(path, null, ZooDefs.Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT, (rc, p, ctx, name) -> {
+                failed.compareAndSet(0, rc);
+                made.countDown();
+            }, null);
         }
         Check.that("created", made.await(15, TimeUnit.SECONDS));
+        if (failed.get() != 0) {
+            throw KeeperException.create(Code.get(failed.get()), "create");
+        }
     }
 
     private static void auth(Bench b) throws Exception {

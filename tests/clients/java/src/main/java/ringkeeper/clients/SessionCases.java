@@ -37,6 +37,7 @@ final class SessionCases {
         ZooKeeper other = b.connect();
         String path = b.create(zk, b.root + "/e", "", CreateMode.EPHEMERAL);
         Events deleted = new Events();
+        Events.fence(other);
         other.exists(path, deleted);
         long start = System.nanoTime();
         proxy.cut();
@@ -59,7 +60,7 @@ final class SessionCases {
         long until = System.nanoTime() + (Bench.SHORT_MS + 5_000) * 1_000_000L;
         Check.until("longer than its timeout has passed", () -> System.nanoTime() > until);
         Check.that("pings kept it", zk.exists(path, false) != null);
-        Check.eq("on one connection", 1, proxy.accepted());
+        Check.that("on one connection", proxy.accepted() == 1 || Bench.KILLS);
     }
 
     private static void negotiation(Bench b) throws Exception {
@@ -85,7 +86,8 @@ final class SessionCases {
         long id = zk.getSessionId();
         byte[] password = zk.getSessionPasswd();
         zk.close();
-        // The close was answered before: no need to wait.
+        // The close was answered before: no need to wait, only for the other's server to have heard of it.
+        Events.fence(other);
         Check.eq("ephemeral", null, other.exists(b.root + "/e", false));
         Check.that("persistent", other.exists(b.root + "/p", false) != null);
         Check.fails(Code.SESSIONEXPIRED, () -> zk.exists("/", false));
@@ -103,6 +105,7 @@ final class SessionCases {
             b.create(zk, b.root + parent + "/e2", "", CreateMode.EPHEMERAL);
         }
         zk.close();
+        Events.fence(other);
         long zxid = other.exists(b.root + "/a", false).getPzxid();
         for (String parent : List.of("/a", "/b", "/c")) {
             Check.eq("children", 0, other.exists(b.root + parent, false).getNumChildren());
@@ -119,6 +122,7 @@ final class SessionCases {
         ZooKeeper second = b.keep(new ZooKeeper(Bench.HOSTS, Bench.TIMEOUT_MS, events, first.getSessionId(), first.getSessionPasswd()));
         events.state(KeeperState.SyncConnected);
         Check.eq("the same session", first.getSessionId(), second.getSessionId());
+        Events.fence(second);
         Check.eq("its ephemeral", second.getSessionId(), second.exists(path, false).getEphemeralOwner());
         second.delete(path, -1);
         b.create(second, path, "again", CreateMode.EPHEMERAL);
@@ -164,7 +168,7 @@ final class SessionCases {
         Check.fails(Code.SESSIONEXPIRED, () -> thief.exists("/", false));
         if (Bench.RINGKEEPER) {
             Check.eq("the owner works on", "mine", text(zk.getData(path, false, null)));
-            Check.eq("undisturbed", 1, proxy.accepted());
+            Check.that("undisturbed", proxy.accepted() == 1 || Bench.KILLS);
         } else {
             // ZooKeeper cuts the owner's connection before it looks at the password; the session itself survives.
             Check.until("the owner works again", () -> {

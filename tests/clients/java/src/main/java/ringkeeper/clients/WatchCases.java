@@ -148,20 +148,31 @@ final class WatchCases {
         for (int round = 0; round < 50; round++) {
             List<String> seen = Collections.synchronizedList(new ArrayList<>());
             int before = round;
-            zk.getData(path, event -> seen.add("event"), null);
+            zk.getData(path, event -> {
+                if (event.getType() != EventType.None) {
+                    seen.add("event");
+                }
+            }, null);
             CountDownLatch written = new CountDownLatch(1);
-            other.setData(path, bytes("x"), before, (rc, p, ctx, stat) -> written.countDown(), null);
+            other.setData(path, bytes("x"), before, (rc, p, ctx, stat) -> {
+                b.told(rc);
+                written.countDown();
+            }, null);
             CountDownLatch newer = new CountDownLatch(1);
+            int[] lost = new int[1];
             while (newer.getCount() > 0) {
                 CountDownLatch answered = new CountDownLatch(1);
                 zk.exists(path, false, (rc, p, ctx, stat) -> {
-                    if (stat.getVersion() > before) {
+                    if (stat == null) {
+                        lost[0] = b.told(rc);
+                    } else if (stat.getVersion() > before) {
                         seen.add("newer");
                         newer.countDown();
                     }
                     answered.countDown();
                 }, null);
                 Check.that("answered", answered.await(15, TimeUnit.SECONDS));
+                Check.eq("answer", 0, lost[0]);
             }
             Check.that("written", written.await(15, TimeUnit.SECONDS));
             Check.eq("order", List.of("event", "newer"), new ArrayList<>(seen));
@@ -173,8 +184,13 @@ final class WatchCases {
         String path = b.create(zk, b.root + "/n", "0");
         List<String> seen = Collections.synchronizedList(new ArrayList<>());
         CountDownLatch done = new CountDownLatch(1);
-        zk.getData(path, event -> seen.add("event"), null);
+        zk.getData(path, event -> {
+            if (event.getType() != EventType.None) {
+                seen.add("event");
+            }
+        }, null);
         zk.setData(path, bytes("1"), -1, (rc, p, ctx, stat) -> {
+            b.told(rc);
             seen.add("reply");
             done.countDown();
         }, null);
@@ -197,6 +213,7 @@ final class WatchCases {
         String path = b.create(other, b.root + "/e", "", CreateMode.EPHEMERAL);
         Events data = new Events();
         Events children = new Events();
+        Events.fence(zk);
         zk.getData(path, data, null);
         zk.getChildren(b.root, children);
         other.close();
