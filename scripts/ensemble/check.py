@@ -31,7 +31,7 @@ import zk
 
 WRITES = ("create", "delete", "set", "multi", "close")
 READS = ("get", "exists", "children")
-SEARCH_DEPTH, SEARCH_WIDTH, WORLDS_MAX = 4, 14, 256
+SEARCH_DEPTH, SEARCH_WIDTH, WORLDS_MAX = 4, 14, 2000
 NEVER = 1 << 62
 HIDDEN = -1  # the zxid of a change that nobody saw
 
@@ -106,9 +106,6 @@ class World:
         for kind, path in changes.told:
             self.changes.append((zxid, kind, path))
 
-    def key(self):
-        return frozenset(self.tree.items()), self.applied
-
 
 class Group:
     """All that happened to one group, in zxid order, and the worlds that explain it so far."""
@@ -116,7 +113,7 @@ class Group:
     def __init__(self, name, may_refuse):
         self.name, self.may_refuse = name, may_refuse
         self.steps, self.unknown, self.slots = [], [], set()
-        self.worlds, self.last, self.wrong, self.searched = [], 0, None, 0
+        self.worlds, self.open, self.wrong, self.searched = [], set(), None, 0
 
     def begin(self, root):
         self.worlds = [World({"/rig/" + self.name: root} if self.name else {}, frozenset(), [])]
@@ -125,13 +122,12 @@ class Group:
         # At one zxid: first the write, then what shows the state after it.
         steps = [(op.zxid, 0 if op.kind in WRITES else 1, n, op) for n, op in enumerate(self.steps)]
         steps += [(zxid, 0, -1, None) for zxid in self.slots]
-        for op in self.unknown:
-            if op.must and op.high < NEVER:
-                steps.append((op.high, -1, 0, op))
+        steps += [(op.high, -1, op.turn, op) for op in self.unknown if op.high < NEVER]
+        self.open = set(range(len(self.unknown)))
         steps.sort(key=lambda step: step[:3])
         for zxid, order, _, op in steps:
             if order < 0:
-                self.worlds = self.overdue(op)
+                self.worlds = self.deadline(op)
             else:
                 good = self.stepped(self.worlds, zxid, order, op)
                 if not good:
@@ -145,7 +141,6 @@ class Group:
                 if len(self.worlds) > WORLDS_MAX:
                     self.wrong = "too many explanations are possible (%d) to go on" % len(self.worlds)
                     return
-            self.last = zxid
 
     def stepped(self, worlds, zxid, order, op):
         """The worlds that go on after this step."""
@@ -169,21 +164,18 @@ class Group:
     def fill_slot(self, worlds, zxid):
         out = []
         for world in worlds:
-            for number, op in self.possible(world, zxid, zxid):
-                if (after := self.put_in(world, number, op, zxid)) is not None:
-                    out.append(after)
+            for number, op in self.possible(world, zxid):
+                for before in self.with_earlier(world, op):
+                    if (after := self.put_in(before, number, op, zxid)) is not None:
+                        out.append(after)
         return out
 
-    def possible(self, world, before, after):
-        """Unknown writes that can have happened above `after` (or at it) and below `before` (or at it)."""
-        latest = {}
-        for number in world.applied:
+    def possible(self, world, before):
+        """Unknown writes that can have happened below that zxid, and can still."""
+        for number in sorted(self.open):
             op = self.unknown[number]
-            latest[op.session] = max(latest.get(op.session, -1), op.turn)
-        for number, op in enumerate(self.unknown):
-            if number not in world.applied and op.low < before and op.high > after:
-                if op.turn > latest.get(op.session, -1):
-                    yield number, op
+            if op.low < before and number not in world.applied and self.in_turn(world, op):
+                yield number, op
 
     def put_in(self, world, number, op, zxid):
         _, _, changes = model.apply(world.tree, op.kind, op.args, op.session, zxid)
@@ -193,6 +185,16 @@ class Group:
         after.take(changes, zxid)
         after.applied = world.applied | {number}
         return after
+
+    def with_earlier(self, world, op):
+        """Once this one has happened, what its session had sent before has happened too, or had no effect."""
+        worlds = [world]
+        earlier = [n for n in self.open if self.unknown[n].session == op.session and self.unknown[n].turn < op.turn]
+        for number in sorted(earlier, key=lambda n: self.unknown[n].turn):
+            for before in list(worlds):
+                if number not in before.applied and self.in_turn(before, self.unknown[number]):
+                    worlds += self.hide(before, number, self.unknown[number])
+        return worlds
 
     def hide(self, world, number, op):
         """The worlds in which it happened at some time before now that nobody saw. A parent then has the zxid of this
@@ -215,28 +217,35 @@ class Group:
         for _ in range(SEARCH_DEPTH):
             more = []
             for world in worlds:
-                choices = list(self.possible(world, zxid, self.last))
+                choices = list(self.possible(world, zxid))
                 for number, unknown in choices[-SEARCH_WIDTH:]:
-                    more += self.hide(world, number, unknown)
-            worlds = self.distinct(more)[: WORLDS_MAX * 4]
+                    for before in self.with_earlier(world, unknown):
+                        more += self.hide(before, number, unknown)
+            worlds = self.distinct(more)[:WORLDS_MAX]
             good = self.stepped([world.copy() for world in worlds], zxid, order, op)
             if good or not worlds:
                 return good
         return []
 
-    def overdue(self, op):
-        """What is known to have happened by now has happened."""
+    def deadline(self, op):
+        """By now it has happened or it never does: from here on there are worlds of both kinds. A session that is known to
+        be over has ended."""
         number = self.unknown.index(op)
+        self.open.discard(number)
         out = []
         for world in self.worlds:
-            out += (number not in world.applied and self.hide(world, number, op)) or [world]
+            done = self.hide(world, number, op) if number not in world.applied and self.in_turn(world, op) else []
+            out += done if done and op.must else [world] + done
         return out
 
-    @staticmethod
-    def distinct(worlds):
+    def in_turn(self, world, op):
+        return all(self.unknown[n].turn < op.turn for n in world.applied if self.unknown[n].session == op.session)
+
+    def distinct(self, worlds):
+        """Without those that differ in nothing that matters from now on."""
         seen, out = set(), []
         for world in worlds:
-            key = world.key()
+            key = frozenset(world.tree.items()), world.applied & self.open
             if key not in seen:
                 seen.add(key)
                 out.append(world)
@@ -254,7 +263,7 @@ class Group:
                 out.append("  the model answers %d %r" % (error, want))
             out.append("  last changes there: " + ", ".join(
                 "%#x %d %s" % change for change in [c for c in world.changes if op.args and _touches(op, c[2])][-6:]))
-        pending = [unknown for _, unknown in self.possible(self.worlds[0], zxid, self.last)]
+        pending = [unknown for _, unknown in self.possible(self.worlds[0], zxid)]
         out += ["  possibly under way: %s (between %#x and %#x)" % (u, u.low, u.high) for u in pending[:6]]
         return "\n".join(out)
 
@@ -498,22 +507,23 @@ class Checker:
 
     def watches(self, groups):
         """Change lists by path, then each session's frames against them."""
-        data, child, unsure = defaultdict(list), defaultdict(list), set()
+        data, child, unsure, hidden = defaultdict(list), defaultdict(list), set(), set()
         for name, group in groups.items():
             if len(group.worlds) != 1 or group.wrong:
                 unsure.add(name)
                 continue
             for zxid, kind, path in group.worlds[0].changes:
                 if zxid == HIDDEN:
-                    # Nobody saw it, so no watch that was heard of lay on it.
+                    # No event told of it, so no watch lay on it, but one of a client that was away.
+                    hidden.add(path)
                     continue
                 (child if kind == zk.CHILD else data)[path].append((zxid, kind))
         for changes in list(data.values()) + list(child.values()):
             changes.sort()
         for session, frames in self.sessions.items():
-            self.watch_session(session, frames, data, child, unsure)
+            self.watch_session(session, frames, data, child, unsure, hidden)
 
-    def watch_session(self, session, frames, data, child, unsure):
+    def watch_session(self, session, frames, data, child, unsure, hidden):
         armed, due, last_event = {}, [], 0
         carried = set()  # armed before this connection: what setWatches says of it may be of another type
 
@@ -551,7 +561,7 @@ class Checker:
                         elif at >= len(changes) or changes[at][0] != zxid or (zxid, what) not in changes:
                             self.say("watch: session %#x, set on %s at %#x, heard %d at %#x; the first change after it is %s"
                                      % (session, path, since, what, zxid, changes[at] if at < len(changes) else None))
-                    elif at >= len(changes):
+                    elif at >= len(changes) and path not in hidden:
                         self.say("watch: session %#x, set on %s at %#x, heard %d on its return, and nothing had changed"
                                  % (session, path, since, what))
                     carried.discard(key)
