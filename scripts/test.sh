@@ -57,6 +57,8 @@ if [ "$mode" = full ]; then
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
   step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-2000}"
+  step optional ensemble scripts/ensemble.sh --short
+  step optional "ensemble's checker" scripts/ensemble.sh --self-test
   step required loom scripts/loom.sh
   step required instructions scripts/instructions.sh --check
   step optional miri scripts/miri.sh

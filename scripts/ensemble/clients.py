@@ -65,8 +65,11 @@ class Client:
             if not self.flight:
                 self.say_farewell(now)
             return
-        if now > self.move and not self.settings.get("stay"):
+        if now > self.move:
             self.drop(now)
+            # Some stay away until their session is over.
+            if self.dice.random() < 0.25 and self.granted <= 4000:
+                self.again = now + self.granted / 1000 * self.dice.uniform(0.8, 1.8)
             return
         if now - self.spoke > limit / 2 and not any(one[1] == "ping" for one in self.flight):
             self.send(now, "ping", ())
