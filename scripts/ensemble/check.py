@@ -31,7 +31,7 @@ import zk
 
 WRITES = ("create", "delete", "set", "multi", "close")
 READS = ("get", "exists", "children")
-SEARCH_DEPTH, SEARCH_WIDTH, WORLDS_MAX = 4, 14, 2000
+SEARCH_DEPTH, SEARCH_WIDTH, SLOT_DEPTH, WORLDS_MAX = 4, 14, 2, 2000
 NEVER = 1 << 62
 HIDDEN = -1  # the zxid of a change that nobody saw
 
@@ -165,10 +165,22 @@ class Group:
         out = []
         for world in worlds:
             for number, op in self.possible(world, zxid):
-                for before in self.with_earlier(world, op):
-                    if (after := self.put_in(before, number, op, zxid)) is not None:
-                        out.append(after)
-        return out
+                for ready in self.with_earlier(world, op):
+                    for before in self.with_others(ready, op, zxid):
+                        if (after := self.put_in(before, number, op, zxid)) is not None:
+                            out.append(after)
+        return self.distinct(out)
+
+    def with_others(self, world, op, zxid):
+        """What was under way at the same nodes may have happened before it as well; what it left behind will show."""
+        worlds, latest = [world], [world]
+        for _ in range(SLOT_DEPTH):
+            latest = self.distinct([
+                after for one in latest for number, other in self.possible(one, zxid)
+                if other is not op and (not op.args or not other.args or touched(op) & touched(other))
+                for after in self.hide(one, number, other)])[:WORLDS_MAX]
+            worlds += latest
+        return worlds
 
     def possible(self, world, before):
         """Unknown writes that can have happened below that zxid, and can still."""
@@ -268,9 +280,15 @@ class Group:
         return "\n".join(out)
 
 
+def touched(op):
+    """The nodes that it changes, if it does."""
+    items = op.args[0] if op.kind == "multi" else ((op.kind,) + op.args,)
+    return {path for kind, path, *_ in items for path in
+            ((path, model.parent_of(path)) if kind in ("create", "delete") else (path,))}
+
+
 def _touches(op, path):
-    paths = [item[1] for item in op.args[0]] if op.kind == "multi" else [op.args[0]]
-    return any(path == mine or path == model.parent_of(mine) for mine in paths)
+    return op.kind in WRITES and path in touched(op) or op.args[0] == path
 
 
 class Checker:
