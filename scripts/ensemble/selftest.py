@@ -8,7 +8,7 @@ import sys
 import check
 import zk
 
-TRIES = 8
+TRIES = 5
 PLANTED = b"planted"
 
 
@@ -290,20 +290,53 @@ def two_times(s):
     s.change(place, result=(data, s.stat(stat, MTIME=stat[zk.MTIME] + 1)))
 
 
+def zombie(s):
+    """A write that was under way on a connection takes effect long after its session had gone on with the next one."""
+    places = [(log, at) for log in s.logs for at, r in enumerate(log) if r[0] == "lost" and len(r) > 2]
+    s.dice.shuffle(places)
+    for log, lost in places:
+        before = next((r for r in reversed(log[:lost]) if r[0] == "op"), None)
+        for at in range(lost + 30, len(log)):
+            r = log[at]
+            if (r[0] == "op" and r[3] == "set" and r[8] == zk.OK and before and r[1] == before[1] and r[2] > before[2]
+                    and seen(s, r)):
+                del log[at]
+                log.insert(lost, ("unk", r[1], before[2]) + r[3:5] + (before[6],))
+                return None
+    return False
+
+
+def seen(s, record):
+    return any(r[3] == "get" and r[8] == zk.OK and r[9][1][zk.MZXID] == record[7] for log, at in s.ops for r in (log[at],))
+
+
+def forgotten(s):
+    """Not spoilt: the last answers before connections ended are forgotten, and the history is as right as before."""
+    for log in s.logs:
+        for lost in [at for at, r in enumerate(log) if r[0] == "lost"]:
+            at, left = lost - 1, s.dice.randint(1, 6)
+            while left and at >= 0 and log[at][0] == "op" and log[at][3] != "close":
+                r = log[at]
+                if r[3] in check.READS and r[4][1]:
+                    break
+                log[at] = ("unk",) + r[1:6]
+                at, left = at - 1, left - 1
+
+
 # What the complaint must be about; a spoilt history has other flaws as well.
-ABOUT = {lost_write: "model", stale_after_sync: "stale after sync", expired_early: "expired too early", late_write: "real time",
+ABOUT = {lost_write: "model", zombie: "model", stale_after_sync: "stale after sync", expired_early: "expired too early", late_write: "real time",
          event_twice: "watch", event_lost: "watch", event_late: "watch", event_wrong: "watch", ephemeral_stays: "model",
          ephemeral_early: "model", swapped: "model", same_zxid: "one zxid", stale_read: "model", half_multi: "model"}
 SPOILS = (lost_write, stale_read, stale_after_sync, invented, future_read, swapped, same_zxid, wrong_version, false_success,
           false_refusal, half_multi, same_number, backwards, late_write, event_twice, event_lost, event_late, event_wrong,
-          ephemeral_stays, ephemeral_early, expired_early, child_missing, two_times)
+          ephemeral_stays, ephemeral_early, expired_early, child_missing, two_times, zombie)
 
 
 def main(args):
     import main as rig
     import scenarios
 
-    args.seconds, args.keep = min(args.seconds, 12), False
+    args.seconds, args.keep = min(args.seconds, 10), False
     scenario = next(s for s in scenarios.ALL if s.name == "leader-kill")
     run = rig.Run(scenario, args)
     wrong = run.run()
@@ -313,6 +346,16 @@ def main(args):
         return 1
     print("ok   the history as it was recorded: %d operations" % run.checker.counted["ops"], flush=True)
     passed, failed = 1, 0
+    wrong, unknown = [], 0
+    for number in range(TRIES):
+        s = Spoiler(run.logs, random.Random("%s/forgotten/%d" % (args.seed, number)))
+        forgotten(s)
+        checker = check.Checker(s.logs)
+        wrong += checker.run()
+        unknown += checker.counted["unknown"]
+    passed, failed = passed + (not wrong), failed + bool(wrong)
+    print("%s with answers forgotten  %d unknown writes resolved%s" % ("FAIL" if wrong else "ok  ", unknown,
+                                                                     ": " + wrong[0] if wrong else ""), flush=True)
     for spoil in SPOILS:
         done = caught = 0
         seen = set()
