@@ -129,6 +129,8 @@ class Group:
             if order < 0:
                 self.worlds = self.deadline(op)
             else:
+                if order == 0 and op is not None and self.unknown:
+                    self.worlds = self.before_write(op, zxid)
                 good = self.stepped(self.worlds, zxid, order, op)
                 if not good:
                     good = self.search(zxid, order, op)
@@ -170,6 +172,20 @@ class Group:
                         if (after := self.put_in(before, number, op, zxid)) is not None:
                             out.append(after)
         return self.distinct(out)
+
+    def before_write(self, op, zxid):
+        """What is under way at the nodes of a write may have happened before it, and perhaps only before it could."""
+        if op.error or op.kind == "close":
+            return self.worlds
+        mine, out = touched(op), list(self.worlds)
+        for number in sorted(self.open, key=lambda n: self.unknown[n].turn):
+            other = self.unknown[number]
+            if other.low < zxid and other.args and touched(other) & mine:
+                for world in list(out):
+                    if number not in world.applied and self.in_turn(world, other):
+                        for ready in self.with_earlier(world, other):
+                            out += self.hide(ready, number, other)
+        return self.distinct(out) if len(out) > 1 else out
 
     def with_others(self, world, op, zxid):
         """What was under way at the same nodes may have happened before it as well; what it left behind will show."""
