@@ -27,9 +27,12 @@ class Context:
     def leader(self):
         return self.ensemble.leader() or self.dice.choice(self.ensemble.numbers)
 
-    def follower(self):
+    def leader_and_follower(self):
         leader = self.leader()
-        return self.dice.choice([n for n in self.ensemble.numbers if n != leader])
+        return leader, self.dice.choice([n for n in self.ensemble.numbers if n != leader])
+
+    def follower(self):
+        return self.leader_and_follower()[1]
 
     def shuffled(self):
         return self.dice.sample(self.ensemble.numbers, len(self.ensemble.numbers))

@@ -51,7 +51,13 @@ def _(c):
 
 @scenario("majority-kill", "kill -9 of two of three, the leader among them")
 def _(c):
-    again_and_again(lambda c: (c.kill(c.leader()), c.kill(c.follower()), c.rest(0.1, 2)))(c)
+    def strike(c):
+        leader, follower = c.leader_and_follower()
+        c.kill(leader)
+        c.kill(follower)
+        c.rest(0.1, 2)
+
+    again_and_again(strike)(c)
 
 
 @scenario("all-kill", "kill -9 of all servers at once", calm=1)
@@ -167,7 +173,7 @@ def _(c):
 
 @scenario("triangle", "the leader and one follower hear nothing of each other, the third server hears both")
 def _(c):
-    again_and_again(lambda c: (c.net.cut_both(c.leader(), c.follower()), c.fault("pair"), c.rest(3, 8)))(c)
+    again_and_again(lambda c: (c.net.cut_both(*c.leader_and_follower()), c.fault("pair"), c.rest(3, 8)))(c)
 
 
 @scenario("everybody-alone", "no server hears another")
