@@ -657,9 +657,14 @@ class Checker:
                          % (session, gap, granted))
 
 
-def longest_gap_ms(logs, begin, end):
-    """Between two answered writes of anybody, in that time."""
+def gaps_ms(logs, begin, end, faults):
+    """The longest time between two answered writes of anybody, and the longest after each of the faults."""
     times = sorted(r[6] for log in logs for r in log
                    if r[0] == "op" and r[3] in WRITES and r[8] == zk.OK and begin <= r[6] <= end)
     times = [begin] + times + [end]
-    return max((b - a) * 1000 for a, b in zip(times, times[1:]))
+    gaps = [(b - a, a, b) for a, b in zip(times, times[1:])]
+    after = []
+    for at, fault in enumerate(faults):
+        until = faults[at + 1] if at + 1 < len(faults) else end
+        after.append(max((gap for gap, a, b in gaps if b > fault and a < until), default=0) * 1000)
+    return max(gaps)[0] * 1000, after

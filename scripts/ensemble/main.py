@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ class Load:
         self.errors = open(os.path.join(directory, name + ".log"), "wb")
         script = "kazoo_load.py" if name == "kazoo" else "clients.py"
         self.process = subprocess.Popen([sys.executable, "-B", os.path.join(HERE, script), path], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=self.errors)
+                                        stdout=subprocess.PIPE, stderr=self.errors, preexec_fn=net.die_with_parent)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.said = b""
 
@@ -77,6 +78,7 @@ class Run:
         self.loads, self.disks, self.wire, self.ensemble, self.context = [], None, None, None, None
         self.logs, self.wrong, self.checker = [], [], None
         self.begin = self.end = self.gap = 0.0
+        self.gaps = []  # after each fault
 
     def run(self):
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -96,7 +98,8 @@ class Run:
         if self.logs:
             self.checker = check.Checker(self.logs, may_refuse=bool(self.disks))
             self.wrong += self.checker.run()
-            self.gap = check.longest_gap_ms(self.logs, self.begin, self.end)
+            story = self.context.story if self.context else []
+            self.gap, self.gaps = check.gaps_ms(self.logs, self.begin, self.end, [t for t, _ in story])
         if self.ensemble:
             self.wrong += self.ensemble.faults
         return self.wrong
@@ -254,10 +257,11 @@ def one(scenario, args):
         raise
     counted = run.checker.counted if run.checker else {}
     print("%s %-20s %3.0f s, %6d operations (%d unanswered, %d events, %d sessions, %d of them expired), %d faults,"
-          " longest gap %5.0f ms: %s" % (
+          " longest gap %5.0f ms (median after a fault %.0f): %s" % (
               "FAIL" if wrong else "ok  ", scenario.name, time.monotonic() - began, counted.get("ops", 0),
               counted.get("unknown", 0), counted.get("events", 0), counted.get("sessions", 0), counted.get("expired", 0),
-              run.context.faults if run.context else 0, run.gap, "%d wrong" % len(wrong) if wrong else "right"), flush=True)
+              run.context.faults if run.context else 0, run.gap, statistics.median(run.gaps or [0]),
+              "%d wrong" % len(wrong) if wrong else "right"), flush=True)
     if wrong:
         for what in wrong[:5]:
             print("     " + what.replace("\n", "\n     "))

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import zk
-from net import enter
+from net import die_with_parent, enter
 
 START_S = 40
 STOP_S = 20
@@ -48,7 +48,7 @@ class Server:
             log.write(b"---- started at %.3f\n" % time.monotonic())
             log.flush()
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir,
-                                            preexec_fn=lambda: enter(namespace))
+                                            preexec_fn=lambda: (die_with_parent(), enter(namespace)))
         self.paused = self.expected_end = False
 
     @property
