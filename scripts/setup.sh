@@ -19,6 +19,9 @@ has mvn || packages+=(maven)
 has go || packages+=(golang-go)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
+# servers in network namespaces
+has ip || packages+=(iproute2)
+has iptables || packages+=(iptables)
 # instruction counts
 has valgrind || packages+=(valgrind)
 # libFuzzer's C++ half; only where it can be used

@@ -58,6 +58,8 @@ if [ "$mode" = full ]; then
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
   # Fresh seeds with every commit, the same ones for the same commit.
   step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-2000}" commit
+  step optional ensemble scripts/ensemble.sh --short
+  step optional "ensemble's checker" scripts/ensemble.sh --self-test
   step required loom scripts/loom.sh
   step required instructions scripts/instructions.sh --check
   step optional miri scripts/miri.sh

@@ -1,0 +1,297 @@
+"""The scenarios: which faults befall whom, in what turn. Each is a function that injects, waits and heals until its time is
+over; what is random comes from the seed of the run and the name of the scenario alone.
+
+Not here: membership changes, which the server cannot do yet.
+"""
+ALL = []
+
+
+class Scenario:
+    def __init__(self, run, name, what, servers, options):
+        self.run, self.name, self.what, self.servers = run, name, what, servers
+        self.short = options.pop("short", False)
+        self.options = options
+
+
+def scenario(name, what, servers=3, **options):
+    def add(run):
+        ALL.append(Scenario(run, name, what, servers, options))
+        return run
+
+    return add
+
+
+def again_and_again(strike, calm=(2.5, 5.0)):
+    """Strikes, heals and waits until the time is over. `strike` returns when it is time to heal."""
+
+    def run(c):
+        while c.rest(*calm):
+            strike(c)
+            c.heal()
+
+    return run
+
+
+# ---- deaths ----
+
+@scenario("leader-kill", "kill -9 of the leader, started again after a moment", short=True)
+def _(c):
+    again_and_again(lambda c: (c.kill(c.leader()), c.rest(1.5, 4)))(c)
+
+
+@scenario("leader-kill-5", "the same with five servers", servers=5)
+def _(c):
+    again_and_again(lambda c: (c.kill(c.leader()), c.rest(1.5, 4)))(c)
+
+
+@scenario("follower-kill", "kill -9 of a follower")
+def _(c):
+    again_and_again(lambda c: (c.kill(c.follower()), c.rest(0.2, 4)))(c)
+
+
+@scenario("majority-kill", "kill -9 of two of three, the leader among them")
+def _(c):
+    def strike(c):
+        leader, follower = c.leader_and_follower()
+        c.kill(leader)
+        c.kill(follower)
+        c.rest(0.1, 2)
+
+    again_and_again(strike)(c)
+
+
+@scenario("all-kill", "kill -9 of all servers at once", calm=1)
+def _(c):
+    again_and_again(lambda c: ([c.kill(n) for n in c.shuffled()], c.rest(0.1, 1)), (4, 7))(c)
+
+
+@scenario("two-of-five-kill", "kill -9 of any two of five", servers=5)
+def _(c):
+    again_and_again(lambda c: ([c.kill(n) for n in c.shuffled()[:2]], c.rest(0.5, 4)))(c)
+
+
+@scenario("kill-in-recovery", "kill -9 of the leader, and again while it comes back")
+def _(c):
+    def strike(c):
+        victim = c.leader()
+        for _ in range(c.dice.randint(2, 4)):
+            c.kill(victim)
+            c.restart(victim)
+            c.rest(0.02, 0.6)
+
+    again_and_again(strike)(c)
+
+
+@scenario("quick-restart", "kill -9 of the leader, started again at once")
+def _(c):
+    again_and_again(lambda c: c.kill(c.leader()), (1.5, 3))(c)
+
+
+@scenario("long-absence", "a follower is away while much is written, and comes back behind the purged log")
+def _(c):
+    again_and_again(lambda c: (c.kill(c.follower()), c.rest(10, 15)))(c)
+
+
+# ---- stops ----
+
+@scenario("rolling-restart", "SIGTERM and a new start, one server after the other", short=True)
+def _(c):
+    again_and_again(lambda c: rolling(c), (1.0, 2.0))(c)
+
+
+@scenario("rolling-restart-5", "the same with five servers", servers=5)
+def _(c):
+    again_and_again(lambda c: rolling(c), (1.0, 2.0))(c)
+
+
+def rolling(c):
+    for number in c.shuffled():
+        c.stop(number)
+        c.restart(number)
+        c.until_serving(number)
+        if not c.rest(0.2, 1.0):
+            return
+
+
+@scenario("leader-pause", "SIGSTOP of the leader", short=True)
+def _(c):
+    again_and_again(lambda c: (c.pause(c.leader()), c.rest(1, 6)))(c)
+
+
+@scenario("follower-pause", "SIGSTOP of a follower")
+def _(c):
+    again_and_again(lambda c: (c.pause(c.follower()), c.rest(0.5, 6)))(c)
+
+
+@scenario("all-pause", "SIGSTOP of all servers: no session may end for it")
+def _(c):
+    again_and_again(lambda c: ([c.pause(n) for n in c.shuffled()], c.rest(1, 5)))(c)
+
+
+@scenario("flicker", "short SIGSTOPs of everybody in turn")
+def _(c):
+    def strike(c):
+        for number in c.shuffled():
+            c.pause(number)
+            c.rest(0.05, 0.8)
+            c.resume(number)
+
+    again_and_again(strike, (0.5, 1.5))(c)
+
+
+# ---- partitions ----
+
+@scenario("follower-partition", "a follower and the others hear nothing of each other", short=True)
+def _(c):
+    again_and_again(lambda c: (c.isolate(c.follower()), c.rest(3, 8)))(c)
+
+
+@scenario("leader-partition", "the leader and the others hear nothing of each other; clients still reach it")
+def _(c):
+    again_and_again(lambda c: (c.isolate(c.leader()), c.rest(3, 8)))(c)
+
+
+@scenario("leader-silent", "the leader's packets and those to it are lost, the clients' too", short=True)
+def _(c):
+    again_and_again(lambda c: (c.isolate(c.leader(), clients=True), c.rest(3, 8)))(c)
+
+
+@scenario("leader-deaf", "the leader hears nobody and is heard", short=True)
+def _(c):
+    again_and_again(lambda c: (c.deaf(c.leader()), c.rest(3, 8)))(c)
+
+
+@scenario("leader-mute", "the leader hears everybody and is not heard")
+def _(c):
+    again_and_again(lambda c: (c.mute(c.leader()), c.rest(3, 8)))(c)
+
+
+@scenario("follower-one-way", "a follower is deaf or mute")
+def _(c):
+    again_and_again(lambda c: (c.dice.choice((c.deaf, c.mute))(c.follower()), c.rest(3, 8)))(c)
+
+
+@scenario("triangle", "the leader and one follower hear nothing of each other, the third server hears both")
+def _(c):
+    again_and_again(lambda c: (c.net.cut_both(*c.leader_and_follower()), c.fault("pair"), c.rest(3, 8)))(c)
+
+
+@scenario("everybody-alone", "no server hears another")
+def _(c):
+    again_and_again(lambda c: (c.net.split(*[[n] for n in c.shuffled()]), c.fault("alone"), c.rest(1, 6)))(c)
+
+
+@scenario("minority-leader-5", "the leader and one more of five on one side", servers=5)
+def _(c):
+    def strike(c):
+        leader = c.leader()
+        others = [n for n in c.shuffled() if n != leader]
+        c.net.split([leader, others[0]], others[1:])
+        c.fault("two and three")
+        c.rest(3, 8)
+
+    again_and_again(strike)(c)
+
+
+@scenario("bridge-5", "two halves of five that hear each other through one server only", servers=5)
+def _(c):
+    def strike(c):
+        order = c.shuffled()
+        c.net.split(order[:2], order[2:4])
+        c.fault("bridge")
+        c.rest(3, 8)
+
+    again_and_again(strike)(c)
+
+
+@scenario("ring-5", "each of five hears only its two neighbours", servers=5)
+def _(c):
+    def strike(c):
+        order = c.shuffled()
+        for at in range(5):
+            c.net.cut_both(order[at], order[(at + 2) % 5])
+        c.fault("ring")
+        c.rest(3, 8)
+
+    again_and_again(strike)(c)
+
+
+@scenario("clients-cut", "servers lose their clients and hear each other")
+def _(c):
+    again_and_again(lambda c: ([c.cut_clients(n) for n in c.shuffled()[: c.dice.randint(1, 3)]], c.rest(1, 7)))(c)
+
+
+@scenario("link-flaps", "the leader's link goes down and up, quickly")
+def _(c):
+    def strike(c):
+        leader = c.leader()
+        for _ in range(c.dice.randint(2, 5)):
+            c.net.link(leader, False)
+            c.fault("link")
+            c.rest(0.1, 1.2)
+            c.net.link(leader, True)
+            c.rest(0.1, 0.8)
+
+    again_and_again(strike)(c)
+
+
+# ---- bad wires, clocks, disks ----
+
+@scenario("loss", "up to 15 % of the packets are lost, anywhere")
+def _(c):
+    again_and_again(lambda c: ([c.lose(n, c.dice.uniform(0.02, 0.15)) for n in c.shuffled()[:2]], c.rest(4, 8)), (1, 3))(c)
+
+
+@scenario("delay", "peers speak over a wire of 2 to 40 ms, with jitter that reorders", wire=True)
+def _(c):
+    again_and_again(lambda c: (c.wire(delay=c.dice.uniform(2, 40), jitter=c.dice.uniform(0, 20)), c.rest(4, 8)), (1, 3))(c)
+
+
+@scenario("bad-wire", "peers' packets are late, lost, doubled and flipped; the leader dies now and then", wire=True)
+def _(c):
+    def strike(c):
+        c.wire(delay=c.dice.uniform(0, 5), jitter=5, loss=0.03, double=0.05, flip=0.01)
+        c.rest(2, 5)
+        if c.dice.random() < 0.5:
+            c.kill(c.leader())
+            c.rest(1, 3)
+
+    again_and_again(strike, (1, 3))(c)
+
+
+@scenario("clocks", "every server's clock has an offset of its own, another one after each death", clocks=True)
+def _(c):
+    def strike(c):
+        victim = c.dice.choice((c.leader, c.follower))()
+        c.kill(victim)
+        c.rest(0.3, 2)
+        c.set_clock(victim, c.dice.randint(0, 10**7))
+
+    again_and_again(strike)(c)
+
+
+@scenario("slow-disk", "a server's disk takes 20 writes a second", disks="slow")
+def _(c):
+    again_and_again(lambda c: (c.slow_disk(c.dice.choice((c.leader, c.follower))(), 20), c.rest(3, 7)))(c)
+
+
+@scenario("failing-disk", "a server's disk refuses to be written: it must end with 74, and come back", disks="fail")
+def _(c):
+    again_and_again(lambda c: (c.fail_disk(c.dice.choice((c.leader, c.follower))()), c.rest(2, 4)), (3, 5))(c)
+
+
+@scenario("full-disk", "a server's disk fills up and is emptied", disks="fill")
+def _(c):
+    again_and_again(lambda c: (c.fill_disk(c.dice.choice((c.leader, c.follower))()), c.rest(3, 6)))(c)
+
+
+@scenario("everything", "deaths, pauses and partitions at random, on top of each other", servers=5)
+def _(c):
+    def strike(c):
+        for _ in range(c.dice.randint(1, 3)):
+            victim = c.dice.choice(c.shuffled())
+            what = c.dice.choice((c.kill, c.pause, c.isolate, c.deaf, c.mute, c.cut_clients))
+            what(victim)
+            c.rest(0.1, 3)
+
+    again_and_again(strike)(c)
