@@ -523,14 +523,18 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
     };
     consensus.step(ServerId(2), from_leader(MessageType::MsgHeartbeat, Vec::new())).unwrap();
     consensus.read_index(vec![Waiter::Serving]);
-    let mut contexts = Vec::new();
+    let (mut contexts, mut records) = (Vec::new(), 0);
     for _ in 0..3 {
-        while let Some(turn) = consensus.next_turn(0) {
-            for addressed in turn.send {
-                let Message::Raft(raft) = addressed.message else { continue };
-                if raft.kind == MessageType::MsgReadIndex as u8 {
-                    contexts.push(raft.entries[0].payload.clone().unwrap());
-                }
+        let mut said = Vec::new();
+        while let Some(turn) = consensus.next_turn(records) {
+            records += turn.append.len() as u64;
+            said.extend(turn.send);
+            said.extend(consensus.persisted(records));
+        }
+        for addressed in said {
+            let Message::Raft(raft) = addressed.message else { continue };
+            if raft.kind == MessageType::MsgReadIndex as u8 {
+                contexts.push(raft.entries[0].payload.clone().unwrap());
             }
         }
         consensus.tick();
@@ -546,7 +550,7 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
             payload: Some(context.clone()),
         };
         consensus.step(ServerId(2), from_leader(MessageType::MsgReadIndexResp, vec![entry])).unwrap();
-        while consensus.next_turn(0).is_some() {}
+        while consensus.next_turn(records).is_some() {}
         assert_eq!(consensus.take_reads(LogIndex(0)).len(), answered);
     }
 }
