@@ -183,9 +183,8 @@ pub fn p23_votes_of_an_observer_elect_nobody() {
             wire.say(&boxed(raft(kind::REQUEST_PRE_VOTE_RESPONSE, term))).unwrap();
             wire.say(&boxed(raft(kind::REQUEST_VOTE_RESPONSE, term))).unwrap();
         }
-        match wire.hear(Duration::from_millis(20)).unwrap() {
-            Some(Message::Raft(said)) => panic!("it leads, or votes: {said:?}"),
-            Some(_) | None => {}
+        if let Some(Message::Raft(said)) = wire.hear(Duration::from_millis(20)).unwrap() {
+            panic!("it leads, or votes: {said:?}");
         }
     }
     server.assert_lives();
