@@ -445,7 +445,8 @@ impl SequencerThread {
         let kind = match note {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
             Note::StoppedServing => "serving",
-            Note::Nonsense { .. } => "nonsense",
+            // Each by itself: a flood of one hides no other.
+            Note::Nonsense { why, .. } => why,
             Note::Differs { .. } | Note::IsWrong { .. } => "differs",
             Note::SessionExpired { .. } => "expired",
             Note::Stalled { .. } => "stalled",

@@ -223,7 +223,11 @@ fn frame_bytes_max(config: &Config) -> usize {
 /// A segment takes the largest batch, whatever was configured: the sequencer could not go on behind one that it has
 /// no place for.
 fn segment_bytes(config: &Config) -> u64 {
-    let batch = sequencer::BATCH_BYTES.max(frame_bytes_max(config) + WRITE_OVERHEAD_MAX);
+    let mut batch = sequencer::BATCH_BYTES.max(frame_bytes_max(config) + WRITE_OVERHEAD_MAX);
+    if config.ensemble.is_some() {
+        // Others may have a larger jute.maxbuffer, and their batches come here, too.
+        batch = PAYLOAD_BYTES_MAX;
+    }
     // The segment's header and the record's, and what rounds it up.
     let least = (batch + 4 * BLOCK).next_multiple_of(BLOCK) as u64;
     config.log.segment_bytes.max(least)
@@ -239,7 +243,8 @@ fn say_bounds(config: &Config) {
     let segment_bytes = segment_bytes(config);
     if segment_bytes > config.log.segment_bytes {
         tracing::warn!(
-            "ringkeeper.segmentSizeKb: segments are {} KiB long, so that one write of jute.maxbuffer fits",
+            "ringkeeper.segmentSizeKb: segments are {} KiB long, so that one write of jute.maxbuffer (in an ensemble: of \
+             any server's) fits",
             segment_bytes / 1024
         );
     }

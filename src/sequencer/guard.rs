@@ -2,9 +2,11 @@
 //! term or indices off, are dropped and reported. The sender is a member's connection; nothing else here is trusted.
 
 use super::storage::Store;
-use crate::peer::RaftMessage;
+use crate::apply::Batch;
+use crate::log::PAYLOAD_BYTES_MAX;
+use crate::peer::{Entry, RaftMessage};
 use raft::eraftpb::MessageType;
-use raft::{Raft, StateRole};
+use raft::{Raft, StateRole, INVALID_ID};
 
 /// Why a message was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +14,8 @@ pub struct Nonsense(pub &'static str);
 
 /// No honest server is so many elections ahead of another that hears of it.
 const TERMS_AHEAD_MAX: u64 = 1 << 24;
+/// What the upper half of a zxid holds.
+const TERM_MAX: u64 = i32::MAX as u64;
 /// Beyond what a history can reach.
 const INDEX_MAX: u64 = 1 << 62;
 /// A read's context: number, incarnation, server.
@@ -27,7 +31,12 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
     if raft.prs().get(from).is_none() {
         return Err(Nonsense("a server that is no member"));
     }
-    if message.term.0 > raft.term.saturating_add(TERMS_AHEAD_MAX) {
+    // The crate takes a word without a term for one of this server's own and skips its checks; it forwards a question
+    // for a read's moment as it came, and panics where that has a term.
+    if (message.term.0 == 0) != (kind == MessageType::MsgReadIndex) {
+        return Err(Nonsense("a term where there is none, or none where there is one"));
+    }
+    if message.term.0 > raft.term.saturating_add(TERMS_AHEAD_MAX).min(TERM_MAX) {
         return Err(Nonsense("an absurd term"));
     }
     let indices = [message.index, message.commit, message.reject_hint, message.request_snapshot];
@@ -35,16 +44,19 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
     if indices.iter().any(|index| index.0 > INDEX_MAX) {
         return Err(Nonsense("an absurd index"));
     }
-    let leads_in_its_term = raft.state == StateRole::Leader && message.term.0 == raft.term;
+    let is_of_this_term = message.term.0 == raft.term;
+    let leads_in_its_term = raft.state == StateRole::Leader && is_of_this_term;
+    // A term has one leader: this server itself, or the one that it follows.
+    let has_another_leader = is_of_this_term && raft.leader_id != INVALID_ID && raft.leader_id != from;
     let last = raft.raft_log.last_index();
     match kind {
         MessageType::MsgAppend => {
-            if leads_in_its_term {
+            if has_another_leader {
                 return Err(Nonsense("a second leader in this term"));
             }
             check_entries(raft, message)
         }
-        MessageType::MsgHeartbeat if leads_in_its_term => Err(Nonsense("a second leader in this term")),
+        MessageType::MsgHeartbeat if has_another_leader => Err(Nonsense("a second leader in this term")),
         MessageType::MsgHeartbeat if message.commit.0 > last && message.term.0 >= raft.term => {
             Err(Nonsense("a commit behind this server's last entry"))
         }
@@ -61,6 +73,9 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
         {
             Err(Nonsense("a hand-over by a server that does not lead"))
         }
+        MessageType::MsgReadIndexResp if has_another_leader => {
+            Err(Nonsense("a read's moment from a server that does not lead"))
+        }
         MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => {
             let context = message.entries.first().and_then(|entry| entry.payload.as_ref());
             match context {
@@ -68,8 +83,11 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
                 _ => Err(Nonsense("a read without its context")),
             }
         }
-        MessageType::MsgSnapshot if leads_in_its_term => Err(Nonsense("a second leader in this term")),
-        MessageType::MsgSnapshot if message.log_term.0 > message.term.0 || message.index.0 == 0 => {
+        MessageType::MsgSnapshot if has_another_leader => Err(Nonsense("a second leader in this term")),
+        // Without a term it would match whatever lies beyond this server's last entry.
+        MessageType::MsgSnapshot
+            if message.log_term.0 > message.term.0 || message.log_term.0 == 0 || message.index.0 == 0 =>
+        {
             Err(Nonsense("a snapshot that no leader has"))
         }
         MessageType::MsgSnapshot
@@ -94,9 +112,13 @@ pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Res
 fn check_entries(raft: &Raft<Store>, message: &RaftMessage) -> Result<(), Nonsense> {
     let mut term = message.log_term.0;
     let mut index = message.index.0;
+    // To the crate every entry that is not there has the term 0: it would commit or append behind a gap, and panic.
+    if (term == 0) != (index == 0) {
+        return Err(Nonsense("entries after one that no log has"));
+    }
     for entry in &message.entries {
         index += 1;
-        if entry.term.0 < term || entry.term.0 > message.term.0 {
+        if entry.term.0 < term.max(1) || entry.term.0 > message.term.0 {
             return Err(Nonsense("entries whose terms do not grow"));
         }
         term = entry.term.0;
@@ -108,6 +130,146 @@ fn check_entries(raft: &Raft<Store>, message: &RaftMessage) -> Result<(), Nonsen
         if entry.tag != 0 {
             return Err(Nonsense("a kind of entry that this release does not know"));
         }
+        check_batch(entry)?;
     }
     Ok(())
+}
+
+/// What does not decode now would, once committed, end every server that applies it, at each of its starts.
+fn check_batch(entry: &Entry) -> Result<(), Nonsense> {
+    let payload = entry.payload.as_deref().unwrap_or_default();
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Nonsense("an entry that no log holds"));
+    }
+    if payload.is_empty() || is_batch(payload) {
+        return Ok(());
+    }
+    Err(Nonsense("an entry that this release can not read"))
+}
+
+fn is_batch(payload: &[u8]) -> bool {
+    let Ok(mut batch) = Batch::decode(payload) else { return false };
+    loop {
+        match batch.next_txn() {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::BatchWriter;
+    use crate::ids::{LogIndex, Term, Zxid};
+    use bytes::Bytes;
+    use raft::eraftpb::{ConfState, HardState};
+    use raft::{Config, RawNode};
+    use MessageType::*;
+
+    /// Server 1 of three in term 7, which has nothing in its log.
+    fn server() -> RawNode<Store> {
+        let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+        let hard_state = HardState { term: 7, ..HardState::default() };
+        let store = Store::new((0, 0), Default::default(), hard_state, conf);
+        let config = Config { id: 1, check_quorum: true, pre_vote: true, ..Config::default() };
+        RawNode::new(&config, store, &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
+    }
+
+    fn message(kind: MessageType, term: u64) -> RaftMessage {
+        RaftMessage { kind: kind as u8, term: Term(term), ..RaftMessage::default() }
+    }
+
+    fn entry(term: u64, payload: &[u8]) -> Entry {
+        Entry {
+            term: Term(term),
+            tag: 0,
+            first_zxid: Zxid::ZERO,
+            last_zxid: Zxid::ZERO,
+            payload: Some(Bytes::copy_from_slice(payload)),
+        }
+    }
+
+    /// Each of these made the crate, or what comes behind it, panic or lose its place.
+    #[test]
+    fn words_that_would_end_the_server_are_dropped() {
+        let append = |index, log_term, commit, entries| RaftMessage {
+            index: LogIndex(index),
+            log_term: Term(log_term),
+            commit: LogIndex(commit),
+            entries,
+            ..message(MsgAppend, 7)
+        };
+        let offer = |index, log_term| RaftMessage {
+            index: LogIndex(index),
+            log_term: Term(log_term),
+            ..message(MsgSnapshot, 7)
+        };
+        let server = server();
+        let rows = [
+            ("a term where there", message(MsgRequestVote, 0)),
+            ("a term where there", RaftMessage { commit: LogIndex(9), ..message(MsgHeartbeat, 0) }),
+            ("a term where there", RaftMessage { term: Term(0), ..append(0, 0, 0, vec![]) }),
+            (
+                "a term where there",
+                RaftMessage { entries: vec![entry(0, &[0; 17])], ..message(MsgReadIndex, 7) },
+            ),
+            ("an absurd term", message(MsgRequestVote, u64::MAX)),
+            ("an absurd term", message(MsgRequestVote, 7 + TERMS_AHEAD_MAX + 1)),
+            ("an absurd index", append(u64::MAX, 7, 0, vec![entry(7, b"")])),
+            ("a commit behind", RaftMessage { commit: LogIndex(9), ..message(MsgHeartbeat, 7) }),
+            ("entries after one", append(9, 0, 9, vec![])),
+            ("entries after one", append(9, 0, 0, vec![entry(7, b"")])),
+            ("entries after one", append(0, 7, 0, vec![])),
+            ("entries whose terms", append(0, 0, 0, vec![entry(0, b"")])),
+            ("entries whose terms", append(0, 0, 0, vec![entry(7, b""), entry(6, b"")])),
+            ("entries whose terms", append(0, 0, 0, vec![entry(8, b"")])),
+            ("an entry that no log", append(0, 0, 0, vec![entry(7, &vec![1; PAYLOAD_BYTES_MAX + 1])])),
+            ("an entry that this", append(0, 0, 0, vec![entry(7, b"no batch")])),
+            ("a snapshot that no", offer(9, 0)),
+            ("a snapshot that no", offer(0, 0)),
+            ("a snapshot that no", offer(9, 8)),
+        ];
+        for (want, message) in rows {
+            let why = check(&server.raft, 2, &message).unwrap_err().0;
+            assert!(why.starts_with(want), "{message:?}: {why}");
+        }
+        let mut follower = self::server();
+        follower.raft.become_follower(7, 3);
+        let context = || vec![entry(0, &[0; READ_CONTEXT_BYTES])];
+        for (want, message) in [
+            ("a second leader", append(0, 0, 0, vec![entry(7, b"")])),
+            ("a second leader", message(MsgHeartbeat, 7)),
+            ("a second leader", offer(9, 7)),
+            ("a read's moment", RaftMessage { entries: context(), ..message(MsgReadIndexResp, 7) }),
+        ] {
+            let why = check(&follower.raft, 2, &message).unwrap_err().0;
+            assert!(why.starts_with(want), "{message:?}: {why}");
+            assert_eq!(check(&follower.raft, 3, &message), Ok(()), "its leader may: {message:?}");
+        }
+        let late = RaftMessage { term: Term(TERM_MAX + 1), ..message(MsgRequestVote, 0) };
+        let mut old = self::server();
+        old.raft.term = TERM_MAX;
+        assert!(check(&old.raft, 2, &late).is_err(), "a zxid has no room for it");
+    }
+
+    #[test]
+    fn words_of_honest_servers_are_taken() {
+        let batch = BatchWriter::new(0).into_unstamped();
+        let first = RaftMessage { entries: vec![entry(1, b""), entry(7, &batch)], ..message(MsgAppend, 7) };
+        let later = RaftMessage { index: LogIndex(9), log_term: Term(7), ..first.clone() };
+        let later = RaftMessage { entries: vec![entry(7, &batch)], ..later };
+        let server = server();
+        for message in [
+            first,
+            later,
+            message(MsgHeartbeat, 7),
+            message(MsgRequestVote, 8),
+            RaftMessage { entries: vec![entry(0, &[0; READ_CONTEXT_BYTES])], ..message(MsgReadIndex, 0) },
+            RaftMessage { index: LogIndex(9), log_term: Term(3), ..message(MsgSnapshot, 8) },
+        ] {
+            assert_eq!(check(&server.raft, 2, &message), Ok(()), "{message:?}");
+        }
+    }
 }

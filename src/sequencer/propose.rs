@@ -7,6 +7,7 @@
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{stamp, Batch, BatchHeader, TxnBody};
 use crate::ids::{ServerId, SessionId, Zxid};
+use crate::log::PAYLOAD_BYTES_MAX;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Forward, Message};
 use bytes::Bytes;
@@ -247,8 +248,12 @@ impl Sequencer {
     }
 }
 
-/// The zxids that a batch takes, and whose it is; `None` where it is none, or wishes for what only a leader may.
+/// The zxids that a batch takes, and whose it is; `None` where it is none, no log holds it, or it wishes for what only a
+/// leader may.
 fn taken(batch: &[u8]) -> Option<(i64, BTreeSet<SessionId>)> {
+    if batch.len() > PAYLOAD_BYTES_MAX {
+        return None;
+    }
     let mut batch = Batch::decode(batch).ok()?;
     let (mut zxids, mut sessions) = (0, BTreeSet::new());
     while let Some(txn) = batch.next_txn().ok()? {

@@ -150,6 +150,15 @@ impl Acquaintance {
     }
 
     fn join(&self, state: &mut State, hello: &Hello) -> Verdict {
+        // What is written to the disk now is believed for ever.
+        let voters = self.listed.iter().filter(|(_, is_observer)| !is_observer).map(|(server, _)| *server);
+        let is_whole = voters.eq(hello.births.iter().map(|(server, _)| *server));
+        if !is_whole || cluster_of(&hello.births) != hello.cluster {
+            return Verdict::Refused(format!(
+                "server {} says that it belongs to cluster {:032x}, and names servers that did not form it",
+                hello.from.0, hello.cluster
+            ));
+        }
         let own = hello.births.iter().find(|(server, _)| *server == self.me).map(|(_, birth)| *birth);
         if !self.is_observer(self.me) && own != Some(self.birth) {
             return Verdict::Refused(wiped(self.me.0, hello.from.0));
@@ -273,6 +282,29 @@ mod tests {
         let mut hello = fresh(2, 22).hello(ServerId(1), Purpose::Messages);
         hello.cluster = 6;
         assert!(matches!(member.judge(&hello), Verdict::Refused(why) if why.contains("another ensemble")));
+    }
+
+    #[test]
+    fn a_cluster_is_joined_only_if_it_is_what_its_voters_formed() {
+        let mut hello = fresh(2, 22).hello(ServerId(1), Purpose::Messages);
+        hello.births = vec![(ServerId(1), 11), (ServerId(2), 22), (ServerId(3), 33)];
+        hello.cluster = cluster_of(&hello.births);
+        let others = [(ServerId(1), 11), (ServerId(2), 22)];
+        let mut unlisted = hello.clone();
+        (unlisted.births, unlisted.cluster) = (others.to_vec(), cluster_of(&others));
+        for bad in
+            [Hello { cluster: 5, ..hello.clone() }, Hello { births: Vec::new(), ..hello.clone() }, unlisted]
+        {
+            let one = fresh(1, 11);
+            assert!(
+                matches!(one.judge(&bad), Verdict::Refused(why) if why.contains("did not form it")),
+                "{bad:?}"
+            );
+            assert_eq!(formed(&one), None);
+        }
+        let one = fresh(1, 11);
+        assert_eq!(one.judge(&hello), Verdict::NotYet);
+        assert_eq!(formed(&one), Some(Formed { cluster: hello.cluster, births: hello.births }));
     }
 
     #[test]

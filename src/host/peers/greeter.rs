@@ -4,6 +4,7 @@
 //! Of two servers the one with the higher id dials. Names are resolved anew on every dial.
 
 use super::acquaintance::Acquaintance;
+use super::complaints::Complaints;
 use super::hello::{BadHello, Purpose, Verdict};
 use super::stream::{Protection, Stream};
 use super::Arrival;
@@ -39,8 +40,7 @@ pub struct Greeter {
     places: Vec<Place>,
     redials: BTreeMap<ServerId, Redial>,
     greetings: AtomicUsize,
-    /// The last complaint for each server, so that it is printed once and not at each dial.
-    complaints: Mutex<BTreeMap<String, String>>,
+    complaints: Mutex<Complaints>,
 }
 
 #[derive(Default)]
@@ -172,7 +172,13 @@ impl Greeter {
         self.acquaintance.hello(server, purpose).write(&mut stream).map_err(io)?;
         let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
         let theirs = Verdict::read(&mut stream).map_err(bad)?;
-        let ours = self.acquaintance.judge(&hello);
+        let ours = match self.acquaintance.judge(&hello) {
+            Verdict::Welcome | Verdict::NotYet if hello.from != server => Verdict::Refused(format!(
+                "server {} answers at the address of server {}: check the addresses of the server lines and myid",
+                hello.from.0, server.0
+            )),
+            ours => ours,
+        };
         ours.write(&mut stream).map_err(io)?;
         match (ours, theirs) {
             (Verdict::Welcome, Verdict::Welcome) => {
@@ -192,7 +198,7 @@ impl Greeter {
             };
             if self.greetings.fetch_add(1, Ordering::Relaxed) >= GREETINGS_MAX {
                 self.greetings.fetch_sub(1, Ordering::Relaxed);
-                self.complain("strangers", &format!("too many at once, the last from {from}"));
+                self.complain("strangers", &format!("too many at once, the last from {}", from.ip()));
                 continue;
             }
             let greeter = self.clone();
@@ -258,20 +264,16 @@ impl Greeter {
 
     fn complain(&self, who: &str, why: &str) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.get(who).is_some_and(|last| last == why) {
-            return;
+        match complaints.ask(who, why, Instant::now()) {
+            None => {}
+            Some(0) => warn!("no connection with {who}: {why}"),
+            Some(dropped) => warn!(not_shown = dropped, "no connection with {who}: {why}"),
         }
-        // Strangers must not fill our memory.
-        if complaints.len() >= 1_000 {
-            complaints.clear();
-        }
-        complaints.insert(who.to_owned(), why.to_owned());
-        warn!("no connection with {who}: {why}");
     }
 
     fn quiet(&self, who: &str) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        complaints.remove(who);
+        complaints.forget(who);
     }
 }
 
@@ -299,7 +301,7 @@ impl Timed {
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time"));
+            return Err(late());
         }
         Ok(Some(left))
     }
@@ -310,10 +312,25 @@ impl Timed {
     }
 }
 
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "nothing came in time")
+}
+
 impl Read for Timed {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.stream.socket().set_read_timeout(self.left()?)?;
-        self.stream.read(out)
+        loop {
+            // For each look at the socket: TLS may take many, and a stranger that says a byte a second would have them all.
+            let left = self.left()?;
+            self.stream.socket().set_read_timeout(left)?;
+            self.stream.socket().set_write_timeout(left)?;
+            match self.stream.read_once(out) {
+                Ok(Some(n)) => return Ok(n),
+                Ok(None) => {}
+                // What the kernel calls a read whose time is over.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(late()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

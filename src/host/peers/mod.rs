@@ -10,6 +10,7 @@
 #![allow(unsafe_code)] // epoll(7) on descriptors that this room owns.
 
 mod acquaintance;
+mod complaints;
 mod greeter;
 mod hello;
 mod stream;
@@ -20,13 +21,14 @@ pub(super) use greeter::{listen, Greeter, Place};
 pub(super) use stream::Protection;
 pub(super) use transfer::Transfer;
 
+use super::notes::{Say, Throttle};
 use crate::ids::{LogIndex, Millis, ServerId, Term};
-use crate::peer::{self, Addressed, Message};
+use crate::peer::{self, Addressed, Entry, Message, RaftMessage};
 use crate::sequencer::Input;
 use bytes::{Buf, Bytes, BytesMut};
 use crossbeam::channel::Receiver;
 use hello::Purpose;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -38,6 +40,9 @@ const FRAME_BYTES_MAX: usize = 24 << 20;
 const HEAD_BYTES: usize = 8;
 /// Read from one server in a turn.
 const READ_A_TURN: usize = 1 << 20;
+/// Messages taken from one server in a turn: Raft may answer each with a megabyte of entries, and all of the answers lie in
+/// memory until the turn is over.
+const MESSAGES_A_TURN: usize = 64;
 const READ_BYTES: usize = 64 << 10;
 /// Encoded ahead of the socket.
 const ENCODED_MAX: usize = 256 << 10;
@@ -68,6 +73,8 @@ pub(super) struct Peers {
     transfer: Transfer,
     wires: BTreeMap<ServerId, Wire>,
     looked_at: Millis,
+    /// One that comes and goes all the time fills no disk with lines about it.
+    throttles: BTreeMap<ServerId, Throttle>,
     /// What is read from a socket lies here until its frames are cut.
     scratch: Box<[u8]>,
 }
@@ -76,8 +83,12 @@ pub(super) struct Peers {
 struct Wire {
     stream: Stream,
     input: BytesMut,
+    /// The turn ended before all that has come was taken: epoll does not tell of it.
+    has_more: bool,
     waiting: VecDeque<Message>,
     waiting_bytes: usize,
+    /// More was to be said than may wait: it hears nothing more on this connection.
+    is_behind: bool,
     output: Vec<u8>,
     sent: usize,
     heard_at: Millis,
@@ -111,6 +122,7 @@ impl Peers {
             transfer,
             wires: BTreeMap::new(),
             looked_at: Millis(0),
+            throttles: BTreeMap::new(),
             scratch: vec![0; READ_BYTES].into(),
         };
         peers.control(libc::EPOLL_CTL_ADD, bell, libc::EPOLLIN as u32, BELL)?;
@@ -168,18 +180,23 @@ impl Peers {
         let count = unsafe {
             libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS as libc::c_int, 0)
         };
+        let has_more = self.wires.iter().filter(|(_, wire)| wire.has_more).map(|(server, _)| *server);
+        let mut readable: BTreeSet<ServerId> = has_more.collect();
         for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
             let name = event.u64;
             let Ok(server) = u8::try_from(name).map(ServerId) else { continue };
             let Some(wire) = self.wires.get_mut(&server) else { continue };
-            any = true;
             if event.events & libc::EPOLLOUT as u32 != 0 {
                 wire.is_blocked = false;
                 self.watch(server, libc::EPOLLIN as u32)?;
             }
+            readable.insert(server);
+        }
+        for server in readable {
+            any = true;
             let Some(wire) = self.wires.get_mut(&server) else { continue };
             if let Err(why) = wire.read(now, server, &mut self.scratch, give) {
-                self.drop_wire(server, &why, give);
+                self.drop_wire(now, server, &why, give);
             }
         }
         Ok(any)
@@ -201,7 +218,7 @@ impl Peers {
             let server = arrival.server;
             if self.wires.contains_key(&server) {
                 // It would not have come again if it still had the old one.
-                self.drop_wire(server, "it came with a new connection", give);
+                self.drop_wire(now, server, "it came with a new connection", give);
             }
             self.control(
                 libc::EPOLL_CTL_ADD,
@@ -210,7 +227,9 @@ impl Peers {
                 server.0.into(),
             )?;
             self.wires.insert(server, Wire::new(arrival.stream, now));
-            info!(server = server.0, "connected");
+            if let Say::Print { dropped } = self.throttle(server).ask("connected", now) {
+                info!(server = server.0, not_shown = dropped, "connected");
+            }
             give(Input::PeerUp(server));
         }
         Ok(any)
@@ -221,10 +240,16 @@ impl Peers {
         self.control(libc::EPOLL_CTL_MOD, wire.stream.socket().as_fd(), events, server.0.into())
     }
 
-    fn drop_wire(&mut self, server: ServerId, why: &str, give: &mut dyn FnMut(Input)) {
+    fn throttle(&mut self, server: ServerId) -> &mut Throttle {
+        self.throttles.entry(server).or_default()
+    }
+
+    fn drop_wire(&mut self, now: Millis, server: ServerId, why: &str, give: &mut dyn FnMut(Input)) {
         // Closed here, and out of the set with it.
         if self.wires.remove(&server).is_some() {
-            info!(server = server.0, "connection lost: {why}");
+            if let Say::Print { dropped } = self.throttle(server).ask("lost", now) {
+                info!(server = server.0, not_shown = dropped, "connection lost: {why}");
+            }
             give(Input::PeerDown(server));
             self.greeter.lost(server);
         }
@@ -240,15 +265,21 @@ impl Peers {
             |(server, wire): (&ServerId, &Wire)| (now.since(wire.heard_at).0 > SILENCE_MS).then_some(*server);
         let silent: Vec<ServerId> = self.wires.iter().filter_map(silent).collect();
         for server in silent {
-            self.drop_wire(server, "nothing was heard on it", give);
+            self.drop_wire(now, server, "nothing was heard on it", give);
         }
     }
 
     /// Takes a message on its way; without a connection it is dropped, as Raft allows.
     pub(super) fn say(&mut self, addressed: Addressed) {
         if let Some(wire) = self.wires.get_mut(&addressed.to) {
-            wire.waiting_bytes += weight(&addressed.message);
-            wire.waiting.push_back(addressed.message);
+            // Before it is taken: a flood of questions has its answers in one turn.
+            if wire.waiting.len() > WAITING_MESSAGES_MAX || wire.waiting_bytes > WAITING_BYTES_MAX {
+                wire.is_behind = true;
+            }
+            if !wire.is_behind {
+                wire.waiting_bytes += weight(&addressed.message);
+                wire.waiting.push_back(addressed.message);
+            }
         }
     }
 
@@ -273,7 +304,7 @@ impl Peers {
                     self.watch(server, (libc::EPOLLIN | libc::EPOLLOUT) as u32)?;
                 }
                 Ok(()) => {}
-                Err(why) => self.drop_wire(server, &why, give),
+                Err(why) => self.drop_wire(now, server, &why, give),
             }
         }
         Ok(())
@@ -284,7 +315,8 @@ impl Peers {
 fn weight(message: &Message) -> usize {
     match message {
         Message::Raft(raft) => {
-            raft.entries.iter().map(|entry| entry.payload.as_ref().map_or(0, Bytes::len)).sum::<usize>() + 64
+            let entry = |entry: &Entry| size_of::<Entry>() + entry.payload.as_ref().map_or(0, Bytes::len);
+            raft.entries.iter().map(entry).sum::<usize>() + size_of::<RaftMessage>()
         }
         Message::Forward(forward) => forward.batch.len() + 64,
         Message::Agreement(_) => 64,
@@ -297,8 +329,10 @@ impl Wire {
         Wire {
             stream,
             input: BytesMut::new(),
+            has_more: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            is_behind: false,
             output: Vec::new(),
             sent: 0,
             heard_at: now,
@@ -318,31 +352,40 @@ impl Wire {
         scratch: &mut [u8],
         give: &mut dyn FnMut(Input),
     ) -> Result<(), String> {
-        let mut taken = 0;
-        // What TLS has in hand the socket does not tell of.
+        let (mut bytes, mut messages) = (0, MESSAGES_A_TURN);
+        self.has_more = false;
+        self.take_frames(server, &mut messages, give)?;
         let is_plain = matches!(self.stream, Stream::Plain(_));
-        while taken < READ_A_TURN || !is_plain {
+        // What TLS has in hand the socket does not tell of.
+        while messages > 0 && (bytes < READ_A_TURN || self.stream.has_unread()) {
             match self.stream.read(scratch) {
                 Ok(0) => return Err("it was closed".to_owned()),
                 Ok(n) => {
-                    taken += n;
+                    bytes += n;
                     self.heard_at = now;
                     self.input.extend_from_slice(&scratch[..n]);
-                    self.take_frames(server, give)?;
+                    self.take_frames(server, &mut messages, give)?;
                     if n < scratch.len() && is_plain {
-                        return Ok(());
+                        break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),
             }
         }
+        self.has_more = messages == 0;
         Ok(())
     }
 
-    fn take_frames(&mut self, server: ServerId, give: &mut dyn FnMut(Input)) -> Result<(), String> {
-        while self.input.len() >= HEAD_BYTES {
+    /// Takes messages out of what has come, so many at the most.
+    fn take_frames(
+        &mut self,
+        server: ServerId,
+        messages: &mut usize,
+        give: &mut dyn FnMut(Input),
+    ) -> Result<(), String> {
+        while *messages > 0 && self.input.len() >= HEAD_BYTES {
             let length =
                 u32::from_be_bytes([self.input[0], self.input[1], self.input[2], self.input[3]]) as usize;
             let check = u32::from_be_bytes([self.input[4], self.input[5], self.input[6], self.input[7]]);
@@ -361,6 +404,7 @@ impl Wire {
                 continue;
             }
             let message = peer::decode(&body).map_err(|_| "a frame that is no message".to_owned())?;
+            *messages -= 1;
             give(Input::Peer { from: server, message });
         }
         Ok(())
@@ -377,7 +421,7 @@ impl Wire {
                 self.waiting_bytes -= weight(&message);
                 self.encode(message, find);
             }
-            if self.waiting.len() > WAITING_MESSAGES_MAX || self.waiting_bytes > WAITING_BYTES_MAX {
+            if self.is_behind {
                 return Err("it does not keep up with what it is sent".to_owned());
             }
             if !self.has_output() || self.is_blocked {

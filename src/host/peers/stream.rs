@@ -210,6 +210,25 @@ impl Stream {
         }
     }
 
+    /// Reads after one look at the socket at the most. `None`: there was something, but TLS has no words out of it yet.
+    pub fn read_once(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+        match self {
+            Stream::Plain(socket) => socket.read(out).map(Some),
+            Stream::Tls(tls) => tls.read_once(out),
+        }
+    }
+
+    /// Whether words that were read from the socket are still here, of which the socket does not tell.
+    pub fn has_unread(&mut self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(tls) => {
+                let state = tls.connection.process_new_packets();
+                state.is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
+            }
+        }
+    }
+
     /// Whether bytes that were written still wait for the socket: `flush` tries again.
     pub fn has_unsent(&self) -> bool {
         match self {
@@ -226,35 +245,38 @@ impl Tls {
         }
         Ok(())
     }
+
+    fn read_once(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.connection.reader().read(out) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read.map(Some),
+        }
+        // The handshake answers; what the socket does not take now goes out with the next words.
+        match self.send() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        if self.connection.read_tls(&mut self.socket)? == 0 {
+            return Ok(Some(0));
+        }
+        if let Err(error) = self.connection.process_new_packets() {
+            // The other end hears why.
+            let _ = self.send();
+            let hint = match error {
+                rustls::Error::InvalidMessage(_) => " (sslQuorum must be the same on all servers)",
+                _ => "",
+            };
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}{hint}")));
+        }
+        Ok(None)
+    }
 }
 
 impl Read for Stream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let tls = match self {
-            Stream::Plain(socket) => return socket.read(out),
-            Stream::Tls(tls) => tls,
-        };
         loop {
-            match tls.connection.reader().read(out) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return read,
-            }
-            // The handshake answers; what the socket does not take now goes out with the next words.
-            match tls.send() {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
-            if tls.connection.read_tls(&mut tls.socket)? == 0 {
-                return Ok(0);
-            }
-            if let Err(error) = tls.connection.process_new_packets() {
-                // The other end hears why.
-                let _ = tls.send();
-                let hint = match error {
-                    rustls::Error::InvalidMessage(_) => " (sslQuorum must be the same on all servers)",
-                    _ => "",
-                };
-                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}{hint}")));
+            if let Some(n) = self.read_once(out)? {
+                return Ok(n);
             }
         }
     }

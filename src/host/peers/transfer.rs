@@ -244,6 +244,11 @@ impl Fetch {
         if total == 0 {
             return Err(Stop::World("it has a newer one by now".to_owned()));
         }
+        let disk = self.dir.disk();
+        let room = disk.available(&self.dir.snapshot_path()).unwrap_or(u64::MAX);
+        if total.saturating_sub(*have) > room {
+            return Err(Stop::World(format!("it has {total} bytes, and this disk has room for {room}")));
+        }
         let mut chunk = vec![0; CHUNK_BYTES];
         while *have < total {
             if !self.is_wanted() {
