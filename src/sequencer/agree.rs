@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Own chains kept to be compared with those of servers that are behind.
 const KEPT: usize = 4096;
+/// Entries that another server may be ahead.
+const AHEAD_MAX: u64 = 1 << 24;
 /// How often a server tells.
 const TELL_MS: u64 = 100;
 
@@ -76,8 +78,12 @@ impl Sequencer {
     }
 
     pub(super) fn on_agreement(&mut self, from: ServerId, agreement: Agreement) {
+        if agreement.index.0 > self.applied.0 + AHEAD_MAX {
+            // No honest server is; kept, it would hide all that this one says later.
+            return;
+        }
         if agreement.index > self.applied {
-            // The newest is enough: it tells of all before.
+            // The oldest is reached first; what comes later tells of it too.
             self.chains.ahead.entry(from).or_insert(agreement);
         } else {
             self.compare(from, &agreement);
