@@ -33,8 +33,9 @@ use watches::Item;
 /// The time of faults, and the longest that healing may take.
 const FAULTS_MS: u64 = 20_000;
 const HEAL_MS: u64 = 20_000;
-/// A time in which clients only ping: theirs stay, and the sessions that nobody has any more end.
-const QUIET_MS: u64 = TIMEOUT_MS as u64 * 3 / 2;
+/// A time in which clients only ping: theirs stay, and the sessions that nobody has any more end. A server's stall before
+/// it, up to half a timeout, is forgiven them.
+const QUIET_MS: u64 = TIMEOUT_MS as u64 * 2;
 
 /// What a run has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
