@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The sections of the feature inventory that a standalone server must have, and how many rows each has.
+/// The sections of the feature inventory that a server and an ensemble must have, and how many rows each has.
 const SECTIONS: &[(&str, u32)] = &[
     ("A", 22),
     ("B", 34),
@@ -14,9 +14,12 @@ const SECTIONS: &[(&str, u32)] = &[
     ("E", 12),
     ("F", 27),
     ("G", 20),
+    ("H", 9),
     ("I", 22),
     ("J", 9),
     ("K", 10),
+    ("L", 22),
+    ("M", 15),
     ("N", 26),
     ("O", 8),
     ("P", 18),
