@@ -291,7 +291,7 @@ def rejoin(args, ensemble, znodes):
     follower = next(n for n in ensemble.ids if ensemble.mode(n) == "follower")
     ensemble.kill(follower)
     others = ",".join(f"127.0.0.1:{ensemble.ports[n]}" for n in ensemble.ids if n != follower)
-    subprocess.run([args.load, "fill", "-s", others, "-n", str(znodes), "-v", "100", "-q"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([args.load, "fill", "-s", others, "-k", str(znodes), "-v", "100", "-q"], check=True, stdout=subprocess.DEVNULL)
     leader = ensemble.leader()
 
     def zxid(n):
