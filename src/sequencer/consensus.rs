@@ -499,9 +499,9 @@ impl Consensus {
     fn addressed(&self, messages: Vec<Message>) -> Vec<Addressed> {
         messages
             .into_iter()
-            // The log was purged of them since the crate read them: it will see that they did not arrive. What took
-            // their place here, without this, was its own handle (the simulator, seed 95).
-            .filter(|message| !self.is_purged(message))
+            // The crate will see that they did not arrive. What took their entries' place, without this, was another entry's
+            // payload or the crate's handle (the simulator, seed 95).
+            .filter(|message| !self.is_overtaken(message))
             .map(|message| Addressed {
                 to: server(message.to),
                 message: peer::Message::Raft(Box::new(self.to_peer(message))),
@@ -509,9 +509,12 @@ impl Consensus {
             .collect()
     }
 
-    fn is_purged(&self, message: &Message) -> bool {
-        let first = message.entries.first().map_or(u64::MAX, |entry| entry.index);
-        message.msg_type == MessageType::MsgAppend as i32 && first <= self.node.store().base.0
+    /// Whether the log has other entries by now than this message was made of: it was purged, or this server leads no more
+    /// and a new leader's entries took their place.
+    fn is_overtaken(&self, message: &Message) -> bool {
+        let is_other =
+            |entry: &Entry| self.node.store().at(entry.index).is_none_or(|slot| slot.term != entry.term);
+        message.msg_type == MessageType::MsgAppend as i32 && message.entries.iter().any(is_other)
     }
 
     /// What a leader knows of the others, for a person.
