@@ -63,6 +63,41 @@ impl fmt::Display for SessionId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct ServerId(pub u8);
 
+/// A server's place in Raft: the server, and which of its data directories in a row. A server whose disk was wiped comes back
+/// in a seat of its own and has no part in what the old one voted. It is the number that Raft knows the server by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Seat(pub u64);
+
+impl Seat {
+    /// 0: of the directories that the ensemble was formed of.
+    #[must_use]
+    pub fn new(server: ServerId, generation: u64) -> Seat {
+        Seat(u64::from(server.0) | generation << 8)
+    }
+
+    /// Of a directory that has none yet. No seat of the ensemble comes so far.
+    #[must_use]
+    pub fn none(server: ServerId) -> Seat {
+        Seat::new(server, (1 << 48) - 1)
+    }
+
+    #[must_use]
+    pub fn server(self) -> ServerId {
+        ServerId((self.0 & 0xff) as u8)
+    }
+
+    #[must_use]
+    pub fn generation(self) -> u64 {
+        self.0 >> 8
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.server().0, self.generation())
+    }
+}
+
 /// A shard of one server, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct ShardId(pub u16);

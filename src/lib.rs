@@ -5,7 +5,7 @@
 //! ```text
 //! ids  error  metrics  mutant    words
 //! wire                           vocabulary
-//! tree  auth  session  log       state and history
+//! tree  auth  session  log  membership   state and history
 //! apply                          the rules of change
 //! snapshot  watch                what is made of a change
 //! handoff  peer                  what crosses the ring, what crosses the wire between servers
@@ -24,6 +24,7 @@ pub mod handoff;
 pub mod host;
 pub mod ids;
 pub mod log;
+pub mod membership;
 pub mod mutant;
 pub mod peer;
 pub mod sequencer;

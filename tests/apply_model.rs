@@ -419,6 +419,7 @@ fn seen(answer: &Answer) -> Want {
         }
         Answer::SessionRefused => Want::SessionRefused,
         Answer::Moved => Want::Moved,
+        Answer::Data(_) | Answer::Later => unreachable!("a server alone takes no reconfig"),
     }
 }
 

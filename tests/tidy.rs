@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["ids", "error", "metrics", "mutant"],
     &["wire"],
-    &["tree", "auth", "session", "log"],
+    &["tree", "auth", "session", "log", "membership"],
     &["apply"],
     &["snapshot", "watch"],
     &["handoff", "peer"],

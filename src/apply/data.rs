@@ -1,11 +1,11 @@
-//! setData, setACL, check, reconfig.
+//! setData, setACL, check.
 
 use super::fixup::fix_up;
 use super::state::{Stamp, State};
 use super::txn::Identities;
 use crate::error::Code;
 use crate::tree::{path, Answer, Change, Data, Node, Znode};
-use crate::wire::{CheckVersion, Perms, Reconfig, SetAcl, SetData};
+use crate::wire::{CheckVersion, Perms, SetAcl, SetData};
 
 /// The version after `current`. -1 would mean "any" to whoever sends it back, so the count skips it (ZOOKEEPER-4743).
 fn next_version(current: i32) -> i32 {
@@ -97,15 +97,6 @@ impl State {
         let node = self.node(path)?;
         self.check_acl(&node, Perms::READ, identities, stamp)?;
         check_version(node.version, check.version)
-    }
-
-    /// A standalone server has no membership to change (chapter 9.3).
-    pub(super) fn on_reconfig(&mut self, body: &[u8], stamp: Stamp) -> Result<Answer, Code> {
-        Reconfig::decode(body).map_err(|_| Code::MarshallingError)?;
-        if !stamp.options.reconfig_enabled {
-            return Err(Code::ReconfigDisabled);
-        }
-        Err(Code::Unimplemented)
     }
 }
 

@@ -8,6 +8,7 @@ mod data;
 mod delete;
 mod digest;
 mod fixup;
+mod members;
 mod multi;
 mod session;
 mod state;

@@ -9,7 +9,8 @@ use super::digest;
 use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
 use super::usage::OverQuota;
 use crate::error::Code;
-use crate::ids::{Owner, ServerId, SessionId, WallMillis, Zxid};
+use crate::ids::{Owner, ServerId, SessionId, WallMillis, Xid, Zxid};
+use crate::membership::{ConfChange, Membership};
 use crate::mutant::{self, Mutant};
 use crate::session::{Session, SessionTable};
 use crate::tree::quota::{self, Quotas};
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub zxid: Zxid,
     pub changes: SmallVec<[Change; 1]>,
     pub answer: Answer,
+    /// Somebody else than who asked now is answered: whose reconfig has come to its end.
+    pub late: Option<(Owner, Xid)>,
     /// Limits of quotas that it passed, or that refused it.
     pub over_quota: Vec<OverQuota>,
 }
@@ -70,11 +73,16 @@ pub struct State {
     digests: VecDeque<(Zxid, u64)>,
     /// A digest of the digests after all batches so far, and of what each transaction was answered: two servers for
     /// which it is equal at one entry have agreed at every one before.
-    chain: u64,
+    pub(super) chain: u64,
     /// The sum of all znodes' hashes (AdHash): equal states have equal digests, and a change costs two hashes.
     digest: u64,
     /// The last batch taken of each server: a forwarded batch is applied once and in order.
     batches: BTreeMap<ServerId, (u64, u64)>,
+    /// Who is in the ensemble; empty for a server alone.
+    pub membership: Membership,
+    /// What the batch at hand has changed in Raft's configuration.
+    pub(super) conf_change: Option<ConfChange>,
+    pub(super) late: Option<(Owner, Xid)>,
     pub(super) changes: SmallVec<[Change; 1]>,
     undo: Vec<Undo>,
     /// Usage to add at the end of the transaction: a multi's operations see the usage before it.
@@ -95,6 +103,7 @@ pub struct SnapshotHead {
     pub acls: Vec<(AclId, AclList)>,
     pub sessions: Vec<(SessionId, Session)>,
     pub batches: Vec<(ServerId, u64, u64)>,
+    pub membership: Membership,
     /// How many znodes follow.
     pub nodes: u64,
 }
@@ -154,6 +163,9 @@ impl State {
             chain: 0,
             digest: 0,
             batches: BTreeMap::new(),
+            membership: Membership::default(),
+            conf_change: None,
+            late: None,
             changes: SmallVec::new(),
             undo: Vec::new(),
             usage: Vec::new(),
@@ -278,6 +290,9 @@ impl State {
                     Some(session) if session.owner != owner && !mutant::is(Mutant::OwnerNotChecked) => {
                         Answer::Moved
                     }
+                    Some(_) if *op == OpCode::Reconfig as i32 => {
+                        self.on_reconfig(request, &identities, (owner, txn.xid), stamp)
+                    }
                     Some(_) => self.request(txn.session, *op, request, &identities, stamp),
                 }
             }
@@ -295,6 +310,7 @@ impl State {
                 _ => Answer::Code(Code::Ok),
             },
             TxnBody::Reap { path } => code_answer(self.reap(path, stamp)),
+            TxnBody::Member { step } => self.take_step(step, stamp)?,
         };
         self.flush_usage();
         self.drop_unreferenced();
@@ -308,7 +324,8 @@ impl State {
         self.last_zxid = stamp.zxid;
         let changes = std::mem::take(&mut self.changes);
         let over_quota = std::mem::take(&mut self.over_quota);
-        Ok(Outcome { zxid: stamp.zxid, changes, answer, over_quota })
+        let late = self.late.take();
+        Ok(Outcome { zxid: stamp.zxid, changes, answer, late, over_quota })
     }
 
     fn request(
@@ -328,7 +345,6 @@ impl State {
             OpCode::SetData => self.on_set_data(body, identities, stamp),
             OpCode::SetAcl => self.on_set_acl(body, identities, stamp),
             OpCode::Multi => self.on_multi(session, body, identities, stamp),
-            OpCode::Reconfig => self.on_reconfig(body, stamp),
             OpCode::CloseSession => return self.close_session(session, stamp),
             // No shard sends anything else up.
             _ => Err(Code::Unimplemented),
@@ -521,6 +537,7 @@ impl State {
             acls: self.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect(),
             sessions: self.sessions.iter().map(|(id, session)| (id, session.clone())).collect(),
             batches: self.batches.iter().map(|(server, (i, s))| (*server, *i, *s)).collect(),
+            membership: self.membership.clone(),
             nodes: self.table.len() as u64,
         }
     }
@@ -603,6 +620,7 @@ impl State {
         for (server, incarnation, sequence) in head.batches {
             state.batches.insert(server, (incarnation, sequence));
         }
+        state.membership = head.membership;
         state
     }
 

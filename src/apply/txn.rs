@@ -12,10 +12,12 @@
 //!        | 4                                             a session's end by the server, whoever owns it
 //!        | 5 path:buffer                                 the reaper's wish for a container or TTL node
 //!        | 6 server:u8 incarnation:u64 shard:u16 conn:u64  expiry: void where another owner has come since
+//!        | 7 step:buffer                                 a step of a change of members; alone in its batch
 //! ```
 //! Integers are big endian, buffers are Jute's.
 
 use crate::ids::{ConnId, Owner, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
+use crate::membership::Step;
 use crate::session::Password;
 use crate::wire::{first_string, put_buffer, put_i32, put_i64, Id, Reader, Truncated};
 use std::cell::OnceCell;
@@ -118,13 +120,21 @@ pub enum TxnBody<'a> {
     Reap {
         path: &'a str,
     },
+    /// A `membership::Step`, encoded.
+    Member {
+        step: &'a [u8],
+    },
 }
 
 impl Txn<'_> {
-    /// Whether it takes a zxid: all do, failed ones too (TR37), but attach.
+    /// Whether it takes a zxid: all do, failed ones too (TR37), but attach and the steps that no client sees.
     #[must_use]
     pub fn takes_zxid(&self) -> bool {
-        !matches!(self.body, TxnBody::Attach { .. })
+        match self.body {
+            TxnBody::Attach { .. } => false,
+            TxnBody::Member { step } => Step::decode(step).is_ok_and(|step| step.takes_zxid()),
+            _ => true,
+        }
     }
 
     /// The path that it most likely is about: for what looks ahead.
@@ -136,7 +146,8 @@ impl Txn<'_> {
             TxnBody::CreateSession { .. }
             | TxnBody::Attach { .. }
             | TxnBody::CloseSession
-            | TxnBody::Expire { .. } => None,
+            | TxnBody::Expire { .. }
+            | TxnBody::Member { .. } => None,
         }
     }
 
@@ -148,6 +159,7 @@ impl Txn<'_> {
             TxnBody::Request { identities, request, .. } => identities.len() + request.len(),
             TxnBody::Attach { password, .. } => password.len(),
             TxnBody::Reap { path } => path.len(),
+            TxnBody::Member { step } => step.len(),
             TxnBody::CreateSession { .. } | TxnBody::CloseSession | TxnBody::Expire { .. } => 0,
         }
     }
@@ -187,6 +199,7 @@ impl BatchWriter {
             TxnBody::CloseSession => 4,
             TxnBody::Expire { .. } => 6,
             TxnBody::Reap { .. } => 5,
+            TxnBody::Member { .. } => 7,
         };
         let mut head = [0u8; 23];
         head[0] = kind;
@@ -217,6 +230,7 @@ impl BatchWriter {
                 out.extend_from_slice(&owner.conn.0.to_be_bytes());
             }
             TxnBody::Reap { path } => put_buffer(out, Some(path.as_bytes())),
+            TxnBody::Member { step } => put_buffer(out, Some(step)),
         }
         self.count += 1;
         self.zxids += i64::from(txn.takes_zxid());
@@ -357,6 +371,7 @@ impl<'a> Batch<'a> {
                     conn: ConnId(u64::from_be_bytes(fixed(reader)?)),
                 },
             },
+            7 => TxnBody::Member { step: reader.buffer()?.ok_or(Damaged)? },
             _ => return Err(Damaged),
         };
         Ok(Some(Txn { session, shard, conn, xid, body }))
@@ -407,6 +422,7 @@ mod tests {
                 owner: Owner { server: ServerId(9), incarnation: 8, shard: ShardId(7), conn: ConnId(6) },
             },
             TxnBody::Reap { path: "/c" },
+            TxnBody::Member { step: &[3] },
         ];
         let mut writer = BatchWriter::new(0);
         for body in &txns {

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::reader::{wide, Reader, MAX};
-use super::servers::{parse_server, server_number, ServerEntry};
 use super::source::{printable, BadValue, Given, Source};
 use crate::ids::{Millis, ServerId};
+use crate::membership::{parse_server, server_number, ServerEntry};
 
 /// The servers that agree with each other, and the terms on which they do.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -15,6 +15,24 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGKEE
 pub enum Command {
     /// Serve until a signal comes. Also without any word.
     Serve(ServeArgs),
+    /// Serve, and ask the ensemble to take this server in.
+    Join(ServeArgs),
+    /// Ask the server that runs on this configuration's data directory to leave its ensemble, and wait until it has ended.
+    Leave {
+        /// The configuration that the server was started with.
+        args: ServeArgs,
+        /// How long to wait, in seconds.
+        timeout_s: u64,
+    },
+    /// Make a data directory for one server out of another one whose ensemble has lost its majority for ever.
+    Recover {
+        /// The data directory; it is left as it is.
+        from: PathBuf,
+        /// The log directory, if it is another one.
+        log_dir: Option<PathBuf>,
+        /// The new one.
+        to: PathBuf,
+    },
     /// Read the configuration, look at the machine, print both and end.
     Check(ServeArgs),
     /// Print what a file of ours holds.
@@ -139,6 +157,27 @@ struct Cli {
 enum Word {
     /// Start the server: a zoo.cfg is optional
     Serve(ServeArgs),
+    /// Start the server and ask the ensemble to take it in; its own server line is among those of the configuration
+    Join(ServeArgs),
+    /// Ask the running server to leave its ensemble, and wait until its process has ended
+    Leave {
+        #[command(flatten)]
+        args: ServeArgs,
+        /// How many seconds to wait
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        timeout: u64,
+    },
+    /// When most voters are lost for ever: make a new data directory in which the given one's server votes alone. What the lost
+    /// ones had and this one had not is gone
+    Recover {
+        /// The data directory of the server that is left; nothing in it is changed
+        from: PathBuf,
+        /// The new data directory, missing or empty
+        to: PathBuf,
+        /// Where the log lives, if not in the data directory [dataLogDir]
+        #[arg(long, value_name = "DIR")]
+        log_dir: Option<PathBuf>,
+    },
     /// Say what the configuration means and what this machine allows, without starting
     Check(ServeArgs),
     /// Print what is inside a file of a data directory
@@ -180,6 +219,9 @@ where
     Ok(match cli.command {
         None => Command::Serve(ServeArgs { file: None, keys: cli.keys }),
         Some(Word::Serve(args)) => Command::Serve(args),
+        Some(Word::Join(args)) => Command::Join(args),
+        Some(Word::Leave { args, timeout }) => Command::Leave { args, timeout_s: timeout },
+        Some(Word::Recover { from, to, log_dir }) => Command::Recover { from, log_dir, to },
         Some(Word::Check(args)) => Command::Check(args),
         Some(Word::Inspect { kind, file }) => Command::Inspect { kind, file },
         Some(Word::Verify { dir, log_dir }) => Command::Verify { dir, log_dir },
@@ -203,6 +245,11 @@ mod tests {
         assert_eq!(parse("ringkeeper serve"), Command::Serve(ServeArgs::default()));
         let file = ServeArgs { file: Some("zoo.cfg".into()), ..ServeArgs::default() };
         assert_eq!(parse("ringkeeper serve zoo.cfg"), Command::Serve(file.clone()));
+        assert_eq!(parse("ringkeeper join zoo.cfg"), Command::Join(file.clone()));
+        let leave = Command::Leave { args: file.clone(), timeout_s: 9 };
+        assert_eq!(parse("ringkeeper leave zoo.cfg --timeout 9"), leave);
+        let recover = Command::Recover { from: "d".into(), log_dir: None, to: "n".into() };
+        assert_eq!(parse("ringkeeper recover d n"), recover);
         assert_eq!(parse("ringkeeper check zoo.cfg"), Command::Check(file));
         let inspect = Command::Inspect { kind: InspectKind::Log, file: "f".into() };
         assert_eq!(parse("ringkeeper inspect log f"), inspect);

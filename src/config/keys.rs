@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use super::ensemble::{read_ensemble, read_members, OwnClient};
 use super::reader::{millis, wide, Reader, BYTES, KIB, MAX, MILLIS};
-use super::servers::parse_client;
 use super::source::{printable, Given, Invalid, Warning};
 use super::{
     Admin, Auth, Config, Containers, FourLetterWords, Io, Limits, LogFormat, LogLevel, LogSettings, Logging,
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::auth::DigestAlgorithm;
 use crate::ids::ServerId;
+use crate::membership::parse_client;
 
 /// Turns what was given into a checked configuration and what to warn about.
 pub fn check(mut reader: Reader, file: Option<PathBuf>) -> Result<(Config, Vec<Warning>), Invalid> {

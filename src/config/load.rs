@@ -8,10 +8,10 @@ use super::env::{jvm_properties, overruled, value_of, zoo_variables};
 use super::flags::{KeyFlags, ServeArgs};
 use super::keys::{check, DATA_DIR};
 use super::reader::Reader;
-use super::servers::server_number;
 use super::source::{printable, BadValue, Given, Invalid, Source, Warning};
 use super::zoo_cfg::{parse_properties, Property};
 use super::Config;
+use crate::membership::server_number;
 
 /// A file's name and its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -16,7 +16,6 @@ mod ignored;
 mod keys;
 mod load;
 mod reader;
-mod servers;
 pub mod source;
 pub mod zoo_cfg;
 
@@ -27,10 +26,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use crate::membership::{PeerAddress, ServerEntry};
 pub use ensemble::{Ensemble, PeerSecurity};
 pub use flags::{parse_args, Command, InspectKind, ServeArgs};
 pub use load::{load, Sources, TextFile};
-pub use servers::{PeerAddress, ServerEntry};
 pub use source::{BadValue, Invalid, Source, Warning};
 
 use crate::auth::DigestAlgorithm;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::ignored::why_ignored;
 use super::load::TextFile;
-use super::servers::server_number;
 use super::source::{printable, BadValue, Given, Source, Warning};
 use crate::ids::Millis;
+use crate::membership::server_number;
 
 /// What the sources said, strongest already on top.
 #[derive(Default)]

@@ -35,6 +35,8 @@ pub struct Links {
     published: CachePadded<Published>,
     /// The server is going down: nothing new is taken.
     stopping: AtomicBool,
+    /// The server shall leave its ensemble.
+    leaving: AtomicBool,
     /// Where operators' questions to the sequencer lie.
     pub desk: SequencerDesk,
     /// What this server is among others.
@@ -165,6 +167,7 @@ impl Links {
             sequencer: Bell::new()?,
             published: CachePadded::new(Published::default()),
             stopping: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             desk: SequencerDesk::default(),
             standing: Standing::default(),
             meters: Meters::default(),
@@ -207,6 +210,17 @@ impl Links {
         for shard in &self.shards {
             shard.bell.ring_anyway();
         }
+    }
+
+    /// The server shall leave its ensemble.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.sequencer.ring_anyway();
+    }
+
+    /// Whether it shall; said once.
+    pub fn take_leave(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) && self.leaving.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the server is going down.

@@ -7,7 +7,6 @@ use super::signals::Signals;
 use super::{preflight, Fatal};
 use crate::config::{self, Config};
 use crate::ids::ServerId;
-use crate::sequencer;
 use crossbeam::channel::{bounded, Receiver};
 use std::io;
 use std::os::fd::AsFd;
@@ -37,39 +36,19 @@ pub(super) fn check_dir(config: &Config, dir: &DataDir) -> Result<(), Fatal> {
             list(&formed)
         ));
     };
-    if formed.is_empty() {
-        if dir.is_begun() {
-            return refused(format!(
-                "data directory {at}: it holds the data of a server that ran alone, and the configuration lists {} \
-                 servers: this release can not make an ensemble of it. Start the ensemble with empty directories and \
-                 copy the znodes, or bring the configuration of one server back",
-                ensemble.servers.len()
-            ));
-        }
-        return Ok(());
+    if formed.is_empty() && dir.is_begun() {
+        info!(
+            "data directory {at}: it holds the data of a server that ran alone: with it this server begins an ensemble, and \
+             the others, with empty directories, take it over ({} servers are listed)",
+            ensemble.servers.len()
+        );
     }
-    let voters = ensemble.servers.iter().filter(|entry| !entry.is_observer);
-    let voters: Vec<ServerId> = voters.map(|entry| entry.id).collect();
-    if voters == formed {
-        return Ok(());
-    }
-    refused(format!(
-        "data directory {at}: its ensemble was formed of the voters {}, the configuration lists {}: this release can not \
-         change the voters of an ensemble. Bring the server lines back",
-        list(&formed),
-        list(&voters)
-    ))
+    Ok(())
 }
 
 fn list(servers: &[ServerId]) -> String {
     let names: Vec<String> = servers.iter().map(|server| server.0.to_string()).collect();
     names.join(", ")
-}
-
-pub(super) fn members(ensemble: &config::Ensemble) -> Vec<sequencer::Member> {
-    let member =
-        |entry: &config::ServerEntry| sequencer::Member { server: entry.id, is_observer: entry.is_observer };
-    ensemble.servers.iter().map(member).collect()
 }
 
 /// Listens for the other servers, dials them, and waits until the ensemble is formed. `None`: a signal came first.
@@ -81,6 +60,10 @@ pub(super) fn meet_peers(
     links: &Arc<Links>,
     signals: &Signals,
 ) -> Result<Option<Met>, Fatal> {
+    if dir.formed_of().is_empty() && dir.is_begun() {
+        let own = vec![(config.server_id, dir.birth())];
+        dir.set_formed(dir.cluster_id(), own).map_err(|error| unwritable(dir, &error))?;
+    }
     let listed = ensemble.servers.iter().map(|entry| (entry.id, entry.is_observer)).collect();
     let formed = (!dir.formed_of().is_empty())
         .then(|| Formed { cluster: dir.cluster_id(), births: dir.formed_of().to_vec() });
@@ -108,11 +91,14 @@ pub(super) fn meet_peers(
             "a new data directory: waiting for the other servers to form an ensemble, or to take this one in"
         );
         let Some(formed) = wait_formed(&acquaintance, signals) else { return Ok(None) };
-        dir.set_formed(formed.cluster, formed.births)
-            .map_err(|error| Fatal::os(&format!("writing to {}", dir.path().display()), &error))?;
+        dir.set_formed(formed.cluster, formed.births).map_err(|error| unwritable(dir, &error))?;
     }
     info!("member of ensemble {:032x}", dir.cluster_id());
     Ok(Some(Met { arrived, greeter }))
+}
+
+fn unwritable(dir: &DataDir, error: &io::Error) -> Fatal {
+    Fatal::os(&format!("writing to {}", dir.path().display()), error)
 }
 
 /// What greets the other servers, before there is a sequencer that speaks with them.

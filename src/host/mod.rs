@@ -32,7 +32,7 @@ pub mod tools;
 
 pub use logging::start_logging;
 pub use recover::{continue_from, load_base, load_snapshot, load_state, Base, Recovery};
-pub use serve::serve;
+pub use serve::{serve, serve_and_join};
 
 use crate::ids::LogIndex;
 use disk::{DiskFault, LogError};

@@ -5,6 +5,7 @@ use super::{pages, Fatal};
 use crate::apply::State;
 use crate::ids::{LogIndex, Term};
 use crate::log::Recovered;
+use crate::membership::Membership;
 use crate::sequencer::{RecoveredEntry, RecoveredLog};
 use crate::snapshot;
 use crate::tree::PathHasher;
@@ -29,8 +30,11 @@ pub struct Base {
 /// Loads it. A snapshot that is damaged is passed over for the one before, whose log is still there. A damaged log is
 /// never passed over: an older snapshot needs all of it and more, and a state without it would be a silent loss.
 pub fn load_state(dir: &mut DataDir, options: &LogOptions, hasher: &PathHasher) -> Result<Recovery, Fatal> {
-    let base = load_base(&dir.disk(), &dir.snapshot_path(), dir.cluster_id(), hasher)
+    let mut base = load_base(&dir.disk(), &dir.snapshot_path(), dir.cluster_id(), hasher)
         .map_err(|error| Fatal::os(&format!("listing {}", dir.snapshot_path().display()), &error))?;
+    if !base.state.membership.is_ensemble() {
+        base.state.membership = Membership::formed(dir.formed_of());
+    }
     let opened = Log::open(dir, options, base.index).map_err(Fatal::log)?;
     Ok(continue_from(base, opened))
 }

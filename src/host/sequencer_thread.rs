@@ -1,19 +1,20 @@
 //! The sequencer's thread: the log's ring, the shards' rings and the time, in one loop.
 
 use super::clock::Clock;
-use super::disk::{Log, SpaceState, SubmitError};
+use super::disk::{DataDir, Log, SpaceState, SubmitError};
 use super::link::{Links, Order, ShardLink, Tree};
 use super::notes::{over_quota_text, Say, Throttle};
-use super::peers::Peers;
+use super::peers::{Peers, Place};
+use super::signals;
 use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::{pages, Fatal};
 use crate::admin::Role;
 use crate::apply::State;
-use crate::ids::{LogIndex, Millis, ServerId};
+use crate::ids::{LogIndex, Millis, Seat, ServerId, Zxid};
 use crate::log::{Append, Sequence};
 use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, TICK_MS};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub(super) struct SequencerThread {
     pub peers: Option<Peers>,
     pub clock: Clock,
     pub snapshots: SnapshotThread,
+    pub dir: Arc<DataDir>,
+    /// Where the servers of the configuration listen.
+    pub places: Vec<Place>,
     /// A write that took longer is reported (`fsync.warningthresholdms`).
     pub sync_warning: Millis,
     /// Set while somebody wants a snapshot now.
@@ -75,6 +79,8 @@ pub(super) struct LoopState {
     is_woken: bool,
     /// Most servers' state is another one since this entry, or an earlier one.
     wrong_at: Option<LogIndex>,
+    /// The members that those who greet have heard of.
+    members_shown: (Zxid, usize, u64),
     /// Told to go down.
     stopping_since: Option<Millis>,
     /// The tree has grown large.
@@ -96,6 +102,7 @@ impl SequencerThread {
             self.state.has_unturned = false;
             self.sequencer.turn(now);
             did_work |= self.carry_out()?;
+            self.tell_greeter()?;
             self.tell_peers()?;
             self.links.desk.answer(&self.sequencer, now);
             self.serve_or_not();
@@ -248,6 +255,9 @@ impl SequencerThread {
                     self.sequencer.handle(now, Input::Purged { first: self.log.first_index() });
                 }
             }
+        }
+        if self.links.take_leave() {
+            self.sequencer.handle(now, Input::Leave);
         }
         if self.snapshot_wanted.swap(false, Ordering::Relaxed) {
             self.sequencer.begin_snapshot();
@@ -406,7 +416,14 @@ impl SequencerThread {
                 Effect::SnapshotEnd => self.snapshots.send(SnapshotJob::End),
                 Effect::SnapshotAbort => self.snapshots.send(SnapshotJob::Abort),
                 Effect::Fetch { from, index, .. } => self.fetch(from, index)?,
+                Effect::Seat(seat) => self.write_seat(seat)?,
                 Effect::Install { at, former } => self.install(&at, former)?,
+                Effect::Note(Note::Left) => {
+                    let dir = self.dir.path().display();
+                    self.dir.write_left().map_err(|error| Fatal::os(&format!("writing to {dir}"), &error))?;
+                    info!("this server has left the ensemble: going down");
+                    signals::end_self();
+                }
                 Effect::Note(note) => self.say(&note),
             }
         }
@@ -418,6 +435,34 @@ impl SequencerThread {
     fn fetch(&mut self, from: ServerId, index: LogIndex) -> Result<(), Fatal> {
         let peers = self.peers.as_ref().expect("only a peer offers a snapshot");
         peers.fetch(from, index).map_err(|error| Fatal::os("starting a thread", &error))
+    }
+
+    fn write_seat(&mut self, seat: Seat) -> Result<(), Fatal> {
+        let dir = self.dir.path().display();
+        self.dir.write_seat(seat).map_err(|error| Fatal::os(&format!("writing to {dir}"), &error))?;
+        info!("this server's data directory has seat {seat} in the ensemble");
+        self.sequencer.handle(self.clock.now(), Input::Seated(seat));
+        self.state.has_unturned = true;
+        Ok(())
+    }
+
+    /// Those who greet and dial hear of changed members.
+    fn tell_greeter(&mut self) -> Result<(), Fatal> {
+        let Some(peers) = &self.peers else { return Ok(()) };
+        let members = &self.sequencer.state().membership;
+        let shown = (members.version, members.servers.len(), members.next_generation);
+        if self.state.members_shown == shown {
+            return Ok(());
+        }
+        self.state.members_shown = shown;
+        let seats = members.seats.iter().map(|(seat, birth)| (seat.server(), *birth));
+        // Before the first leader has said who is a member, and for a server that is none, the configuration is all there is.
+        let is_member = members.servers.contains_key(&self.dir.server());
+        let mut places: BTreeMap<_, _> = self.places.iter().filter(|_| !is_member).cloned().collect();
+        places.extend(members.servers.values().map(|line| (line.id, line.addresses.clone())));
+        peers
+            .set_members(places.into_iter().collect(), seats.collect())
+            .map_err(|error| Fatal::os("starting a thread that greets other servers", &error))
     }
 
     /// A fetched snapshot takes the log's place.
@@ -445,6 +490,7 @@ impl SequencerThread {
         let kind = match note {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
             Note::StoppedServing => "serving",
+            Note::Joined | Note::Left => "members",
             // Each by itself: a flood of one hides no other.
             Note::Nonsense { why, .. } => why,
             Note::Differs { .. } | Note::IsWrong { .. } => "differs",
@@ -459,6 +505,8 @@ impl SequencerThread {
             Note::BecameLeader { term } => debug!(term = term.0, "this server leads"),
             Note::Follows { leader, term } => info!(leader = leader.0, term = term.0, "this server follows"),
             Note::Leaderless => info!("nobody leads that this server knows of"),
+            Note::Joined => info!("this server is a member of the ensemble, as its line says"),
+            Note::Left => info!("this server is no member any more"),
             Note::StoppedServing => warn!("without a leader for too long: clients are turned away until there is one"),
             Note::Nonsense { from, why } => {
                 warn!(server = from.0, dropped, "a server's message was dropped: {why}");

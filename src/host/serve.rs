@@ -13,14 +13,14 @@ use super::sequencer_thread::{LoopState, SequencerThread};
 use super::shard_core::{Core, WordRequest};
 use super::shard_epoll::{EpollShard, Listeners};
 use super::shard_glommio;
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::snapshot_thread::{SnapshotOptions, SnapshotThread};
 use super::{logging, pages, Fatal};
 use crate::auth::Schemes;
 use crate::config::{self, Config};
-use crate::ids::{Millis, ShardId};
+use crate::ids::{Millis, Seat, ShardId};
 use crate::log::{BLOCK, PAYLOAD_BYTES_MAX};
-use crate::sequencer::{self, Sequencer};
+use crate::sequencer::{self, Input, Sequencer};
 use crate::shard::{self, Shard};
 use crate::tree::PathHasher;
 use crate::watch;
@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info};
 
 /// The version of apply's rules.
-const APPLY_VERSION: u32 = 1;
+pub(super) const APPLY_VERSION: u32 = 1;
 /// Batches handed to the log and not durable, at the most.
 const IN_FLIGHT_BATCHES: usize = 2;
 /// A thread that has not said that it is ready after this long never will.
@@ -43,6 +43,15 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs a server until it is told to stop. Returns the exit code.
 pub fn serve(args: &config::ServeArgs) -> i32 {
+    start(args, false)
+}
+
+/// The same, and asks the ensemble to take this server in with the line that its configuration has for it.
+pub fn serve_and_join(args: &config::ServeArgs) -> i32 {
+    start(args, true)
+}
+
+fn start(args: &config::ServeArgs, joins: bool) -> i32 {
     let (config, warnings) = match config::load(args) {
         Ok(loaded) => loaded,
         Err(invalid) => {
@@ -52,7 +61,7 @@ pub fn serve(args: &config::ServeArgs) -> i32 {
     };
     logging::start_logging(&config.logging);
     logging::say_warnings(&warnings);
-    let exit = match run(config) {
+    let exit = match run(config, joins) {
         Ok(()) => 0,
         Err(fatal) => {
             error!("{fatal}");
@@ -63,7 +72,12 @@ pub fn serve(args: &config::ServeArgs) -> i32 {
     exit
 }
 
-fn run(config: Config) -> Result<(), Fatal> {
+fn run(config: Config, joins: bool) -> Result<(), Fatal> {
+    if joins && config.ensemble.is_none() {
+        let why =
+            "join: the configuration has no server lines: list the servers of the ensemble, and this one";
+        return Err(Fatal::new(preflight::EX_CONFIG, why));
+    }
     let started = Instant::now();
     pages::forbid_huge();
     let signals = Signals::block().map_err(|error| Fatal::os("blocking signals", &error))?;
@@ -79,6 +93,8 @@ fn run(config: Config) -> Result<(), Fatal> {
 
     say_bounds(&config);
     let mut dir = open_dir(&config)?;
+    dir.forget_left()
+        .map_err(|error| Fatal::os(&format!("writing to {}", config.data_dir.display()), &error))?;
     let seed = draw_seed()?;
     let hasher = PathHasher::new(hash_key(&seed));
     let clock = Clock::start();
@@ -111,11 +127,13 @@ fn run(config: Config) -> Result<(), Fatal> {
     }
     let driver = log.driver();
     let dir = Arc::new(dir);
-    let peers =
-        met.map(|met| met.into_peers(&links, Transfer::new(dir.clone(), hasher, meet::places_of(&config))));
+    let peers = met.map(|met| met.into_peers(&links, Transfer::new(dir.clone(), hasher)));
     let peers = peers.transpose().map_err(|error| Fatal::os("making an epoll set", &error))?;
-    let options = sequencer_options(&config, &preflight, seed);
-    let sequencer = Sequencer::new(options, state, recovered, clock.now());
+    let options = sequencer_options(&config, &preflight, &dir, seed);
+    let mut sequencer = Sequencer::new(options, state, recovered, clock.now());
+    if joins {
+        sequencer.handle(clock.now(), Input::Join);
+    }
     let snapshots = SnapshotThread::start(SnapshotOptions {
         dir: dir.clone(),
         apply_version: APPLY_VERSION,
@@ -142,6 +160,8 @@ fn run(config: Config) -> Result<(), Fatal> {
         peers,
         clock,
         snapshots,
+        dir: dir.clone(),
+        places: meet::places_of(&config),
         sync_warning: config.log.sync_warning,
         snapshot_wanted: Arc::new(AtomicBool::new(false)),
         on_serving: Some(on_serving),
@@ -150,7 +170,16 @@ fn run(config: Config) -> Result<(), Fatal> {
     let pin = preflight.pin.as_ref().map(|pin| pin.sequencer);
     let sequencer = spawn("sequencer", pin, move || thread.run())?;
 
-    let signal = signals.wait();
+    let signal = loop {
+        match signals.wait() {
+            signals::LEAVE if config.ensemble.is_some() => {
+                info!("asked to leave the ensemble");
+                links.leave();
+            }
+            signals::LEAVE => info!("asked to leave an ensemble, and this server runs alone"),
+            signal => break signal,
+        }
+    };
     info!("{signal}: going down; sessions are kept");
     links.stop();
     join(sequencer)?;
@@ -250,10 +279,18 @@ fn say_bounds(config: &Config) {
     }
 }
 
-fn sequencer_options(config: &Config, preflight: &Preflight, seed: [u8; 32]) -> sequencer::Options {
+fn sequencer_options(
+    config: &Config,
+    preflight: &Preflight,
+    dir: &DataDir,
+    seed: [u8; 32],
+) -> sequencer::Options {
     sequencer::Options {
         server: config.server_id,
-        members: config.ensemble.as_ref().map_or_else(Vec::new, meet::members),
+        // Raft knows nobody by 0.
+        seat: Seat(dir.seat().0.max(1)),
+        birth: dir.birth(),
+        lines: config.ensemble.iter().flat_map(|e| &e.servers).map(|line| (line.id, line.clone())).collect(),
         leaderless_ms: config.ensemble.as_ref().map_or(u64::MAX, |ensemble| ensemble.sync_limit.0),
         incarnation: incarnation(&seed),
         seed,

@@ -1,11 +1,14 @@
-//! SIGTERM, SIGINT and SIGHUP: blocked in every thread, waited for by the main one.
+//! SIGTERM, SIGINT, SIGHUP and SIGUSR1: blocked in every thread, waited for by the main one.
 
 #![allow(unsafe_code)] // sigset(3), pthread_sigmask(3), sigwait(3).
 
 use std::io;
 use std::mem::MaybeUninit;
 
-/// The signals that end the server cleanly.
+/// The name of the signal that asks a server to leave its ensemble.
+pub(super) const LEAVE: &str = "SIGUSR1";
+
+/// The signals that end the server cleanly, and the one that asks it to leave its ensemble first.
 pub(super) struct Signals {
     set: libc::sigset_t,
 }
@@ -20,6 +23,7 @@ impl Signals {
             set.assume_init_mut();
             libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
             libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGUSR1);
             // A terminal that closes: ZooKeeper's JVM ends cleanly on it too.
             libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
             set.assume_init()
@@ -59,10 +63,26 @@ impl Signals {
     }
 }
 
+/// Ends this very process as SIGTERM does.
+pub(super) fn end_self() {
+    // SAFETY: kill takes no pointers; the process is this one.
+    unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+}
+
+/// Asks the server of this process to leave its ensemble.
+pub(super) fn ask_to_leave(process: libc::pid_t) -> io::Result<()> {
+    // SAFETY: kill takes no pointers.
+    match unsafe { libc::kill(process, libc::SIGUSR1) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn name(signal: libc::c_int) -> &'static str {
     match signal {
         libc::SIGTERM => "SIGTERM",
         libc::SIGHUP => "SIGHUP",
+        libc::SIGUSR1 => LEAVE,
         _ => "SIGINT",
     }
 }

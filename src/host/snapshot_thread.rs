@@ -94,13 +94,7 @@ fn write(
     let started = Instant::now();
     let dir = &options.dir;
     let path = dir.snapshot_name(index, head.last_zxid);
-    let meta = Meta {
-        cluster: dir.cluster_id(),
-        apply_version: options.apply_version,
-        index,
-        term,
-        membership: Vec::new(),
-    };
+    let meta = Meta { cluster: dir.cluster_id(), apply_version: options.apply_version, index, term };
     let mut is_whole = false;
     let written = dir.publish(&path, |out| {
         let mut encoder = Encoder::begin(out, &meta, head)?;

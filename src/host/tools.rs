@@ -1,11 +1,16 @@
-//! The commands that look and end: `check`, `inspect`, `verify`. Nothing is created, repaired or changed.
+//! The commands that end: `check`, `inspect` and `verify` look and change nothing, `leave` asks a running server for
+//! something, `recover` makes a new data directory.
 //!
 //! They write line by line, so that a large file needs no large memory, and a reader that goes away (`| head`) is no
 //! error.
 
 mod describe;
+mod leave;
+mod recover;
 mod verify;
 
+pub use leave::leave;
+pub use recover::recover;
 pub use verify::verify;
 
 use super::disk::inspect_segment;

@@ -1,24 +1,29 @@
 //! Messages as bytes, big endian.
 //!
 //! ```text
-//! message = 1 kind:u8 term:u64 log_term:u64 index:u64 commit:u64 commit_term:u64 reject:u8 reject_hint:u64
+//! message = 1 kind:u8 from:u64 to:u64 term:u64 log_term:u64 index:u64 commit:u64 commit_term:u64 reject:u8 reject_hint:u64
 //!             request_snapshot:u64 priority:i64 context:buffer entries:u32 entry*
 //!         | 2 term:u64 incarnation:u64 sequence:u64 batch:buffer
 //!         | 3 through:u64 stalled:u64 sessions:u32 (session:i64 ago:u64)*
 //!         | 4 index:u64 chain:u64
+//!         | 5 birth:u128 seat:u64
+//!         | 6 step:buffer
 //! entry   = term:u64 tag:u8 first_zxid:i64 last_zxid:i64 payload:buffer
 //! buffer  = length:u32 bytes
 //! ```
 //! How frames are cut from a stream, and their checksum, is the host's.
 
-use super::{Agreement, Entry, Forward, Heard, Message, RaftMessage};
-use crate::ids::{LogIndex, Millis, SessionId, Term, Zxid};
+use super::{Agreement, Entry, Forward, Heard, Message, RaftMessage, Seated};
+use crate::ids::{LogIndex, Millis, Seat, SessionId, Term, Zxid};
 use crate::wire::{Reader, Truncated};
 use bytes::Bytes;
 use std::ops::Range;
 
 /// Raft's contexts are a few words long.
 const CONTEXT_BYTES_MAX: usize = 4096;
+
+/// One server's line.
+const STEP_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes that are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +54,8 @@ pub fn encode(out: &mut Vec<u8>, message: &Message) {
     match message {
         Message::Raft(raft) => {
             out.extend_from_slice(&[1, raft.kind]);
+            put_u64(out, raft.from.0);
+            put_u64(out, raft.to.0);
             for word in [raft.term.0, raft.log_term.0, raft.index.0, raft.commit.0, raft.commit_term.0] {
                 put_u64(out, word);
             }
@@ -87,6 +94,15 @@ pub fn encode(out: &mut Vec<u8>, message: &Message) {
             out.push(4);
             put_u64(out, agreement.index.0);
             put_u64(out, agreement.chain);
+        }
+        Message::Seated(seated) => {
+            out.push(5);
+            out.extend_from_slice(&seated.birth.to_be_bytes());
+            put_u64(out, seated.seat.0);
+        }
+        Message::Wish(step) => {
+            out.push(6);
+            put_bytes(out, step);
         }
     }
 }
@@ -166,6 +182,17 @@ pub fn decode(bytes: &Bytes) -> Result<Message, Malformed> {
             Message::Heard(Heard { sessions, through, stalled })
         }
         4 => Message::Agreement(Agreement { index: cursor.index()?, chain: cursor.u64()? }),
+        5 => {
+            let birth = cursor.reader.take(16)?.try_into().map_err(|_| Malformed)?;
+            Message::Seated(Seated { birth: u128::from_be_bytes(birth), seat: Seat(cursor.u64()?) })
+        }
+        6 => {
+            let step = cursor.buffer()?;
+            if step.len() > STEP_BYTES_MAX {
+                return Err(Malformed);
+            }
+            Message::Wish(cursor.whole[step].to_vec())
+        }
         _ => return Err(Malformed),
     };
     if cursor.reader.rest().is_empty() {
@@ -178,6 +205,8 @@ pub fn decode(bytes: &Bytes) -> Result<Message, Malformed> {
 fn raft(cursor: &mut Cursor<'_>) -> Result<RaftMessage, Malformed> {
     let mut message = RaftMessage {
         kind: cursor.reader.u8()?,
+        from: Seat(cursor.u64()?),
+        to: Seat(cursor.u64()?),
         term: cursor.term()?,
         log_term: cursor.term()?,
         index: cursor.index()?,
@@ -237,6 +266,8 @@ mod tests {
                 batch: Bytes::from_static(b"batch"),
             }),
             Message::Agreement(Agreement { index: LogIndex(1 << 40), chain: u64::MAX }),
+            Message::Seated(Seated { birth: 7 << 100, seat: Seat(0x103) }),
+            Message::Wish(b"step".to_vec()),
             Message::Heard(Heard {
                 sessions: vec![(SessionId(-5), Millis(7)), (SessionId(9), Millis(0))],
                 through: Millis(3),

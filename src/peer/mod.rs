@@ -7,7 +7,7 @@ mod codec;
 
 pub use codec::{decode, encode, Malformed};
 
-use crate::ids::{LogIndex, Millis, ServerId, SessionId, Term, Zxid};
+use crate::ids::{LogIndex, Millis, Seat, ServerId, SessionId, Term, Zxid};
 use bytes::Bytes;
 
 /// One message between two sequencers.
@@ -21,6 +21,17 @@ pub enum Message {
     Heard(Heard),
     /// What a server's batches have come to.
     Agreement(Agreement),
+    /// A leader tells a data directory which seat it has.
+    Seated(Seated),
+    /// What a server asks for itself, a `membership::Step`: to be a member, or none any more.
+    Wish(Vec<u8>),
+}
+
+/// Which seat a data directory has. The directory is named too: another one of this server's may have come since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seated {
+    pub birth: u128,
+    pub seat: Seat,
 }
 
 /// A message of Raft, its entries with their payload. Fields are the `raft` crate's.
@@ -28,6 +39,9 @@ pub enum Message {
 pub struct RaftMessage {
     /// The crate's MessageType.
     pub kind: u8,
+    pub from: Seat,
+    /// A directory in another seat of this server's drops it.
+    pub to: Seat,
     pub term: Term,
     pub log_term: Term,
     pub index: LogIndex,

@@ -44,7 +44,7 @@ impl Chains {
 impl Sequencer {
     /// An entry was applied.
     pub(super) fn note_chain(&mut self) {
-        if self.options.members.is_empty() {
+        if !self.state.membership.is_ensemble() {
             return;
         }
         if self.chains.own.len() == KEPT {
@@ -99,10 +99,9 @@ impl Sequencer {
         if self.chains.differ.insert(server) {
             self.effects.push_back(Effect::Note(Note::Differs { server, index: agreement.index }));
         }
-        let is_voter =
-            |server: &ServerId| self.options.members.iter().any(|m| m.server == *server && !m.is_observer);
-        let against = self.chains.differ.iter().filter(|server| is_voter(server)).count();
-        let voters = self.options.members.iter().filter(|member| !member.is_observer).count();
+        let members = &self.state.membership;
+        let against = self.chains.differ.iter().filter(|server| members.votes(**server)).count();
+        let voters = members.voters().count();
         if 2 * against > voters && !self.chains.has_stopped {
             self.chains.has_stopped = true;
             self.effects.push_back(Effect::Note(Note::IsWrong { index: agreement.index }));

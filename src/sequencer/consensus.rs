@@ -7,15 +7,18 @@
 use super::batch::Waiter;
 use super::guard::{self, Nonsense};
 use super::storage::{self, Slot, Store};
-use super::Member;
-use crate::ids::{LogIndex, ServerId, Term, Zxid};
+use crate::ids::{LogIndex, Seat, ServerId, Term, Zxid};
 use crate::log::HardState as Vote;
+use crate::membership::{Becomes, Conf, ConfChange};
 use crate::mutant::{self, Mutant};
-use crate::peer::{self, Addressed, RaftMessage};
+use crate::peer::{Addressed, RaftMessage};
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType,
+    HardState, MessageType, Snapshot,
+};
 use raft::{RawNode, SnapshotStatus, StateRole, INVALID_ID};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A record to be written, or an entry that was.
 #[derive(Clone, Debug)]
@@ -111,8 +114,8 @@ const ENTRIES_KEPT: u64 = 1024;
 const MESSAGE_BYTES: u64 = 1 << 20;
 
 pub(super) struct Consensus {
-    node: RawNode<Store>,
-    id: u64,
+    pub(super) node: RawNode<Store>,
+    pub(super) id: u64,
     incarnation: u64,
     seed: u64,
     base_term: Term,
@@ -130,13 +133,13 @@ pub(super) struct Consensus {
 
 impl Consensus {
     pub(super) fn new(
-        server: ServerId,
+        seat: Seat,
         incarnation: u64,
         seed: [u8; 32],
-        members: &[Member],
+        conf: &Conf,
         log: RecoveredLog,
     ) -> Consensus {
-        let id = u64::from(server.0).max(1);
+        let id = seat.0;
         let (index, term) = (log.base.0 .0, log.base.1 .0);
         let slot = |e: &RecoveredEntry| Slot {
             term: e.term.0,
@@ -151,30 +154,12 @@ impl Consensus {
             vote: log.hard_state.vote,
             commit: log.hard_state.commit.0.clamp(index, last),
         };
-        let conf = if members.is_empty() { alone(id) } else { conf_state(members) };
+        let conf = if conf.voters.is_empty() { alone(id) } else { conf_state(conf) };
         let store = Store::new((index, term), log.entries.iter().map(slot).collect(), hard_state, conf);
-        let config = raft::Config {
-            id,
-            election_tick: ELECTION_TICKS,
-            heartbeat_tick: HEARTBEAT_TICKS,
-            applied: index,
-            check_quorum: true,
-            pre_vote: true,
-            max_size_per_msg: MESSAGE_BYTES,
-            max_inflight_msgs: 256,
-            read_only_option: match mutant::is(Mutant::LeaseRead) {
-                true => raft::ReadOnlyOption::LeaseBased,
-                false => raft::ReadOnlyOption::Safe,
-            },
-            ..raft::Config::default()
-        };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node =
-            RawNode::new(&config, store, &logger).expect("the configuration of Raft is constant and valid");
         let mut seed_bytes = [0; 8];
         seed_bytes.copy_from_slice(&seed[..8]);
         let mut consensus = Consensus {
-            node,
+            node: raw_node(id, index, store),
             id,
             incarnation,
             seed: u64::from_le_bytes(seed_bytes),
@@ -202,7 +187,7 @@ impl Consensus {
     /// Who leads in which term, as far as this server knows.
     pub(super) fn leader(&self) -> Option<(ServerId, Term)> {
         let leader = self.node.raft.leader_id;
-        (leader != INVALID_ID).then(|| (server(leader), self.term()))
+        (leader != INVALID_ID).then(|| (Seat(leader).server(), self.term()))
     }
 
     pub(super) fn is_leading(&self) -> bool {
@@ -226,7 +211,7 @@ impl Consensus {
 
     /// Time passes. The sole voter waits for nobody and elects itself at once.
     pub(super) fn tick(&mut self) {
-        if self.is_installing() {
+        if self.must_wait() {
             return;
         }
         if !self.campaigned && self.is_sole_voter() {
@@ -248,6 +233,14 @@ impl Consensus {
     /// stands for election before looks for entries that are gone (the simulator, seed 1780189776).
     fn is_installing(&self) -> bool {
         self.unpersisted.iter().any(|turn| turn.installed.is_some())
+    }
+
+    /// Whether this server may not stand for election yet: its log is not on its disk. Who needs others' votes asks for them
+    /// only then; the last one of an ensemble that has shrunk to it would elect itself at once, and the crate panics (the
+    /// simulator, seed 6799).
+    fn must_wait(&self) -> bool {
+        let owes = !self.unpersisted.is_empty() || self.node.raft.raft_log.persisted < self.last_index().0;
+        self.is_installing() || owes && !self.is_leading() && self.is_sole_voter()
     }
 
     fn campaign(&mut self) {
@@ -275,29 +268,44 @@ impl Consensus {
     /// it grants others' votes, and stands for election itself after a moment.
     pub(super) fn peer_down(&mut self, peer: ServerId) {
         let raft = &mut self.node.raft;
-        if raft.state == StateRole::Follower && raft.leader_id == u64::from(peer.0) {
+        if raft.state == StateRole::Follower && Seat(raft.leader_id).server() == peer {
             raft.leader_id = INVALID_ID;
             self.hurry = Some(self.spread() % HURRY_TICKS);
         }
-        self.node.report_unreachable(u64::from(peer.0));
+        for seat in self.seats_of(peer) {
+            self.node.report_unreachable(seat);
+        }
     }
 
     /// There is a connection to a server again. A snapshot that it was offered before may never have been heard of, and no
     /// more its word that it could not be had: it is offered anew.
     pub(super) fn peer_up(&mut self, peer: ServerId) {
-        self.node.report_snapshot(u64::from(peer.0), SnapshotStatus::Failure);
+        for seat in self.seats_of(peer) {
+            self.node.report_snapshot(seat, SnapshotStatus::Failure);
+        }
+    }
+
+    fn seats_of(&self, peer: ServerId) -> Vec<u64> {
+        let all = self.node.raft.prs().iter().map(|(id, _)| *id);
+        let mut seats: Vec<u64> = all.filter(|id| Seat(*id).server() == peer && *id != self.id).collect();
+        seats.sort_unstable();
+        seats
     }
 
     /// Takes a peer's word, if it makes sense.
     pub(super) fn step(&mut self, from: ServerId, message: RaftMessage) -> Result<(), Nonsense> {
-        guard::check(&self.node.raft, u64::from(from.0), &message)?;
+        if message.to.0 != self.id {
+            // It was meant for another directory of this server's: one before, or one that is to come.
+            return Ok(());
+        }
+        self.check(from, &message)?;
         if message.kind == MessageType::MsgSnapStatus as u8 {
             // The crate takes this word from its own server alone, and drops a peer's: a follower that could not have the
             // snapshot was never sent anything again (the simulator, seed 34).
-            self.node.report_snapshot(u64::from(from.0), SnapshotStatus::Failure);
+            self.node.report_snapshot(message.from.0, SnapshotStatus::Failure);
             return Ok(());
         }
-        if message.kind == MessageType::MsgTimeoutNow as u8 && self.is_installing() {
+        if message.kind == MessageType::MsgTimeoutNow as u8 && self.must_wait() {
             return Ok(());
         }
         let mut index = message.index.0;
@@ -309,13 +317,13 @@ impl Consensus {
             }
         }
         // What it refuses it drops, and says so to nobody but its log.
-        let _ = self.node.step(self.to_raft(from, message));
+        let _ = self.node.step(self.to_raft(message));
         self.pin_election_timeout();
         Ok(())
     }
 
-    /// Hands the lead to the voter among these that has the most of the log. Returns whether there is one.
-    pub(super) fn hand_over(&mut self, is_up: impl Fn(ServerId) -> bool) -> bool {
+    /// Hands the lead to the voter among these that has the most of the log and will vote on. Returns whether there is one.
+    pub(super) fn hand_over(&mut self, is_up: impl Fn(Seat) -> bool) -> bool {
         if !self.is_leading() {
             return false;
         }
@@ -323,11 +331,10 @@ impl Consensus {
             return true;
         }
         let raft = &self.node.raft;
-        let voters = raft.prs().conf().voters().ids();
-        let others = raft.prs().iter().filter(|(id, _)| **id != self.id && voters.contains(**id));
-        let best = others
-            .filter(|(id, _)| is_up(server(**id)))
-            .max_by_key(|(id, progress)| (progress.matched, **id));
+        let voters = raft.prs().conf().to_conf_state().voters;
+        let others = raft.prs().iter().filter(|(id, _)| **id != self.id && voters.contains(id));
+        let best =
+            others.filter(|(id, _)| is_up(Seat(**id))).max_by_key(|(id, progress)| (progress.matched, **id));
         let Some(best) = best.map(|(id, _)| *id) else { return false };
         self.node.transfer_leader(best);
         true
@@ -348,14 +355,85 @@ impl Consensus {
 
     /// Looks at a message as `step` does, and takes none.
     pub(super) fn check(&self, from: ServerId, message: &RaftMessage) -> Result<(), Nonsense> {
-        guard::check(&self.node.raft, u64::from(from.0), message)
+        guard::check(&self.node.raft, from, message)
     }
 
-    /// An offered snapshot is here, and this one leads.
-    pub(super) fn restore(&mut self, leader: ServerId, offer: RaftMessage) {
-        let offer = RaftMessage { term: self.term(), ..offer };
-        let _ = self.node.step(self.to_raft(leader, offer));
+    /// An offered snapshot is here: it is taken as the leader's word. The configuration is the one at its entry, and may not
+    /// know this server yet, or not in this seat; the crate wants to find it there. As a learner it decides nothing, and
+    /// the entries that follow say what it really is.
+    pub(super) fn restore(&mut self, offer: RaftMessage, conf: &Conf) {
+        let leader = Seat(self.node.raft.leader_id);
+        let mut conf = conf_state(conf);
+        let known = [&conf.voters, &conf.voters_outgoing, &conf.learners];
+        if !known.iter().any(|seats| seats.contains(&self.id)) {
+            conf.learners.push(self.id);
+        }
+        let offer = RaftMessage { from: leader, to: Seat(self.id), term: self.term(), ..offer };
+        let mut message = self.to_raft(offer);
+        if let Some(snapshot) = message.snapshot.as_mut() {
+            snapshot.mut_metadata().conf_state = Some(conf);
+        }
+        let _ = self.node.step(message);
         self.pin_election_timeout();
+    }
+
+    // ---- who votes ----
+
+    /// Whether a change of the configuration is in the log, or may be, and is not applied.
+    pub(super) fn is_conf_pending(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// The last entry that a seat is known to have, at a leader.
+    pub(super) fn matched(&self, seat: Seat) -> LogIndex {
+        LogIndex(self.node.raft.prs().get(seat.0).map_or(0, |progress| progress.matched))
+    }
+
+    pub(super) fn last_index(&self) -> LogIndex {
+        LogIndex(self.node.raft.raft_log.last_index())
+    }
+
+    /// Takes a batch that changes the configuration; `None` where it does not fit, or this server does not lead.
+    pub(super) fn propose_conf(&mut self, payload: Bytes, change: &ConfChange) -> Option<LogIndex> {
+        let is_joint = !self.node.raft.prs().conf().to_conf_state().voters_outgoing.is_empty();
+        if self.is_conf_pending() || is_joint != matches!(change, ConfChange::Leave) {
+            return None;
+        }
+        self.node.propose_conf_change(Vec::new(), to_change(change)).ok()?;
+        let index = self.node.raft.raft_log.last_index();
+        self.arriving.insert((index, self.node.raft.term), (payload, NO_ZXIDS));
+        Some(LogIndex(index))
+    }
+
+    /// Whether the crate counts these votes.
+    pub(super) fn counts(&self, conf: &Conf) -> bool {
+        let known = self.node.raft.prs().conf().to_conf_state();
+        let seats = |ids: &[u64]| ids.iter().map(|id| Seat(*id)).collect::<BTreeSet<_>>();
+        seats(&known.voters) == conf.voters && seats(&known.voters_outgoing) == conf.outgoing
+    }
+
+    /// An entry that is applied now has changed the configuration.
+    pub(super) fn apply_conf(&mut self, change: &ConfChange) {
+        let conf = self.node.apply_conf_change(&to_change(change));
+        let conf = conf.expect("the membership takes no step that Raft would not");
+        self.node.mut_store().conf = conf;
+        self.pin_election_timeout();
+    }
+
+    /// Goes on in another seat: a new one that has never voted. What is in the log stays. Returns whether the moment was
+    /// right: nothing may be under way.
+    pub(super) fn take_seat(&mut self, seat: Seat) -> bool {
+        if !self.unpersisted.is_empty() || self.node.has_ready() {
+            return false;
+        }
+        let applied = self.node.raft.raft_log.applied;
+        let store = std::mem::take(self.node.mut_store());
+        self.id = seat.0;
+        self.node = raw_node(self.id, applied, store);
+        self.arriving.clear();
+        (self.campaigned, self.hurry) = (false, None);
+        self.pin_election_timeout();
+        true
     }
 
     /// A snapshot is on disk. While it was written one of the leader may have taken the log's place.
@@ -505,28 +583,8 @@ impl Consensus {
         let metadata = snapshot.get_metadata();
         let base = (metadata.index, metadata.term);
         self.node.mut_store().restart_at(base);
+        self.node.mut_store().conf = metadata.get_conf_state().clone();
         Some(Install { index: LogIndex(base.0), term: Term(base.1), hard_state })
-    }
-
-    fn addressed(&self, messages: Vec<Message>) -> Vec<Addressed> {
-        messages
-            .into_iter()
-            // The crate will see that they did not arrive. What took their entries' place, without this, was another entry's
-            // payload or the crate's handle (the simulator, seed 95).
-            .filter(|message| !self.is_overtaken(message))
-            .map(|message| Addressed {
-                to: server(message.to),
-                message: peer::Message::Raft(Box::new(self.to_peer(message))),
-            })
-            .collect()
-    }
-
-    /// Whether the log has other entries by now than this message was made of: it was purged, or this server leads no more
-    /// and a new leader's entries took their place.
-    fn is_overtaken(&self, message: &Message) -> bool {
-        let is_other =
-            |entry: &Entry| self.node.store().at(entry.index).is_none_or(|slot| slot.term != entry.term);
-        message.msg_type == MessageType::MsgAppend as i32 && message.entries.iter().any(is_other)
     }
 
     /// What a leader knows of the others, for a person.
@@ -540,87 +598,6 @@ impl Consensus {
             )
         };
         all.into_iter().map(one).collect::<Vec<_>>().join("; ")
-    }
-
-    /// Gives an entry its payload, or leaves it to the host to find.
-    fn to_peer(&self, message: Message) -> RaftMessage {
-        let is_append = message.msg_type == MessageType::MsgAppend as i32;
-        // An offer of a snapshot names the entry that it ends with.
-        let (index, log_term) = match &message.snapshot {
-            Some(snapshot) if message.msg_type == MessageType::MsgSnapshot as i32 => {
-                (snapshot.get_metadata().index, snapshot.get_metadata().term)
-            }
-            _ => (message.index, message.log_term),
-        };
-        let entries = message.entries.into_iter().map(|entry| {
-            let slot = self.node.store().at(entry.index).filter(|_| is_append);
-            peer::Entry {
-                term: Term(entry.term),
-                tag: u8::try_from(entry.entry_type).unwrap_or_default(),
-                first_zxid: slot.map_or(Zxid::ZERO, |slot| slot.zxids.0),
-                last_zxid: slot.map_or(Zxid::ZERO, |slot| slot.zxids.1),
-                payload: match slot {
-                    Some(slot) if slot.payload_len == 0 => Some(Bytes::new()),
-                    Some(slot) => slot.payload.clone(),
-                    // A read's context stands in an entry.
-                    None => Some(Bytes::from(entry.data)),
-                },
-            }
-        });
-        RaftMessage {
-            kind: u8::try_from(message.msg_type).unwrap_or_default(),
-            term: Term(message.term),
-            log_term: Term(log_term),
-            index: LogIndex(index),
-            commit: LogIndex(message.commit),
-            commit_term: Term(message.commit_term),
-            reject: message.reject,
-            reject_hint: LogIndex(message.reject_hint),
-            request_snapshot: LogIndex(message.request_snapshot),
-            priority: message.priority,
-            context: message.context,
-            entries: entries.collect(),
-        }
-    }
-
-    fn to_raft(&self, from: ServerId, message: RaftMessage) -> Message {
-        let is_append = message.kind == MessageType::MsgAppend as u8;
-        let snapshot = (message.kind == MessageType::MsgSnapshot as u8)
-            .then(|| storage::snapshot(message.index.0, message.log_term.0, self.node.store().conf.clone()));
-        let mut index = message.index.0;
-        let entries = message.entries.into_iter().map(|entry| {
-            index += 1;
-            let payload = entry.payload.unwrap_or_default();
-            Entry {
-                entry_type: i32::from(entry.tag),
-                term: entry.term.0,
-                index: if is_append { index } else { 0 },
-                data: match is_append {
-                    true if payload.is_empty() => Vec::new(),
-                    true => storage::HANDLE.to_vec(),
-                    false => payload.to_vec(),
-                },
-                ..Entry::default()
-            }
-        });
-        Message {
-            msg_type: i32::from(message.kind),
-            to: self.id,
-            from: u64::from(from.0),
-            term: message.term.0,
-            log_term: message.log_term.0,
-            index: message.index.0,
-            commit: message.commit.0,
-            commit_term: message.commit_term.0,
-            reject: message.reject,
-            reject_hint: message.reject_hint.0,
-            request_snapshot: message.request_snapshot.0,
-            priority: message.priority,
-            entries: entries.collect(),
-            context: message.context,
-            snapshot,
-            ..Message::default()
-        }
     }
 
     fn take_read_states(&mut self, states: Vec<raft::ReadState>) {
@@ -663,7 +640,7 @@ impl Consensus {
     /// An entry was applied: its payload goes, and in time its place.
     pub(super) fn applied(&mut self, index: LogIndex) {
         self.node.advance_apply_to(index.0);
-        let is_alone = self.is_sole_voter();
+        let is_alone = self.is_sole_voter() && self.node.raft.prs().iter().count() == 1;
         self.node.mut_store().release(index.0, is_alone);
         if is_alone && index.0.is_multiple_of(ENTRIES_KEPT) {
             self.node.mut_store().compact(index.0.saturating_sub(ENTRIES_KEPT));
@@ -675,20 +652,57 @@ impl Consensus {
 const ATTEMPT_BITS: u32 = 24;
 const NO_ZXIDS: (Zxid, Zxid) = (Zxid::ZERO, Zxid::ZERO);
 
-fn server(id: u64) -> ServerId {
-    ServerId(u8::try_from(id).unwrap_or_default())
+fn raw_node(id: u64, applied: u64, store: Store) -> RawNode<Store> {
+    let config = raft::Config {
+        id,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        applied,
+        check_quorum: true,
+        pre_vote: true,
+        max_size_per_msg: MESSAGE_BYTES,
+        max_inflight_msgs: 256,
+        read_only_option: match mutant::is(Mutant::LeaseRead) {
+            true => raft::ReadOnlyOption::LeaseBased,
+            false => raft::ReadOnlyOption::Safe,
+        },
+        ..raft::Config::default()
+    };
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    RawNode::new(&config, store, &logger).expect("the configuration of Raft is constant and valid")
 }
 
 fn alone(id: u64) -> ConfState {
     ConfState { voters: vec![id], ..ConfState::default() }
 }
 
-fn conf_state(members: &[Member]) -> ConfState {
-    let of = |is_observer| {
-        let members = members.iter().filter(move |member| member.is_observer == is_observer);
-        members.map(|member| u64::from(member.server.0)).collect()
+fn conf_state(conf: &Conf) -> ConfState {
+    let ids = |seats: &BTreeSet<Seat>| seats.iter().map(|seat| seat.0).collect();
+    ConfState {
+        voters: ids(&conf.voters),
+        voters_outgoing: ids(&conf.outgoing),
+        learners: ids(&conf.learners),
+        learners_next: ids(&conf.learners_next),
+        ..ConfState::default()
+    }
+}
+
+fn to_change(change: &ConfChange) -> ConfChangeV2 {
+    let ConfChange::Enter(seats) = change else { return ConfChangeV2::default() };
+    let one = |(seat, becomes): &(Seat, Becomes)| ConfChangeSingle {
+        node_id: seat.0,
+        change_type: match becomes {
+            Becomes::Voter => ConfChangeType::AddNode,
+            Becomes::Learner => ConfChangeType::AddLearnerNode,
+            Becomes::Gone => ConfChangeType::RemoveNode,
+        } as i32,
     };
-    ConfState { voters: of(false), learners: of(true), ..ConfState::default() }
+    ConfChangeV2 {
+        // Left by an entry of the leader's own, never by the crate's.
+        transition: ConfChangeTransition::Explicit as i32,
+        changes: seats.iter().map(one).collect(),
+        ..ConfChangeV2::default()
+    }
 }
 
 /// A fixed scramble of 64 bits.

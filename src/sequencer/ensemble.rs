@@ -10,13 +10,21 @@ use std::collections::BTreeMap;
 
 /// The other servers, and the leader among them.
 pub(super) struct Peers {
-    /// Those with a connection, and the moment up to which each has told what it heard.
-    up: BTreeMap<ServerId, Millis>,
+    /// Those with a connection.
+    up: BTreeMap<ServerId, Peer>,
     leader: Option<(ServerId, Term)>,
     /// The last moment at which there was one.
     led_at: Millis,
     /// The server has asked for the moment from which on it may serve.
     asked_to_serve: bool,
+}
+
+/// A server with a connection.
+struct Peer {
+    /// Its data directory.
+    birth: u128,
+    /// The moment up to which it has told what it heard.
+    through: Millis,
 }
 
 impl Peers {
@@ -30,6 +38,11 @@ impl Peers {
 
     pub(super) fn is_up(&self, peer: ServerId) -> bool {
         self.up.contains_key(&peer)
+    }
+
+    /// The data directory of a server that there is a connection with.
+    pub(super) fn birth(&self, peer: ServerId) -> Option<u128> {
+        self.up.get(&peer).map(|peer| peer.birth)
     }
 }
 
@@ -56,9 +69,10 @@ impl Report {
 }
 
 impl Sequencer {
-    pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId) {
-        self.peers.up.insert(peer, now.mono);
+    pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId, birth: u128) {
+        self.peers.up.insert(peer, Peer { birth, through: now.mono });
         self.consensus.peer_up(peer);
+        self.tell_seat(peer);
         if self.consensus.leader().is_some_and(|(leader, _)| leader == peer) {
             self.outbox.begin_again();
         }
@@ -88,6 +102,8 @@ impl Sequencer {
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Heard(heard) => self.on_report(now.mono, from, heard),
             Message::Agreement(agreement) => self.on_agreement(from, agreement),
+            Message::Seated(seated) => self.on_seated(seated),
+            Message::Wish(step) => self.on_wish(from, &step),
         }
     }
 
@@ -105,8 +121,8 @@ impl Sequencer {
             self.expiry.touch(session, self.clock.at(at));
         }
         let through = Millis(now.0.saturating_sub(heard.through.0));
-        if let Some(known) = self.peers.up.get_mut(&from) {
-            *known = through.max(*known);
+        if let Some(peer) = self.peers.up.get_mut(&from) {
+            peer.through = through.max(peer.through);
         }
     }
 
@@ -136,14 +152,16 @@ impl Sequencer {
     pub(super) fn heard_of_all(&self, now: Millis) -> Millis {
         let own = self.heard_through.iter().copied().min().unwrap_or_default();
         let patience = self.options.leaderless_ms;
-        let peers = self.peers.up.values().copied().filter(|through| now.since(*through).0 <= patience);
-        peers.fold(own, Millis::min)
+        let members = &self.state.membership;
+        let is_member = |(server, peer): &(&ServerId, &Peer)| members.seat_of(**server, peer.birth).is_some();
+        let peers = self.peers.up.iter().filter(is_member).map(|(_, peer)| peer.through);
+        peers.filter(|through| now.since(*through).0 <= patience).fold(own, Millis::min)
     }
 
     /// Hands the lead to another server: this one goes down, or its disk stands. Returns whether that is under way.
     pub fn hand_over(&mut self) -> bool {
-        let up = &self.peers.up;
-        self.consensus.hand_over(|server| up.contains_key(&server))
+        let (peers, members) = (&self.peers, &self.state.membership);
+        self.consensus.hand_over(|seat| peers.birth(seat.server()) == members.seats.get(&seat).copied())
     }
 
     /// Ends this server's reign if it is over; also where another one of its own has followed at once.
@@ -180,6 +198,7 @@ impl Sequencer {
             self.expiry.track(id, u64::try_from(timeout).unwrap_or(0), now);
         }
         self.start_serving();
+        self.begin_membership();
         self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));
     }
 

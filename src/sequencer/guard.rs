@@ -2,10 +2,12 @@
 //! term or indices off, are dropped and reported. The sender is a member's connection; nothing else here is trusted.
 
 use super::storage::Store;
-use crate::apply::Batch;
+use crate::apply::{Batch, TxnBody};
+use crate::ids::ServerId;
 use crate::log::PAYLOAD_BYTES_MAX;
+use crate::membership::Step;
 use crate::peer::{Entry, RaftMessage};
-use raft::eraftpb::MessageType;
+use raft::eraftpb::{EntryType, MessageType};
 use raft::{Raft, StateRole, INVALID_ID};
 
 /// Why a message was dropped.
@@ -22,14 +24,14 @@ const INDEX_MAX: u64 = 1 << 62;
 const READ_CONTEXT_BYTES: usize = 17;
 
 /// Whether `raft` may be given this.
-pub(super) fn check(raft: &Raft<Store>, from: u64, message: &RaftMessage) -> Result<(), Nonsense> {
+pub(super) fn check(raft: &Raft<Store>, wire: ServerId, message: &RaftMessage) -> Result<(), Nonsense> {
+    let from = message.from.0;
     let kind = i32::from(message.kind);
     let kind = MessageType::from_i32(kind).ok_or(Nonsense("a kind of message that there is not"))?;
-    if from == raft.id {
-        return Err(Nonsense("this server's own id"));
-    }
-    if raft.prs().get(from).is_none() {
-        return Err(Nonsense("a server that is no member"));
+    // This server may not have heard yet who is a member now (Raft's thesis, 4.2.2): whoever has said welcome may speak,
+    // for itself.
+    if message.from.server() != wire || from == raft.id {
+        return Err(Nonsense("another server's word, or this server's own"));
     }
     // The crate takes a word without a term for one of this server's own and skips its checks; it forwards a question
     // for a read's moment as it came, and panics where that has a term.
@@ -126,8 +128,7 @@ fn check_entries(raft: &Raft<Store>, message: &RaftMessage) -> Result<(), Nonsen
         if is_committed && raft.raft_log.term(index).is_ok_and(|known| known != term && known != 0) {
             return Err(Nonsense("another entry in a committed one's place"));
         }
-        // 0: a batch or a leader's first entry.
-        if entry.tag != 0 {
+        if entry.tag != EntryType::EntryNormal as u8 && entry.tag != EntryType::EntryConfChangeV2 as u8 {
             return Err(Nonsense("a kind of entry that this release does not know"));
         }
         check_batch(entry)?;
@@ -141,28 +142,36 @@ fn check_batch(entry: &Entry) -> Result<(), Nonsense> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Nonsense("an entry that no log holds"));
     }
-    if payload.is_empty() || is_batch(payload) {
+    // A leader's first entry has no batch; one that changes the configuration has one of its own.
+    let changes_conf = entry.tag == EntryType::EntryConfChangeV2 as u8;
+    if payload.is_empty() && !changes_conf || is_batch(payload) == Some(changes_conf) {
         return Ok(());
     }
     Err(Nonsense("an entry that this release can not read"))
 }
 
-fn is_batch(payload: &[u8]) -> bool {
-    let Ok(mut batch) = Batch::decode(payload) else { return false };
-    loop {
-        match batch.next_txn() {
-            Ok(Some(_)) => {}
-            Ok(None) => return true,
-            Err(_) => return false,
+/// Whether it changes the configuration; `None` where it is no batch.
+fn is_batch(payload: &[u8]) -> Option<bool> {
+    let mut batch = Batch::decode(payload).ok()?;
+    let is_alone = batch.left() == 1;
+    let mut changes_conf = false;
+    while let Some(txn) = batch.next_txn().ok()? {
+        if let TxnBody::Member { step } = txn.body {
+            let step = Step::decode(step).ok()?;
+            if !is_alone {
+                return None;
+            }
+            changes_conf = step.changes_conf();
         }
     }
+    Some(changes_conf)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::apply::BatchWriter;
-    use crate::ids::{LogIndex, Term, Zxid};
+    use crate::ids::{LogIndex, Seat, Term, Zxid};
     use bytes::Bytes;
     use raft::eraftpb::{ConfState, HardState};
     use raft::{Config, RawNode};
@@ -178,7 +187,13 @@ mod tests {
     }
 
     fn message(kind: MessageType, term: u64) -> RaftMessage {
-        RaftMessage { kind: kind as u8, term: Term(term), ..RaftMessage::default() }
+        RaftMessage {
+            kind: kind as u8,
+            term: Term(term),
+            from: Seat(2),
+            to: Seat(1),
+            ..RaftMessage::default()
+        }
     }
 
     fn entry(term: u64, payload: &[u8]) -> Entry {
@@ -232,7 +247,7 @@ mod tests {
             ("a snapshot that no", offer(9, 8)),
         ];
         for (want, message) in rows {
-            let why = check(&server.raft, 2, &message).unwrap_err().0;
+            let why = check(&server.raft, ServerId(2), &message).unwrap_err().0;
             assert!(why.starts_with(want), "{message:?}: {why}");
         }
         let mut follower = self::server();
@@ -244,14 +259,16 @@ mod tests {
             ("a second leader", offer(9, 7)),
             ("a read's moment", RaftMessage { entries: context(), ..message(MsgReadIndexResp, 7) }),
         ] {
-            let why = check(&follower.raft, 2, &message).unwrap_err().0;
+            let why = check(&follower.raft, ServerId(2), &message).unwrap_err().0;
             assert!(why.starts_with(want), "{message:?}: {why}");
-            assert_eq!(check(&follower.raft, 3, &message), Ok(()), "its leader may: {message:?}");
+            let message = RaftMessage { from: Seat(3), ..message };
+            assert_eq!(check(&follower.raft, ServerId(3), &message), Ok(()), "its leader may: {message:?}");
+            assert!(check(&follower.raft, ServerId(2), &message).is_err(), "in another's name");
         }
         let late = RaftMessage { term: Term(TERM_MAX + 1), ..message(MsgRequestVote, 0) };
         let mut old = self::server();
         old.raft.term = TERM_MAX;
-        assert!(check(&old.raft, 2, &late).is_err(), "a zxid has no room for it");
+        assert!(check(&old.raft, ServerId(2), &late).is_err(), "a zxid has no room for it");
     }
 
     #[test]
@@ -269,7 +286,7 @@ mod tests {
             RaftMessage { entries: vec![entry(0, &[0; READ_CONTEXT_BYTES])], ..message(MsgReadIndex, 0) },
             RaftMessage { index: LogIndex(9), log_term: Term(3), ..message(MsgSnapshot, 8) },
         ] {
-            assert_eq!(check(&server.raft, 2, &message), Ok(()), "{message:?}");
+            assert_eq!(check(&server.raft, ServerId(2), &message), Ok(()), "{message:?}");
         }
     }
 }

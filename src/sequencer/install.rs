@@ -25,6 +25,9 @@ pub(super) fn is_offer(message: &RaftMessage) -> bool {
 impl Sequencer {
     /// A leader offers a snapshot. Raft hears of it when it is here.
     pub(super) fn on_offer(&mut self, from: ServerId, offer: RaftMessage) {
+        if offer.to != self.members.seat {
+            return;
+        }
         if let Err(why) = self.consensus.check(from, &offer) {
             self.effects.push_back(Effect::Note(Note::Nonsense { from, why: why.0 }));
             return;
@@ -62,6 +65,8 @@ impl Sequencer {
         // The leader tries again, with this snapshot or a newer one.
         let failed = RaftMessage {
             kind: MessageType::MsgSnapStatus as u8,
+            from: offer.to,
+            to: offer.from,
             term: offer.term,
             reject: true,
             ..RaftMessage::default()
@@ -81,8 +86,8 @@ impl Sequencer {
             return;
         }
         let Some((offer, state)) = self.fetching.ready.take() else { return };
+        self.consensus.restore(offer, &state.membership.conf);
         self.fetching.state = Some(state);
-        self.consensus.restore(leader, offer);
         self.pump();
         // It was not needed any more.
         self.fetching.state = None;

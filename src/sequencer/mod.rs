@@ -10,16 +10,19 @@ mod ensemble;
 mod expire;
 mod guard;
 mod install;
+mod members;
 mod propose;
 mod publish;
 mod storage;
+mod translate;
 
 pub use batch::BATCH_BYTES;
 pub use consensus::{Install, Logged, RecoveredEntry, RecoveredLog};
 
 use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
-use crate::ids::{LogIndex, Millis, ServerId, Term, WallMillis, Zxid};
+use crate::ids::{LogIndex, Millis, Seat, ServerId, Term, WallMillis, Zxid};
+use crate::membership::ServerEntry;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message};
 use crate::session::{Expiry, SessionClock};
@@ -29,16 +32,21 @@ use bytes::Bytes;
 use consensus::Consensus;
 use ensemble::{Peers, Report};
 use expire::Reaper;
+use members::Errand;
 use propose::Outbox;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What the sequencer was told at its start. It reads no other configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub server: ServerId,
-    /// The ensemble, this server among it. Empty: a server alone.
-    pub members: Vec<Member>,
+    /// The seat that it has, or none yet. Alone: the first one.
+    pub seat: Seat,
+    /// Its data directory's own id.
+    pub birth: u128,
+    /// The server lines of its configuration: what the first leader shows the clients. Who is a member stands in the state.
+    pub lines: BTreeMap<ServerId, ServerEntry>,
     /// ZooKeeper's syncLimit times tickTime: a follower without a leader for longer serves nobody.
     pub leaderless_ms: u64,
     /// This run of the server: drawn by the host, so that a restart owns no session.
@@ -64,14 +72,6 @@ pub struct Options {
     pub reap_never_used_ms: u64,
     /// Batches handed to the log and not yet durable, at the most. The next one gathers meanwhile.
     pub in_flight_max: usize,
-}
-
-/// One server of an ensemble.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Member {
-    pub server: ServerId,
-    /// ZooKeeper's observer, Raft's learner: it has everything and votes on nothing.
-    pub is_observer: bool,
 }
 
 /// A moment, on both clocks of the host.
@@ -100,8 +100,14 @@ pub enum Input {
     Fetched { index: LogIndex, state: Option<Box<State>> },
     /// The disk's low mark was passed, one way or the other.
     Space { low: bool },
-    /// The connection to a server is up, and it has shown who it is.
-    PeerUp(ServerId),
+    /// The connection to a server is up, and it has shown who it is, and with which data directory.
+    PeerUp { peer: ServerId, birth: u128 },
+    /// This server wants to be a member, with the line of its configuration.
+    Join,
+    /// This server wants to be none any more.
+    Leave,
+    /// The data directory knows its new seat, as `Effect::Seat` asked.
+    Seated(Seat),
     /// It is gone.
     PeerDown(ServerId),
     /// What a server said on it.
@@ -137,6 +143,8 @@ pub enum Effect {
         index: LogIndex,
         term: Term,
     },
+    /// Write down which seat this data directory has, before anything else is done.
+    Seat(Seat),
     /// Forget all records and go on behind a fetched snapshot. It counts as a record, and all before it count as durable
     /// with it. The former state is to be dropped where it holds up nobody.
     Install {
@@ -160,6 +168,10 @@ pub enum Note {
     },
     /// Nobody leads that this server knows of.
     Leaderless,
+    /// This server is a member, as it wanted.
+    Joined,
+    /// This server is no member any more, and nobody waits for it.
+    Left,
     /// Clients are turned away until there is a leader.
     StoppedServing,
     /// A server said what no honest one says; it was dropped.
@@ -222,6 +234,7 @@ pub struct Sequencer {
     /// Clients are served.
     serving: bool,
     peers: Peers,
+    members: members::Members,
     chains: agree::Chains,
     report: Report,
     publications: u64,
@@ -250,7 +263,7 @@ impl Sequencer {
             log.entries.last().map_or(state.last_zxid(), |entry| entry.last_zxid.max(state.last_zxid()));
         let gather = Gather::new(&options, now.wall);
         let consensus =
-            Consensus::new(options.server, options.incarnation, options.seed, &options.members, log);
+            Consensus::new(options.seat, options.incarnation, options.seed, &state.membership.conf, log);
         Sequencer {
             applied,
             applied_term: consensus.base_term(),
@@ -259,6 +272,7 @@ impl Sequencer {
             reaper: Reaper::new(&options, now.mono),
             // A shard that has not reported yet has heard nothing: nothing expires before it has.
             heard_through: vec![Millis(0); options.shards],
+            members: members::Members::new(options.seat),
             options,
             state,
             consensus,
@@ -299,7 +313,10 @@ impl Sequencer {
             Input::Purged { first } => self.consensus.purged(first, self.applied),
             Input::Fetched { index, state } => self.on_fetched(index, state),
             Input::Space { low } => self.on_space(low),
-            Input::PeerUp(peer) => self.on_peer_up(now, peer),
+            Input::PeerUp { peer, birth } => self.on_peer_up(now, peer, birth),
+            Input::Join => self.members.errand = Some(Errand::Join),
+            Input::Leave => self.members.errand = Some(Errand::Leave),
+            Input::Seated(seat) => self.members.written = Some(seat),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Peer { from, message } => self.on_peer(now, from, message),
         }
@@ -308,6 +325,7 @@ impl Sequencer {
     /// Moves everything as far as it goes: forms batches, runs Raft, applies, publishes, copies for a snapshot.
     pub fn turn(&mut self, now: Now) {
         self.restore();
+        self.take_seat();
         self.reap_slice(now);
         self.propose_batches(now);
         self.pump();
@@ -315,6 +333,7 @@ impl Sequencer {
         // What was applied may have let Raft answer reads.
         self.pump();
         self.follow_leader(now);
+        self.change_members(now);
         self.copy_snapshot();
     }
 
@@ -360,10 +379,24 @@ impl Sequencer {
         self.consensus.progress()
     }
 
+    /// The seat that this server has in Raft.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        self.members.seat
+    }
+
+    /// Whether Raft counts those votes that the state says: an assertion for tests.
+    #[must_use]
+    pub fn conf_is_known(&self) -> bool {
+        let members = &self.state.membership;
+        !members.is_ensemble() || self.consensus.counts(&members.conf)
+    }
+
     /// Whether this server votes on nothing.
     #[must_use]
     pub fn is_observer(&self) -> bool {
-        self.options.members.iter().any(|member| member.server == self.options.server && member.is_observer)
+        let members = &self.state.membership;
+        members.is_ensemble() && !members.conf.votes(self.members.seat)
     }
 
     /// The state, to be looked at: shards copy their tables from it at start.
@@ -417,6 +450,7 @@ impl Sequencer {
     fn on_tick(&mut self, now: Now) {
         self.consensus.tick();
         self.send_report(now.mono);
+        self.run_errand(now);
         self.tell_chain(now.mono);
         if self.leading && self.log_stands(now.mono) {
             // Others may have a disk that does not; without one of them it goes on as it can.
@@ -427,6 +461,7 @@ impl Sequencer {
         }
         if self.leading {
             self.reaper.on_tick(now.mono);
+            self.watch_members(now.mono);
         }
     }
 

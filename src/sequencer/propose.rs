@@ -79,7 +79,7 @@ impl Sequencer {
         }
     }
 
-    fn log_has_room(&self) -> bool {
+    pub(super) fn log_has_room(&self) -> bool {
         !self.consensus.is_handing_over() && self.records - self.persisted < self.options.in_flight_max as u64
     }
 
@@ -172,8 +172,26 @@ impl Sequencer {
     }
 
     /// Stamps a batch and hands it to Raft. Returns its bytes.
-    fn propose(&mut self, now: Now, name: (ServerId, u64, u64), mut batch: Vec<u8>, zxids: i64) -> Bytes {
-        let first_of_term = Zxid(((self.consensus.term().0 as i64) << 32) | 1);
+    fn propose(&mut self, now: Now, name: (ServerId, u64, u64), batch: Vec<u8>, zxids: i64) -> Bytes {
+        let (payload, range) = self.stamp(now, name, batch, zxids, 1);
+        self.consensus.propose(payload.clone(), range).expect("a leader takes proposals");
+        if zxids > 0 {
+            self.last_logged_zxid = range.1;
+        }
+        self.pump();
+        payload
+    }
+
+    /// A batch with its header, and the zxids that it takes; where it is its term's first, from this count on.
+    pub(super) fn stamp(
+        &mut self,
+        now: Now,
+        name: (ServerId, u64, u64),
+        mut batch: Vec<u8>,
+        zxids: i64,
+        count: i64,
+    ) -> (Bytes, (Zxid, Zxid)) {
+        let first_of_term = Zxid(((self.consensus.term().0 as i64) << 32) | count);
         let mut first_zxid = self.last_logged_zxid.next();
         if !mutant::is(Mutant::ZxidsFromStart) {
             first_zxid = first_zxid.max(first_of_term);
@@ -189,16 +207,10 @@ impl Sequencer {
             sequence,
         };
         stamp(&mut batch, &header);
-        let payload = Bytes::from(batch);
-        let last_zxid = Zxid(first_zxid.0 + zxids - 1);
         // A batch of attaches alone takes none.
+        let last_zxid = Zxid(first_zxid.0 + zxids - 1);
         let range = if zxids == 0 { (Zxid::ZERO, Zxid::ZERO) } else { (first_zxid, last_zxid) };
-        self.consensus.propose(payload.clone(), range).expect("a leader takes proposals");
-        if zxids > 0 {
-            self.last_logged_zxid = last_zxid;
-        }
-        self.pump();
-        payload
+        (Bytes::from(batch), range)
     }
 
     /// A follower's turn: what the leader does not have yet goes to it, in order.
@@ -257,7 +269,10 @@ fn taken(batch: &[u8]) -> Option<(i64, BTreeSet<SessionId>)> {
     let mut batch = Batch::decode(batch).ok()?;
     let (mut zxids, mut sessions) = (0, BTreeSet::new());
     while let Some(txn) = batch.next_txn().ok()? {
-        if matches!(txn.body, TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. }) {
+        if matches!(
+            txn.body,
+            TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. } | TxnBody::Member { .. }
+        ) {
             return None;
         }
         zxids += i64::from(txn.takes_zxid());

@@ -5,7 +5,7 @@ use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{stamp, Batch, BatchHeader, Txn, TxnBody};
 use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
-use crate::ids::Zxid;
+use crate::ids::{Owner, ServerId, Xid, Zxid};
 use crate::mutant::{self, Mutant};
 use crate::tree::{Answer, Change};
 use std::sync::Arc;
@@ -20,6 +20,10 @@ impl Sequencer {
             self.reads_asked = self.reads_asked.saturating_sub(1);
             if let Some(payload) = payload.filter(|payload| !payload.is_empty()) {
                 self.apply_batch(&payload);
+            }
+            if let Some(change) = self.state.take_conf_change() {
+                self.consensus.apply_conf(&change);
+                self.members_changed();
             }
             self.applied = entry.index;
             self.applied_term = entry.term;
@@ -41,6 +45,7 @@ impl Sequencer {
         let payload = own.as_deref().unwrap_or(payload);
         let mut committed: Vec<Committed> = Vec::new();
         let (state, effects) = (&mut self.state, &mut self.effects);
+        let me = (self.options.server, self.options.incarnation);
         let applied = state.apply_batch(payload, |txn, outcome| {
             // Told once: by the server whose client it was, and by no later run of it that reads its log.
             if mine {
@@ -50,7 +55,11 @@ impl Sequencer {
             committed.push(Committed {
                 zxid: outcome.zxid,
                 changes: outcome.changes,
-                to: if mine { addressee(txn) } else { None },
+                to: match (outcome.late, &outcome.answer) {
+                    (Some((owner, xid)), _) => late_addressee(me, owner, xid),
+                    (None, Answer::Later) => None,
+                    (None, _) => addressee(txn).filter(|_| mine),
+                },
                 answer: outcome.answer,
             });
         });
@@ -148,7 +157,15 @@ fn addressee(txn: &Txn<'_>) -> Option<Addressee> {
     let kind = match txn.body {
         TxnBody::Request { .. } => AnswerKind::Write,
         TxnBody::CreateSession { .. } | TxnBody::Attach { .. } => AnswerKind::Handshake,
-        TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. } => return None,
+        TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. } | TxnBody::Member { .. } => {
+            return None
+        }
     };
     Some(Addressee { shard: txn.shard, conn: txn.conn, xid: txn.xid, kind })
+}
+
+/// The connection whose reconfig has come to its end, if it is one of this run of this server.
+fn late_addressee(me: (ServerId, u64), owner: Owner, xid: Xid) -> Option<Addressee> {
+    let is_here = (owner.server, owner.incarnation) == me;
+    is_here.then_some(Addressee { shard: owner.shard, conn: owner.conn, xid, kind: AnswerKind::Write })
 }

@@ -23,6 +23,7 @@ pub(super) struct Slot {
 }
 
 /// Entries after `base`, contiguous.
+#[derive(Default)]
 pub(super) struct Store {
     pub base: (u64, u64),
     pub slots: VecDeque<Slot>,

@@ -4,6 +4,7 @@ use super::batch::Waiter;
 use super::*;
 use crate::handoff::{Heard, Proposal, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
+use crate::membership::Membership;
 use crate::peer::RaftMessage;
 use crate::tree::{Answer, Change, Path, PathHasher};
 use crate::wire::OpCode;
@@ -29,7 +30,9 @@ fn options() -> Options {
         tick_ms: 1_000,
         shards: 1,
         snapshot_txns: u64::MAX,
-        members: Vec::new(),
+        seat: Seat::new(ServerId(1), 0),
+        birth: 1,
+        lines: BTreeMap::new(),
         leaderless_ms: 10_000,
         snapshot_grows: false,
         snapshot_bytes: u64::MAX,
@@ -80,8 +83,11 @@ impl World {
                     }
                     Effect::SnapshotBegin { .. } => self.snapshots += 1,
                     Effect::SnapshotNodes(_) => {}
-                    Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
-                        unreachable!("nobody offers a server alone a snapshot")
+                    Effect::SnapshotAbort
+                    | Effect::Fetch { .. }
+                    | Effect::Install { .. }
+                    | Effect::Seat(_) => {
+                        unreachable!("nobody offers a server alone a snapshot or a seat")
                     }
                     Effect::SnapshotEnd => {
                         self.sequencer.handle(self.now, Input::SnapshotDone { written: true })
@@ -513,10 +519,14 @@ fn runs_whose_clock_went_back_give_no_id_twice() {
 /// reads under their old contexts, and old acknowledgements of those, still in its socket, confirmed what it was asked later.
 #[test]
 fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
-    let members = [1, 2, 3].map(|id| Member { server: ServerId(id), is_observer: false });
-    let mut consensus = Consensus::new(ServerId(1), 7, [3; 32], &members, RecoveredLog::default());
+    let births = [1, 2, 3].map(|id| (ServerId(id), u128::from(id)));
+    let conf = Membership::formed(&births).conf;
+    let seat = |id| Seat::new(ServerId(id), 0);
+    let mut consensus = Consensus::new(seat(1), 7, [3; 32], &conf, RecoveredLog::default());
     let from_leader = |kind: MessageType, entries| RaftMessage {
         kind: kind as u8,
+        from: seat(2),
+        to: seat(1),
         term: Term(1),
         entries,
         ..RaftMessage::default()

@@ -54,6 +54,8 @@ pub(super) struct Connection {
     pub pending_bytes: usize,
     /// Syncs among them whose moment has not come.
     pub syncs_under_way: u32,
+    /// A reconfig was sent up and is not answered.
+    pub reconfig_under_way: bool,
     /// A long read is among them: the last, for nothing behind it is looked at before it is answered.
     pub has_long: bool,
     /// It stands in the shard's queue of long reads.
@@ -95,6 +97,7 @@ impl Connection {
             pending: VecDeque::new(),
             pending_bytes: 0,
             syncs_under_way: 0,
+            reconfig_under_way: false,
             has_long: false,
             is_queued_long: false,
             strict: None,

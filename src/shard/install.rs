@@ -192,6 +192,10 @@ impl Shard {
         put_answer(&mut c.out, answer);
         end_frame(&mut c.out, start);
         self.replied(c, now, since, zxid);
+        if op == OpCode::Reconfig {
+            c.reconfig_under_way = false;
+            self.send_held(c);
+        }
         if op == OpCode::CloseSession {
             // TR34: the reply, then the connection closes.
             return c.finish();
@@ -211,7 +215,11 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
             node.stat().encode(out);
         }
         Answer::Stat(node) => node.stat().encode(out),
+        Answer::Data(node) => {
+            put_buffer(out, node.data.as_ref().map(|data| data.as_bytes()));
+            node.stat().encode(out);
+        }
         Answer::Multi(results) => out.extend_from_slice(results),
-        Answer::Code(_) | Answer::Session(_) | Answer::SessionRefused | Answer::Moved => {}
+        Answer::Code(_) | Answer::Session(_) | Answer::SessionRefused | Answer::Moved | Answer::Later => {}
     }
 }

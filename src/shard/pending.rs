@@ -20,7 +20,7 @@ pub(super) enum Pending {
     /// Sent up, so many bytes; answered by a publication.
     Write { xid: Xid, op: OpCode, since: Millis, bytes: usize },
     /// A write behind a sync whose moment has not come: sent up once it has. In an ensemble it could else be done, and
-    /// seen by the reads between the two, before the sync is answered.
+    /// seen by the reads between the two, before the sync is answered. Behind a reconfig too, which is answered late.
     Held { xid: Xid, op: OpCode, since: Millis, identities: Box<[u8]>, request: Box<[u8]> },
     /// Sent up; may be answered before the writes in front of it, and then waits for them.
     Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
@@ -122,11 +122,11 @@ impl Shard {
         self.run_pending(now, c);
     }
 
-    /// Sends up the writes that waited for a sync, as far as no other is in front of them.
-    fn send_held(&mut self, c: &mut Connection) {
+    /// Sends up the writes that waited for a sync or a reconfig, as far as no other is in front of them.
+    pub(super) fn send_held(&mut self, c: &mut Connection) {
         for at in 0..c.pending.len() {
             let (xid, op, since, identities, request) = match &c.pending[at] {
-                Pending::Sync { done: false, .. } => return,
+                Pending::Sync { done: false, .. } | Pending::Write { op: OpCode::Reconfig, .. } => return,
                 Pending::Held { xid, op, since, identities, request } => {
                     (*xid, *op, *since, self.carry(identities), self.carry(request))
                 }
@@ -134,6 +134,7 @@ impl Shard {
             };
             let bytes = c.pending[at].bytes();
             self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
+            c.reconfig_under_way = op == OpCode::Reconfig;
             c.pending[at] = Pending::Write { xid, op, since, bytes };
         }
     }

@@ -79,7 +79,8 @@ impl Shard {
         if let Some(code) = self.over_limit(op, body) {
             return self.refuse(c, now, xid, code);
         }
-        if c.syncs_under_way > 0 && !mutant::is(Mutant::WriteOvertakesSync) {
+        let is_behind_sync = c.syncs_under_way > 0 && !mutant::is(Mutant::WriteOvertakesSync);
+        if is_behind_sync || c.reconfig_under_way {
             let (identities, request) = (c.identities_encoded.as_slice().into(), body.into());
             self.wait(c, Pending::Held { xid, op, since: now, identities, request });
         } else {
@@ -87,6 +88,7 @@ impl Shard {
             let request = self.carry(body);
             self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
             let bytes = c.identities_encoded.len() + body.len();
+            c.reconfig_under_way = op == OpCode::Reconfig;
             self.wait(c, Pending::Write { xid, op, since: now, bytes });
         }
         self.stats.writes += 1;

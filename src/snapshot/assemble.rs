@@ -4,6 +4,7 @@ use super::records::{read_acl, read_batch, read_session};
 use super::{kind, Block, Blocks, Header, Meta, SnapshotError, Unpacker};
 use crate::apply::{SnapshotHead, State};
 use crate::ids::{SessionId, Zxid};
+use crate::membership::Membership;
 use crate::tree::{
     ephemeral_kind, path, AclId, AclTable, EphemeralKind, Node, PathHasher, PathTwice, TableLoader,
 };
@@ -160,8 +161,13 @@ impl Assembler {
 
     /// The state, made when the sections are complete.
     fn state(&mut self) -> Result<&State, SnapshotError> {
-        if let Some(head) = self.head.take() {
+        if let Some(mut head) = self.head.take() {
             check_sections(&self.header, &head)?;
+            let membership = Membership::decode(&self.header.membership);
+            head.membership = membership.map_err(|_| SnapshotError::Malformed {
+                offset: 0,
+                what: "a membership that does not decode",
+            })?;
             self.unused_acls = head.acls.iter().map(|(id, _)| *id).collect();
             let state = State::from_snapshot(self.hasher.clone(), head);
             self.loader = TableLoader::new(self.hasher.clone(), state.table.acls.clone());

@@ -202,7 +202,7 @@ fn read_fields(reader: &mut Reader<'_>, membership: Vec<u8>) -> Result<Header, T
     let index = LogIndex(u64::from_be_bytes(fixed(reader)?));
     let term = Term(u64::from_be_bytes(fixed(reader)?));
     Ok(Header {
-        meta: Meta { cluster, apply_version, index, term, membership },
+        meta: Meta { cluster, apply_version, index, term },
         last_zxid: Zxid(reader.i64()?),
         last_wall: WallMillis(reader.i64()?),
         digest: u64::from_be_bytes(fixed(reader)?),
@@ -212,6 +212,7 @@ fn read_fields(reader: &mut Reader<'_>, membership: Vec<u8>) -> Result<Header, T
         sessions: u64::from_be_bytes(fixed(reader)?),
         batches: u64::from_be_bytes(fixed(reader)?),
         nodes: u64::from_be_bytes(fixed(reader)?),
+        membership,
     })
 }
 

@@ -167,10 +167,11 @@ impl<'w> Encoder<'w> {
 }
 
 fn header_bytes(meta: &Meta, head: &SnapshotHead) -> io::Result<Vec<u8>> {
-    if meta.membership.len() > MEMBERSHIP_BYTES_MAX {
+    let membership = head.membership.encode();
+    if membership.len() > MEMBERSHIP_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the membership is longer than 1 MiB"));
     }
-    let mut out = Vec::with_capacity(HEADER_BYTES + meta.membership.len() + 4);
+    let mut out = Vec::with_capacity(HEADER_BYTES + membership.len() + 4);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
     out.extend_from_slice(&meta.apply_version.to_be_bytes());
@@ -185,8 +186,8 @@ fn header_bytes(meta: &Meta, head: &SnapshotHead) -> io::Result<Vec<u8>> {
     for count in [head.acls.len() as u64, head.sessions.len() as u64, head.batches.len() as u64, head.nodes] {
         out.extend_from_slice(&count.to_be_bytes());
     }
-    put_i32(&mut out, meta.membership.len() as i32);
-    out.extend_from_slice(&meta.membership);
+    put_i32(&mut out, membership.len() as i32);
+    out.extend_from_slice(&membership);
     let crc = crc32c(&out);
     out.extend_from_slice(&crc.to_be_bytes());
     Ok(out)

@@ -3,6 +3,7 @@
 use super::records::{read_session, NodeRef};
 use super::{kind, Block, Blocks, Header, SnapshotError, Unpacker};
 use crate::ids::SessionId;
+use crate::membership::Membership;
 use crate::session::Session;
 use crate::tree::{ephemeral_kind, EphemeralKind};
 use crate::wire::Reader;
@@ -94,14 +95,27 @@ const LINES_MAX: usize = 50;
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { meta, last_zxid, last_wall, digest, chain, acls, batches, .. } = &self.header;
+        let Header { meta, last_zxid, last_wall, digest, chain, acls, batches, membership, .. } =
+            &self.header;
         writeln!(f, "cluster        {:032x}", meta.cluster)?;
         writeln!(f, "log index      {} (term {})", meta.index.0, meta.term.0)?;
         writeln!(f, "zxid           {last_zxid}")?;
         writeln!(f, "time           {} ms", last_wall.0)?;
         writeln!(f, "digest         {digest:016x}, chain {chain:016x}")?;
         writeln!(f, "rules          version {}", meta.apply_version)?;
-        writeln!(f, "membership     {} bytes", meta.membership.len())?;
+        match Membership::decode(membership) {
+            Ok(members) if members.is_ensemble() => {
+                for (seat, _) in &members.seats {
+                    let role = if members.conf.votes(*seat) { "votes" } else { "learns" };
+                    writeln!(f, "seat           {seat} {role}")?;
+                }
+                for line in members.text().lines() {
+                    writeln!(f, "members        {line}")?;
+                }
+            }
+            Ok(_) => writeln!(f, "members        none: a server alone")?,
+            Err(_) => writeln!(f, "members        DAMAGED: they do not decode")?,
+        }
         writeln!(f, "znodes         {} ({} bytes of data)", self.all.nodes, self.all.data_bytes)?;
         writeln!(f, "  ephemeral    {}", self.ephemerals)?;
         writeln!(f, "  container    {}", self.containers)?;

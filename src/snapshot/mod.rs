@@ -31,8 +31,6 @@ pub struct Meta {
     /// The last log entry that the state holds.
     pub index: LogIndex,
     pub term: Term,
-    /// Raft's configuration, opaque here.
-    pub membership: Vec<u8>,
 }
 
 /// The first bytes of a file: all but the lists themselves.
@@ -48,6 +46,8 @@ pub struct Header {
     pub sessions: u64,
     pub batches: u64,
     pub nodes: u64,
+    /// A `membership::Membership`, encoded.
+    pub membership: Vec<u8>,
 }
 
 /// What a file begins with; the line break shows a transfer that "repaired" line ends.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::apply::{BatchHeader, BatchWriter, Options, SnapshotHead, State, Txn, TxnBody};
 use crate::ids::{ConnId, ServerId, SessionId, ShardId, Xid};
+use crate::membership::Membership;
 use crate::tree::{AclId, Node, Path, PathHasher, Znode};
 use crate::wire::{
     put_multi_end, put_multi_header, AclRef, Create, Delete, IdRef, OpCode, Perms, SetAcl, SetData,
@@ -46,7 +47,8 @@ fn set_body(path: &str, data: &[u8]) -> Vec<u8> {
 
 impl World {
     fn new() -> World {
-        let state = State::new(PathHasher::new([9, 8, 7, 6]));
+        let mut state = State::new(PathHasher::new([9, 8, 7, 6]));
+        state.membership = membership();
         let mut world = World { state, writer: BatchWriter::new(0), sequence: 0 };
         for session in [7, 8] {
             world.push(session, TxnBody::CreateSession { timeout_ms: 4_000, password: [session as u8; 16] });
@@ -122,8 +124,12 @@ impl World {
     }
 }
 
+fn membership() -> Membership {
+    Membership::formed(&[(ServerId(1), 11), (ServerId(2), 22)])
+}
+
 fn meta() -> Meta {
-    Meta { cluster: 0xabcd, apply_version: 1, index: LogIndex(42), term: Term(3), membership: vec![1, 2, 3] }
+    Meta { cluster: 0xabcd, apply_version: 1, index: LogIndex(42), term: Term(3) }
 }
 
 fn bytes_of(state: &State) -> Vec<u8> {
@@ -231,7 +237,7 @@ fn flips_below_the_checksums_are_refused_or_harmless() {
     while let Some(block) = blocks.next_block().unwrap() {
         parts.push((block.kind, unpacker.raw(&block).unwrap().to_vec()));
     }
-    let header = &bytes[..HEADER_BYTES + meta().membership.len() + 4];
+    let header = &bytes[..HEADER_BYTES + membership().encode().len() + 4];
     let mut random = random(2);
     let mut passed = 0;
     for _ in 0..3_000 {
@@ -284,7 +290,7 @@ fn file_of(header: &[u8], parts: &[(u8, Vec<u8>)]) -> Vec<u8> {
 #[test]
 fn lengths_are_checked_before_they_are_believed() {
     let bytes = bytes_of(&World::rich().state);
-    let block = HEADER_BYTES + meta().membership.len() + 4;
+    let block = HEADER_BYTES + membership().encode().len() + 4;
     for (at, what) in [(HEADER_BYTES - 4, "membership"), (block + 1, "raw"), (block + 5, "packed")] {
         let mut long = bytes.clone();
         long[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());

@@ -73,6 +73,10 @@ pub enum Answer {
     PathAndStat(Node),
     /// A Stat: setData, setACL.
     Stat(Node),
+    /// Data and a Stat: reconfig.
+    Data(Node),
+    /// None yet: a later transaction answers.
+    Later,
     /// A multi's results, encoded.
     Multi(Box<[u8]>),
     /// A session was made or attached.

@@ -53,8 +53,8 @@ tests! {
     follower::p23_votes_of_an_observer_elect_nobody,
     tls::p01_to_p04_and_p21_do_not_get_past_tls,
     settings::two_servers_with_one_id_are_both_told,
-    settings::directories_of_another_ensemble_or_of_a_server_alone_are_refused,
-    settings::a_wiped_server_is_refused_and_the_others_go_on,
+    settings::a_directory_of_another_ensemble_is_refused_and_a_server_alone_begins_one,
+    settings::a_wiped_server_comes_back_in_a_seat_of_its_own,
     settings::server_lists_that_differ_are_told_on_both_sides,
     settings::an_unreachable_name_is_told_once_and_tried_on,
 }

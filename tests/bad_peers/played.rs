@@ -58,7 +58,7 @@ impl Member {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.introduce() {
-                (stream, Verdict::Welcome) => return Wire::new(stream),
+                (stream, Verdict::Welcome) => return Wire::new(stream, self.hello.from),
                 (_, Verdict::NotYet) => assert!(Instant::now() < until, "never welcome"),
                 (_, Verdict::Refused(why)) => panic!("an honest server is refused: {why}"),
             }

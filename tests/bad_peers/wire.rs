@@ -2,7 +2,7 @@
 
 use super::server::PATIENCE;
 use bytes::Bytes;
-use ringkeeper::ids::{LogIndex, Term, Zxid};
+use ringkeeper::ids::{LogIndex, Seat, Term, Zxid};
 use ringkeeper::peer::{self, Entry, Message, RaftMessage};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read, Write};
@@ -55,7 +55,7 @@ impl Hello {
     /// Of a new server of three.
     pub fn new(from: u8, to: u8) -> Hello {
         Hello {
-            version: 1,
+            version: 2,
             from,
             to,
             purpose: 0,
@@ -193,7 +193,8 @@ pub fn frame_of(message: &Message) -> Vec<u8> {
 
 /// A message of Raft without anything.
 pub fn raft(kind: u8, term: u64) -> RaftMessage {
-    RaftMessage { kind, term: Term(term), ..RaftMessage::default() }
+    // To server 1; from whom the connection says.
+    RaftMessage { kind, to: Seat(1), term: Term(term), ..RaftMessage::default() }
 }
 
 /// Raft's message as it goes on the wire.
@@ -219,12 +220,13 @@ pub fn append(term: u64, after: (u64, u64), commit: u64, entries: Vec<Entry>) ->
 /// A connection on which both have said welcome.
 pub struct Wire {
     stream: Stream,
+    from: u8,
     input: Vec<u8>,
 }
 
 impl Wire {
-    pub fn new(stream: Stream) -> Wire {
-        Wire { stream, input: Vec::new() }
+    pub fn new(stream: Stream, from: u8) -> Wire {
+        Wire { stream, from, input: Vec::new() }
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -233,7 +235,13 @@ impl Wire {
     }
 
     pub fn say(&mut self, message: &Message) -> io::Result<()> {
-        self.write(&frame_of(message))
+        match message {
+            Message::Raft(raft) if raft.from == Seat(0) => {
+                let from = Seat(u64::from(self.from));
+                self.write(&frame_of(&boxed(RaftMessage { from, ..(**raft).clone() })))
+            }
+            _ => self.write(&frame_of(message)),
+        }
     }
 
     /// The next message, of those that come in this time; an error when the connection is gone.

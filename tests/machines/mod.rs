@@ -11,7 +11,7 @@ pub mod client;
 use client::Said;
 use ringkeeper::apply::{Options as TxnOptions, SnapshotHead, State};
 use ringkeeper::handoff::{Publication, Upward};
-use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, SessionId, ShardId, Term, WallMillis};
+use ringkeeper::ids::{ConnId, LogIndex, Millis, Seat, ServerId, SessionId, ShardId, Term, WallMillis};
 use ringkeeper::sequencer::{
     self, Effect, Input, Logged, Now, RecoveredEntry, RecoveredLog, Sequencer, TICK_MS,
 };
@@ -100,7 +100,9 @@ pub fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
         shards,
         snapshot_txns: u64::MAX,
         snapshot_bytes: u64::MAX,
-        members: Vec::new(),
+        seat: Seat::new(ServerId(1), 0),
+        birth: 1,
+        lines: BTreeMap::new(),
         leaderless_ms: 10_000,
         snapshot_grows: false,
         reap_interval_ms: 60_000,
@@ -310,7 +312,7 @@ impl World {
                 }
                 Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
                 Effect::SnapshotBegin { index, .. } => self.snapshots.push((index, 0)),
-                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
+                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } | Effect::Seat(_) => {
                     unreachable!("nobody offers a server alone a snapshot")
                 }
                 Effect::SnapshotNodes(nodes) => {

@@ -9,7 +9,8 @@ use crate::watches::{parent, Fact};
 use bytes::Bytes;
 use ringkeeper::apply::{Batch, State};
 use ringkeeper::error::Code;
-use ringkeeper::ids::LogIndex;
+use ringkeeper::ids::{LogIndex, ServerId};
+use ringkeeper::membership::Membership;
 use ringkeeper::tree::{Answer, Change, PathHasher};
 use ringkeeper::wire::{Reader, Stat};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +87,7 @@ impl Truth {
             facts: Vec::new(),
         };
         let mut state = State::new(PathHasher::new(KEY));
+        state.membership = Membership::formed(&server.disk.formed);
         let (applied, _) = server.sequencer.applied();
         assert!(watchman.log.len() as u64 >= applied.0, "somebody held each entry when it was applied first");
         let mut batches = BTreeMap::new();
@@ -113,6 +115,7 @@ impl Truth {
             }
         }
         assert_eq!(state.digest(), server.sequencer.state().digest(), "the log gives the state");
+        assert_eq!(state.membership, server.sequencer.state().membership, "the log gives the members");
         truth
     }
 
@@ -321,4 +324,20 @@ pub fn shards_have_the_state(server: &Server) {
         let known = Some((node.stat(), node.data.as_ref().map(|data| data.as_bytes())));
         assert_eq!(seen, known, "server {}: {path} in its shard and in its state", server.id);
     }
+}
+
+/// What the servers have at last: every participant that is named votes, with the directory that it has now, and nobody else.
+pub fn members_are_as_named(servers: &BTreeMap<u8, Server>) -> bool {
+    let Some(leader) = servers.values().find(|server| server.sequencer.is_leading()) else { return false };
+    let members = &leader.sequencer.state().membership;
+    if !members.is_ensemble() {
+        return true;
+    }
+    let sits = |server: &Server| {
+        let id = ServerId(server.id);
+        let seat = members.seat_of(id, server.disk.birth);
+        let is_named = members.servers.get(&id).is_some_and(|line| !line.is_observer);
+        seat.is_some_and(|seat| members.conf.voters.contains(&seat) == is_named && server.seat() == seat)
+    };
+    members.wish.is_none() && !members.conf.is_joint() && servers.values().all(sits)
 }

@@ -36,7 +36,7 @@ pub struct History {
     pub streams: Vec<Stream>,
 }
 
-/// A session is touched when its client is heard, not when it is answered.
+/// Clocks of several servers are counted in whole reports.
 const EARLY_MS: u64 = 100;
 pub const TIMEOUT_MS: i32 = 6_000;
 /// A client that hears nothing for so long looks for another server.
@@ -56,7 +56,10 @@ pub struct Client {
     at: Option<(u8, ConnId)>,
     is_greeted: bool,
     heard_at: u64,
+    /// When it asked what was answered last by a server that hears of a majority: an answer may take long, and the session
+    /// counts from when its client was heard.
     answered_at: u64,
+    dialled_at: u64,
     /// It has asked for its session's end.
     has_closed: bool,
     pinged_at: u64,
@@ -83,6 +86,7 @@ impl Client {
             is_greeted: false,
             heard_at: 0,
             answered_at: 0,
+            dialled_at: 0,
             has_closed: false,
             pinged_at: 0,
             next_at: 0,
@@ -201,7 +205,7 @@ impl Client {
         hello.encode(&mut out);
         self.at = Some((at, conn));
         self.is_greeted = false;
-        self.heard_at = world;
+        (self.heard_at, self.dialled_at) = (world, world);
         self.put(server, conn, &out);
     }
 
@@ -256,7 +260,7 @@ impl Client {
             let silent = world - self.answered_at;
             assert!(
                 self.session == 0 || self.has_closed || silent + EARLY_MS >= TIMEOUT_MS as u64,
-                "session {:x} ended {silent} ms after it was answered last",
+                "session {:x} ended {silent} ms after it asked what was answered last",
                 self.session
             );
             self.forget_session();
@@ -266,7 +270,7 @@ impl Client {
         self.session = answer.session_id;
         self.password = answer.password;
         self.is_greeted = true;
-        self.answered_at = world;
+        self.answered_at = self.answered_at.max(self.dialled_at);
         self.stream = history.streams.len();
         history.streams.push(Stream { client: self.number, server, items: Vec::new() });
         true
@@ -339,7 +343,7 @@ impl Client {
         items.push(Item::Answer(at));
         // A read, or a ping, is answered by a server that hears of no majority too.
         if op.ask.asks_a_majority() {
-            self.answered_at = world;
+            self.answered_at = self.answered_at.max(op.called);
         }
         let is_close = op.ask == Ask::Close;
         op.done = Some(done);

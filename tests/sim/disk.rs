@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use ringkeeper::apply::{SnapshotHead, State};
-use ringkeeper::ids::{LogIndex, Term};
+use ringkeeper::ids::{LogIndex, Seat, ServerId, Term};
 use ringkeeper::log::HardState;
+use ringkeeper::membership::Membership;
 use ringkeeper::sequencer::{Install, Logged, RecoveredEntry, RecoveredLog};
 use ringkeeper::snapshot::{self, Encoder, Meta};
 use ringkeeper::tree::{Node, PathHasher};
@@ -15,6 +16,12 @@ const SNAPSHOTS_KEPT: usize = 2;
 
 #[derive(Default)]
 pub struct Disk {
+    /// The directory's own id: another one after the disk was wiped.
+    pub birth: u128,
+    /// Of the directories that the ensemble was formed of: the first voters' and nobody else's.
+    pub formed: Arc<[(ServerId, u128)]>,
+    /// The seat that was written down.
+    pub seat: Option<Seat>,
     /// Entries not purged, and hard states.
     pub durable: Vec<Logged>,
     pub under_way: VecDeque<(u64, Logged)>,
@@ -35,7 +42,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn of(index: LogIndex, term: Term, head: &SnapshotHead, parts: &[Vec<Node>]) -> Snapshot {
-        let meta = Meta { cluster: 1, apply_version: 1, index, term, membership: Vec::new() };
+        let meta = Meta { cluster: 1, apply_version: 1, index, term };
         let mut bytes = Vec::new();
         let mut encoder = Encoder::begin(&mut bytes, &meta, head).expect("memory takes what is written");
         for nodes in parts {
@@ -54,12 +61,27 @@ impl Snapshot {
 }
 
 impl Disk {
+    /// A new one of a server.
+    pub fn new(birth: u128, formed: Arc<[(ServerId, u128)]>) -> Disk {
+        Disk { birth, formed, ..Disk::default() }
+    }
+
+    /// As the host finds it in the directory's marker.
+    pub fn seat_of(&self, server: ServerId) -> Seat {
+        let is_first = self.formed.is_empty() || self.formed.contains(&(server, self.birth));
+        let first = if is_first { Seat::new(server, 0) } else { Seat::none(server) };
+        self.seat.unwrap_or(first)
+    }
+
     /// What a server begins with: the newest snapshot, and the log after it.
     pub fn open(&self, hasher: &PathHasher) -> (State, RecoveredLog) {
         let newest = self.snapshots.last();
         let base = newest.map_or((LogIndex(0), Term(0)), |snapshot| (snapshot.index, snapshot.term));
-        let state =
+        let mut state =
             newest.map_or_else(|| State::new(hasher.clone()), |snapshot| snapshot.read(hasher.clone()));
+        if !state.membership.is_ensemble() {
+            state.membership = Membership::formed(&self.formed);
+        }
         (state, self.recovered(base))
     }
 

@@ -13,6 +13,7 @@ mod disk;
 #[path = "../machines/mod.rs"]
 mod machines;
 mod net;
+mod operator;
 mod server;
 mod watches;
 
@@ -21,12 +22,15 @@ use client::{Client, History, TIMEOUT_MS};
 use dice::Dice;
 use disk::{Disk, Snapshot};
 use net::{Manners, Net, Told};
-use ringkeeper::ids::{LogIndex, ServerId};
-use ringkeeper::sequencer::{Input, Member, Note};
+use operator::Operator;
+use ringkeeper::ids::{LogIndex, Seat, ServerId};
+use ringkeeper::membership::{parse_server, ServerEntry};
+use ringkeeper::sequencer::{Input, Note};
 use ringkeeper::shard::Slices;
 use ringkeeper::tree::PathHasher;
 use server::{Birth, DiskManners, Server, PULSE_MS};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watches::Item;
 
@@ -45,6 +49,9 @@ struct Report {
     faults: u64,
     elections: u64,
     events: u64,
+    /// Changes of members that were asked for and done, and disks that were lost.
+    reconfigs: u64,
+    wipes: u64,
     /// Of everything that was answered, and when.
     trace: u64,
 }
@@ -59,12 +66,21 @@ struct Faults {
     fill_disk: u64,
     /// Of who has given its vote a moment ago, while the one that it was given to is cut off.
     crash_voter: u64,
+    /// A disk is lost: the server comes back with an empty one.
+    wipe: u64,
+    /// Somebody wishes for other members.
+    reconfig: u64,
 }
 
 struct World {
     now: u64,
     dice: Dice,
-    members: Vec<Member>,
+    /// How many servers there are, members or not.
+    count: u8,
+    lines: BTreeMap<ServerId, ServerEntry>,
+    births: BTreeMap<u8, u128>,
+    formed: Arc<[(ServerId, u128)]>,
+    operator: Operator,
     servers: BTreeMap<u8, Server>,
     /// Servers that are down: what they left, and when they come back.
     down: BTreeMap<u8, (Disk, u64)>,
@@ -107,19 +123,41 @@ impl World {
             cut_one_way: some(400, 6),
             fill_disk: some(300, 3),
             crash_voter: some(200, 100),
+            wipe: some(300, 4),
+            reconfig: some(400, 6),
         };
         let snapshot_txns = [u64::MAX, 30, 100, 400][dice.pick(4)];
         let slices = Slices { at_once_max: [0, 1, 64][dice.pick(3)], slice: 1 + dice.pick(3) };
         let is_quiet_at_last = dice.permille(200);
-        let members: Vec<Member> =
-            (1..=count).map(|id| Member { server: ServerId(id), is_observer: false }).collect();
+        // Some come later: named as observers, or not at all.
+        let voters = count;
+        let extra = if voters > 1 { [0, 0, 0, 1, 2][dice.pick(5)] } else { 0 };
+        let count = (voters + extra).min(7);
+        let are_observers = dice.permille(400);
+        let named = if are_observers { count } else { voters };
+        let line = |id: u8| {
+            let role = if id > voters { "observer" } else { "participant" };
+            let line = parse_server(ServerId(id), &format!("h{id}:1:2:{role}"));
+            (ServerId(id), line.expect("a line as an operator writes it"))
+        };
+        let lines = if voters > 1 { (1..=named).map(line).collect() } else { BTreeMap::new() };
+        let births: BTreeMap<u8, u128> = (1..=count).map(|id| (id, u128::from(id))).collect();
+        let formed: Arc<[_]> =
+            (1..=voters).filter(|_| voters > 1).map(|id| (ServerId(id), u128::from(id))).collect();
         let net = Net::new(count, manners, dice.fork());
+        let operator = Operator::new(count, dice.fork());
         let clients = (0..4 + dice.pick(5)).map(|n| Client::new(n, 12, dice.fork())).collect();
         let mut world = World {
             now: 0,
-            members,
+            count,
+            lines,
             servers: BTreeMap::new(),
-            down: (1..=count).map(|id| (id, (Disk::default(), 0))).collect(),
+            down: (1..=count)
+                .map(|id| (id, (Disk::new(births[&id], formed.clone()), if id > voters { 2_000 } else { 0 })))
+                .collect(),
+            births,
+            formed,
+            operator,
             net,
             clients,
             history: History::default(),
@@ -146,7 +184,7 @@ impl World {
             self.incarnation += 1;
             let birth = Birth {
                 id,
-                members: if self.members.len() == 1 { Vec::new() } else { self.members.clone() },
+                lines: self.lines.clone(),
                 incarnation: self.incarnation,
                 disk,
                 manners: self.disk_manners,
@@ -167,12 +205,42 @@ impl World {
         self.down.insert(id, (server.crash(), back));
         self.net.crash(self.now, id, told);
         self.clients.iter_mut().for_each(|client| client.on_crash(id));
+        self.operator.on_crash(id);
         self.fault_count += 1;
+    }
+
+    /// A server's disk is lost with its process, where a majority of those who vote has kept theirs. What was in it and
+    /// nowhere else was promised to nobody.
+    fn wipe(&mut self, id: u8, told: &mut Vec<(u8, Told)>) {
+        if self.formed.is_empty() || !self.may_lose(id) {
+            return;
+        }
+        self.crash(id, told);
+        let birth = u128::from(self.incarnation + 1_000) << 8 | u128::from(id);
+        self.births.insert(id, birth);
+        let (disk, _) = self.down.get_mut(&id).expect("it went down just now");
+        *disk = Disk::new(birth, self.formed.clone());
+    }
+
+    fn may_lose(&self, id: u8) -> bool {
+        let mut all = self.servers.values().map(|server| &server.sequencer.state().membership);
+        let Some(first) = all.next() else { return false };
+        let has = |seat: &Seat| {
+            let server = seat.server().0;
+            server != id && first.seats.get(seat) == self.births.get(&server)
+        };
+        let kept = first.conf.voters.iter().filter(|seat| has(seat)).count();
+        self.down.is_empty()
+            && !self.operator.is_busy()
+            && !first.conf.is_joint()
+            && first.wish.is_none()
+            && all.all(|other| (&other.conf, &other.wish) == (&first.conf, &first.wish))
+            && 2 * kept > first.conf.voters.len()
     }
 
     /// One server against all.
     fn cut_off(&mut self, server: u8) {
-        for other in (1..=self.members.len() as u8).filter(|other| *other != server) {
+        for other in (1..=self.count).filter(|other| *other != server) {
             self.net.cut(self.now, server, other);
             self.net.cut(self.now, other, server);
         }
@@ -180,7 +248,7 @@ impl World {
     }
 
     fn some_server(&mut self) -> u8 {
-        1 + self.dice.below(self.members.len() as u64) as u8
+        1 + self.dice.below(u64::from(self.count)) as u8
     }
 
     fn do_harm(&mut self, told: &mut Vec<(u8, Told)>) {
@@ -220,6 +288,13 @@ impl World {
                 server.handle(self.now, Input::Space { low });
                 self.fault_count += u64::from(low);
             }
+        }
+        if self.dice.permille(self.faults.wipe) {
+            let id = self.some_server();
+            self.wipe(id, told);
+        }
+        if self.dice.permille(self.faults.reconfig) && !self.formed.is_empty() {
+            self.operator.begin(self.now, &mut self.servers);
         }
         let (a, b) = (self.some_server(), self.some_server());
         if a == b {
@@ -261,7 +336,7 @@ impl World {
         for (to, what) in told {
             let Some(server) = self.servers.get_mut(&to) else { continue };
             let input = match what {
-                Told::Up(peer) => Input::PeerUp(ServerId(peer)),
+                Told::Up(peer) => Input::PeerUp { peer: ServerId(peer), birth: self.births[&peer] },
                 Told::Down(peer) => Input::PeerDown(ServerId(peer)),
                 Told::Frame(from, bytes) => {
                     let message = ringkeeper::peer::decode(&bytes).expect("what a server sends decodes");
@@ -278,6 +353,7 @@ impl World {
                 check::sessions_are_with_their_owners(server);
             }
         }
+        self.operator.turn(self.now, &mut self.servers);
         for client in &mut self.clients {
             client.turn(self.now, &mut self.servers, &mut self.history, self.now < self.healed_at);
         }
@@ -317,7 +393,9 @@ impl World {
         let mut servers = self.servers.values();
         let Some(first) = servers.next() else { return false };
         let applied = first.sequencer.applied();
-        self.servers.len() == self.members.len()
+        self.servers.len() == usize::from(self.count)
+            && !self.operator.is_busy()
+            && check::members_are_as_named(&self.servers)
             && self.servers.values().all(|server| {
                 server.served && server.sequencer.applied() == applied && !server.shard.has_crowds()
             })
@@ -347,6 +425,11 @@ impl World {
             check::ephemerals_have_owners(server);
             check::shards_have_the_state(server);
             assert!(
+                server.sequencer.conf_is_known(),
+                "server {}: Raft counts others than the state says",
+                server.id
+            );
+            assert!(
                 !server.notes.iter().any(is_alarming),
                 "server {} was told nonsense: {:?}",
                 server.id,
@@ -373,6 +456,8 @@ impl World {
             faults: self.fault_count,
             elections: self.watchman.elections,
             events,
+            reconfigs: self.operator.answers.get(&0).copied().unwrap_or(0),
+            wipes: self.births.values().filter(|birth| **birth > u128::from(u8::MAX)).count() as u64,
             trace,
         }
     }
@@ -506,11 +591,14 @@ fn ensembles_lose_nothing_and_get_on_again() {
         all.faults += report.faults;
         all.elections += report.elections;
         all.events += report.events;
+        all.reconfigs += report.reconfigs;
+        all.wipes += report.wipes;
         all.trace = all.trace.rotate_left(1) ^ report.trace;
     }
     println!(
-        "sim: {passed} passed, {failed} failed, {} operations, {} faults, {} elections, {} events, trace {:016x}",
-        all.operations, all.faults, all.elections, all.events, all.trace
+        "sim: {passed} passed, {failed} failed, {} operations, {} faults, {} elections, {} events, {} \
+         reconfigs, {} wiped, trace {:016x}",
+        all.operations, all.faults, all.elections, all.events, all.reconfigs, all.wipes, all.trace
     );
     assert_eq!(failed, 0, "the seeds above");
 }

@@ -6,11 +6,12 @@ use crate::disk::{Disk, Snapshot};
 use crate::machines::{default_options, table_of, KEY};
 use crate::net::Net;
 use bytes::Bytes;
-use ringkeeper::apply::SnapshotHead;
+use ringkeeper::apply::{Options as TxnOptions, SnapshotHead};
 use ringkeeper::handoff::{Publication, Upward};
-use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, Term, WallMillis};
+use ringkeeper::ids::{ConnId, LogIndex, Millis, Seat, ServerId, Term, WallMillis};
+use ringkeeper::membership::ServerEntry;
 use ringkeeper::peer;
-use ringkeeper::sequencer::{self, Effect, Input, Install, Member, Note, Now, Sequencer};
+use ringkeeper::sequencer::{self, Effect, Input, Install, Note, Now, Sequencer};
 use ringkeeper::shard::{self, Place, Shard, Slices};
 use ringkeeper::tree::{Node, PathHasher};
 use std::collections::{BTreeMap, VecDeque};
@@ -84,7 +85,8 @@ pub struct Fetch {
 
 pub struct Birth {
     pub id: u8,
-    pub members: Vec<Member>,
+    /// The lines of its configuration.
+    pub lines: BTreeMap<ServerId, ServerEntry>,
     pub incarnation: u64,
     pub disk: Disk,
     pub manners: DiskManners,
@@ -148,6 +150,11 @@ impl Server {
         }
         let now = self.now(world);
         self.sequencer.handle(now, input);
+    }
+
+    /// The seat that it takes itself to have.
+    pub fn seat(&self) -> Seat {
+        self.sequencer.seat()
     }
 
     pub fn is_paused(&self, world: u64) -> bool {
@@ -250,6 +257,10 @@ impl Server {
                 Effect::Fetch { from, index, .. } => {
                     let due = world + self.dice.below(400);
                     self.fetch = Some(Fetch { from: from.0, index, due, until: due + 1_000 });
+                }
+                Effect::Seat(seat) => {
+                    self.disk.seat = Some(seat);
+                    self.sequencer.handle(now, Input::Seated(seat));
                 }
                 Effect::Install { at, .. } => self.install(now, &at),
             }
@@ -387,12 +398,15 @@ fn wall(world: u64, skew: i64) -> WallMillis {
 fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
     sequencer::Options {
         server: ServerId(birth.id),
-        members: birth.members.clone(),
+        seat: birth.disk.seat_of(ServerId(birth.id)),
+        birth: birth.disk.birth,
+        lines: birth.lines.clone(),
         leaderless_ms: 4_000,
         snapshot_txns: birth.snapshot_txns,
         snapshot_grows: false,
         incarnation: birth.incarnation,
         seed,
+        txn: TxnOptions { reconfig_enabled: true, skip_acl: true, ..default_options(1).0.txn },
         tick_ms: 500,
         ..default_options(1).0
     }

@@ -2,7 +2,7 @@
 //! choice, driven step by step, with a model of every state that it was in.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -14,7 +14,9 @@ use ringkeeper::apply::{Options as TxnOptions, SnapshotHead, State};
 use ringkeeper::handoff::{Proposal, Publication, Upward, Wish};
 use ringkeeper::host::disk::{publish_file, purge_snapshots, Disk, Log, LogError, SubmitError};
 use ringkeeper::host::Recovery;
-use ringkeeper::ids::{ConnId, LogIndex, Millis, ServerId, SessionId, ShardId, Term, WallMillis, Xid, Zxid};
+use ringkeeper::ids::{
+    ConnId, LogIndex, Millis, Seat, ServerId, SessionId, ShardId, Term, WallMillis, Xid, Zxid,
+};
 use ringkeeper::log::{Append, Sequence};
 use ringkeeper::sequencer::{Effect, Input, Logged, Now, Options, Sequencer};
 use ringkeeper::snapshot::{Encoder, Meta};
@@ -100,7 +102,9 @@ fn options(seed: u64) -> Options {
         shards: 1,
         snapshot_txns: 25,
         snapshot_bytes: u64::MAX,
-        members: Vec::new(),
+        seat: Seat::new(ServerId(1), 0),
+        birth: 1,
+        lines: BTreeMap::new(),
         leaderless_ms: 10_000,
         snapshot_grows: false,
         reap_interval_ms: 1_000,
@@ -207,8 +211,8 @@ impl World {
                 Effect::SnapshotBegin { index, term, head } => {
                     self.snapshot = Some(Snapshot { index, term, head, parts: Vec::new(), is_whole: false });
                 }
-                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } => {
-                    unreachable!("nobody offers a server alone a snapshot")
+                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } | Effect::Seat(_) => {
+                    unreachable!("nobody offers a server alone a snapshot or a seat")
                 }
                 Effect::SnapshotNodes(parts) => self.snapshot.as_mut().unwrap().parts.extend(parts),
                 Effect::SnapshotEnd => self.snapshot.as_mut().unwrap().is_whole = true,
@@ -282,7 +286,7 @@ impl World {
     fn finish_snapshot(&mut self) {
         let Some(snapshot) = self.snapshot.take_if(|s| s.is_whole) else { return };
         let Snapshot { index, term, head, parts, .. } = snapshot;
-        let meta = Meta { cluster: self.home.cluster, apply_version: 1, index, term, membership: Vec::new() };
+        let meta = Meta { cluster: self.home.cluster, apply_version: 1, index, term };
         let path = self.home.snapshots.join(format!("{:016x}-{:016x}.snap", index.0, head.last_zxid.0));
         let written = publish_file(&*self.home.disk, &path, |out: &mut dyn Write| {
             let mut encoder = Encoder::begin(out, &meta, &head)?;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::file::{Disk, RealDisk};
 use super::identity::{Identity, MarkerFault};
 use super::publish::publish_file;
-use crate::ids::{LogIndex, ServerId, Zxid};
+use crate::ids::{LogIndex, Seat, ServerId, Zxid};
 
 const MARKER: &str = "ringkeeper.id";
 const LOCK: &str = "ringkeeper.lock";
@@ -165,8 +165,10 @@ impl DataDir {
             (Some(a), Some(b)) if a.birth == b.birth && a.server == b.server => {
                 let begun = a.begun || b.begun;
                 // Both halves are written one after the other.
+                // A crash between the two halves leaves one of them with an older seat.
+                let generation = a.generation.max(b.generation);
                 let newer = if a.formed_of.is_empty() { b } else { a };
-                Identity { begun, ..newer }
+                Identity { begun, generation, ..newer }
             }
             (Some(_), Some(_)) => {
                 let why = format!("its log directory {} belongs to another server", log_home.display());
@@ -196,7 +198,7 @@ impl DataDir {
         dir.make_dir(&dir.log_path())?;
         dir.make_dir(&dir.snapshot_path())?;
         if is_new {
-            dir.write_markers().map_err(refused(&dir.path))?;
+            dir.write_markers(&dir.marker).map_err(refused(&dir.path))?;
         }
         dir.remove_leftovers().map_err(refused(&dir.path))?;
         Ok(dir)
@@ -224,7 +226,39 @@ impl DataDir {
     pub fn set_formed(&mut self, cluster: u128, formed_of: Vec<(ServerId, u128)>) -> io::Result<()> {
         self.marker.cluster = cluster;
         self.marker.formed_of = formed_of;
-        self.write_markers()
+        self.write_markers(&self.marker)
+    }
+
+    /// The seat that the directory had when it was opened.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        self.marker.seat()
+    }
+
+    /// Gives the directory its seat, before a server runs on it.
+    pub fn set_seat(&mut self, seat: Seat) -> io::Result<()> {
+        self.marker.generation = Some(seat.generation());
+        self.write_markers(&self.marker)
+    }
+
+    /// Writes down the seat that the directory has from now on, while a server runs. Durable when it returns.
+    pub fn write_seat(&self, seat: Seat) -> io::Result<()> {
+        let marker = Identity { generation: Some(seat.generation()), ..self.marker.clone() };
+        self.write_markers(&marker)
+    }
+
+    /// Writes down that the server has left the ensemble, for the command that waits for it.
+    pub fn write_left(&self) -> io::Result<()> {
+        let found = read_marker(&self.path).ok().flatten().unwrap_or_else(|| self.marker.clone());
+        self.write_markers(&Identity { has_left: true, ..found })
+    }
+
+    /// It is back.
+    pub fn forget_left(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.marker.has_left) {
+            self.write_markers(&self.marker)?;
+        }
+        Ok(())
     }
 
     /// The server whose data this is.
@@ -269,7 +303,7 @@ impl DataDir {
             return Ok(());
         }
         self.marker.begun = true;
-        self.write_markers()
+        self.write_markers(&self.marker)
     }
 
     /// The name of a snapshot.
@@ -305,8 +339,8 @@ impl DataDir {
         made.map_err(|e| DirError::Refused(path.to_owned(), e))
     }
 
-    fn write_markers(&self) -> io::Result<()> {
-        let text = self.marker.text();
+    fn write_markers(&self, marker: &Identity) -> io::Result<()> {
+        let text = marker.text();
         // The log's half first: a `begun` data directory has to find its log directory.
         if self.log_home != self.path {
             self.publish(&self.log_home.join(MARKER), |w| w.write_all(text.as_bytes()))?;

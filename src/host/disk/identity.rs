@@ -1,6 +1,6 @@
 //! What a data directory says of itself, in `ringkeeper.id`: a few lines of text and a checksum.
 
-use crate::ids::ServerId;
+use crate::ids::{Seat, ServerId};
 
 const FORMAT: u32 = 1;
 
@@ -17,6 +17,10 @@ pub struct Identity {
     pub birth: u128,
     /// The voters' births that the ensemble was formed of, ascending. Empty for a server alone.
     pub formed_of: Vec<(ServerId, u128)>,
+    /// The generation of the seat that the directory has, if it was not among those.
+    pub generation: Option<u64>,
+    /// The server has left the ensemble: its process ended because of that.
+    pub has_left: bool,
 }
 
 pub(super) enum MarkerFault {
@@ -28,7 +32,26 @@ impl Identity {
     /// Of a new directory.
     #[must_use]
     pub fn new(birth: u128, server: ServerId) -> Identity {
-        Identity { cluster: birth, server, begun: false, birth, formed_of: Vec::new() }
+        Identity {
+            cluster: birth,
+            server,
+            begun: false,
+            birth,
+            formed_of: Vec::new(),
+            generation: None,
+            has_left: false,
+        }
+    }
+
+    /// The seat that it has in Raft: one that was given to it, or, where it was there from the beginning, the first one.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        let is_first = self.formed_of.is_empty() || self.formed_of.contains(&(self.server, self.birth));
+        match self.generation {
+            Some(generation) => Seat::new(self.server, generation),
+            None if is_first => Seat::new(self.server, 0),
+            None => Seat::none(self.server),
+        }
     }
 
     pub(super) fn text(&self) -> String {
@@ -39,6 +62,12 @@ impl Identity {
         );
         for (server, birth) in &self.formed_of {
             body.push_str(&format!("voter {} {birth:032x}\n", server.0));
+        }
+        if let Some(generation) = self.generation {
+            body.push_str(&format!("seat {generation}\n"));
+        }
+        if self.has_left {
+            body.push_str("left\n");
         }
         let check = crc32c::crc32c(body.as_bytes());
         format!("{body}check {check:08x}\n")
@@ -73,6 +102,10 @@ impl Identity {
             // Of a release that knew no ensembles.
             birth: find("birth").map_or(Ok(cluster), wide)?,
             formed_of,
+            generation: find("seat")
+                .map(|generation| generation.parse().map_err(|_| damaged("the seat is no number")))
+                .transpose()?,
+            has_left: body.lines().any(|line| line == "left"),
         })
     }
 }
@@ -88,6 +121,11 @@ mod tests {
         identity.cluster = 9;
         identity.formed_of = vec![(ServerId(1), 5), (ServerId(2), 7)];
         identity.begun = true;
+        assert_eq!(identity.seat(), Seat::new(ServerId(2), 0));
+        identity.formed_of[1].1 = 8;
+        assert_eq!(identity.seat(), Seat::none(ServerId(2)), "formed of another directory of its");
+        (identity.generation, identity.has_left) = (Some(3), true);
+        assert_eq!(identity.seat(), Seat::new(ServerId(2), 3));
         assert_eq!(Identity::parse(&identity.text()).ok(), Some(identity));
     }
 

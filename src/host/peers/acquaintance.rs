@@ -2,9 +2,9 @@
 //!
 //! Each data directory has a random id of its own, its *birth*. Servers whose directories are new tell each other theirs;
 //! who knows those of all listed voters forms the cluster out of them, and its id is a digest of them: whoever forms it,
-//! it is the same one. Who belongs to a cluster says so with the births that it was formed of; a new directory whose birth
-//! is among them joins it. A wiped disk has another birth: it can neither join as the voter that it was nor, with other
-//! wiped ones, form a second history while a voter with the first one is missing.
+//! it is the same one. Who belongs to a cluster says so with the births that it was formed of, and a new directory joins it.
+//! A wiped disk has another birth: the leader gives it a seat of its own, and it is never the voter that it was; nor can it,
+//! with other wiped ones, form a second history while a voter with the first one is missing.
 
 use super::hello::{Hello, Listed, Purpose, Verdict};
 use crate::ids::ServerId;
@@ -36,6 +36,10 @@ struct State {
     formed: Option<Formed>,
     /// Births of new directories.
     heard: BTreeMap<ServerId, u128>,
+    /// The directory that each member has its seat for, as far as this server has heard.
+    seated: BTreeMap<ServerId, u128>,
+    /// Those that there is a connection with, and since when there is none with the others.
+    connected: BTreeMap<ServerId, u128>,
 }
 
 impl Acquaintance {
@@ -47,7 +51,7 @@ impl Acquaintance {
         formed: Option<Formed>,
     ) -> Acquaintance {
         let heard = BTreeMap::from([(me, birth)]);
-        let state = Mutex::new(State { formed, heard });
+        let state = Mutex::new(State { formed, heard, ..State::default() });
         Acquaintance { me, birth, incarnation, listed, state, changed: Condvar::new() }
     }
 
@@ -58,6 +62,24 @@ impl Acquaintance {
 
     fn is_observer(&self, server: ServerId) -> bool {
         self.listed.contains(&(server, true))
+    }
+
+    /// The directories that the members have their seats for.
+    pub fn set_seated(&self, seated: BTreeMap<ServerId, u128>) {
+        self.lock().seated = seated;
+    }
+
+    /// There is a connection with a server's directory, or none any more.
+    pub fn set_connected(&self, server: ServerId, birth: Option<u128>) {
+        let mut state = self.lock();
+        match birth {
+            Some(birth) => state.connected.insert(server, birth),
+            None => state.connected.remove(&server),
+        };
+    }
+
+    pub fn is_connected(&self, server: ServerId) -> bool {
+        self.lock().connected.contains_key(&server)
     }
 
     /// What this server says of itself.
@@ -106,6 +128,14 @@ impl Acquaintance {
                 hello.to.0
             ));
         }
+        let mut state = self.lock();
+        if let Some(ours) = &state.formed {
+            return self.judge_as_member(&state, ours, hello);
+        }
+        if hello.cluster != 0 {
+            return self.join(&mut state, hello);
+        }
+        // Who is a member stands in the replicated state; only those who form an ensemble must list the same servers.
         if hello.listed != self.listed {
             return refused(format!(
                 "server {them} lists {}, server {me} lists {}: give all servers the same server lines",
@@ -116,19 +146,12 @@ impl Acquaintance {
         if !self.listed.iter().any(|(server, _)| *server == hello.from) {
             return refused(format!("server {them} is not among {}", list(&self.listed)));
         }
-        let mut state = self.lock();
-        if let Some(ours) = &state.formed {
-            return self.judge_as_member(ours, hello);
-        }
-        if hello.cluster != 0 {
-            return self.join(&mut state, hello);
-        }
         state.heard.insert(hello.from, hello.birth);
         self.form(&mut state);
         Verdict::NotYet
     }
 
-    fn judge_as_member(&self, ours: &Formed, hello: &Hello) -> Verdict {
+    fn judge_as_member(&self, state: &State, ours: &Formed, hello: &Hello) -> Verdict {
         let (me, them) = (self.me.0, hello.from.0);
         if hello.cluster != 0 && hello.cluster != ours.cluster {
             return Verdict::Refused(format!(
@@ -137,9 +160,14 @@ impl Acquaintance {
                 hello.cluster, ours.cluster
             ));
         }
-        let known = ours.births.iter().find(|(server, _)| *server == hello.from).map(|(_, birth)| *birth);
-        if !self.is_observer(hello.from) && known != Some(hello.birth) {
-            return Verdict::Refused(wiped(them, self.me.0));
+        // Another directory of a server that is there all the while: one of the two is not what it says.
+        let seated = state.seated.get(&hello.from);
+        let is_here = |birth: &u128| state.connected.get(&hello.from) == Some(birth);
+        if seated.is_some_and(|birth| *birth != hello.birth && is_here(birth)) {
+            return Verdict::Refused(format!(
+                "server {them} is connected with server {me} already, with another data directory: each server needs an \
+                 id (myid) of its own"
+            ));
         }
         // A new directory learns the cluster from our hello, and comes again.
         if hello.cluster == 0 {
@@ -151,17 +179,11 @@ impl Acquaintance {
 
     fn join(&self, state: &mut State, hello: &Hello) -> Verdict {
         // What is written to the disk now is believed for ever.
-        let voters = self.listed.iter().filter(|(_, is_observer)| !is_observer).map(|(server, _)| *server);
-        let is_whole = voters.eq(hello.births.iter().map(|(server, _)| *server));
-        if !is_whole || cluster_of(&hello.births) != hello.cluster {
+        if !is_formed_of(hello.cluster, &hello.births) {
             return Verdict::Refused(format!(
                 "server {} says that it belongs to cluster {:032x}, and names servers that did not form it",
                 hello.from.0, hello.cluster
             ));
-        }
-        let own = hello.births.iter().find(|(server, _)| *server == self.me).map(|(_, birth)| *birth);
-        if !self.is_observer(self.me) && own != Some(self.birth) {
-            return Verdict::Refused(wiped(self.me.0, hello.from.0));
         }
         state.formed = Some(Formed { cluster: hello.cluster, births: hello.births.clone() });
         self.changed.notify_all();
@@ -193,11 +215,13 @@ fn cluster_of(births: &[(ServerId, u128)]) -> u128 {
     u128::from_be_bytes(bytes).max(1)
 }
 
-fn wiped(empty: u8, member: u8) -> String {
-    format!(
-        "server {empty} has an empty data directory, but the ensemble that server {member} belongs to was formed with \
-         another one of it: bring its data back; a voter that has forgotten its votes is not let in again"
-    )
+/// Whether a cluster's id is the one of those who formed it. A server that was alone before has taken its own along.
+fn is_formed_of(cluster: u128, births: &[(ServerId, u128)]) -> bool {
+    match births {
+        [] => false,
+        [(_, birth)] if *birth == cluster => true,
+        births => cluster_of(births) == cluster,
+    }
 }
 
 fn list(servers: &[Listed]) -> String {
@@ -244,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn wiped_disks_neither_come_back_as_voters_nor_form_a_second_history() {
+    fn wiped_disks_join_the_history_that_there_is_and_form_no_second_one() {
         let servers = [fresh(1, 11), fresh(2, 22), fresh(3, 33)];
         meet(&servers[1], &servers[0]);
         meet(&servers[2], &servers[0]);
@@ -252,10 +276,9 @@ mod tests {
         meet(&wiped[0], &wiped[1]);
         assert!(wiped.iter().all(|one| formed(one).is_none()), "the first voter has not answered");
         for one in &wiped {
-            let (at_wiped, at_member) = meet(one, &servers[0]);
-            assert!(matches!(at_wiped, Verdict::Refused(why) if why.contains("empty data directory")));
-            assert!(matches!(at_member, Verdict::Refused(why) if why.contains("empty data directory")));
-            assert!(formed(one).is_none());
+            assert_eq!(meet(one, &servers[0]), (Verdict::NotYet, Verdict::NotYet));
+            assert_eq!(formed(one), formed(&servers[0]), "it joins what there is");
+            assert_eq!(meet(one, &servers[0]), (Verdict::Welcome, Verdict::Welcome));
         }
     }
 
@@ -282,6 +305,17 @@ mod tests {
         let mut hello = fresh(2, 22).hello(ServerId(1), Purpose::Messages);
         hello.cluster = 6;
         assert!(matches!(member.judge(&hello), Verdict::Refused(why) if why.contains("another ensemble")));
+        // A second directory of server 2, while the first one is there.
+        member.set_seated([(ServerId(2), 22)].into());
+        member.set_connected(ServerId(2), Some(22));
+        hello.cluster = 5;
+        assert_eq!(member.judge(&hello), Verdict::Welcome, "the first one itself");
+        hello.birth = 23;
+        assert!(
+            matches!(member.judge(&hello), Verdict::Refused(why) if why.contains("another data directory"))
+        );
+        member.set_connected(ServerId(2), None);
+        assert_eq!(member.judge(&hello), Verdict::Welcome, "its disk was wiped");
     }
 
     #[test]
@@ -289,12 +323,7 @@ mod tests {
         let mut hello = fresh(2, 22).hello(ServerId(1), Purpose::Messages);
         hello.births = vec![(ServerId(1), 11), (ServerId(2), 22), (ServerId(3), 33)];
         hello.cluster = cluster_of(&hello.births);
-        let others = [(ServerId(1), 11), (ServerId(2), 22)];
-        let mut unlisted = hello.clone();
-        (unlisted.births, unlisted.cluster) = (others.to_vec(), cluster_of(&others));
-        for bad in
-            [Hello { cluster: 5, ..hello.clone() }, Hello { births: Vec::new(), ..hello.clone() }, unlisted]
-        {
+        for bad in [Hello { cluster: 5, ..hello.clone() }, Hello { births: Vec::new(), ..hello.clone() }] {
             let one = fresh(1, 11);
             assert!(
                 matches!(one.judge(&bad), Verdict::Refused(why) if why.contains("did not form it")),

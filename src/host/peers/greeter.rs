@@ -1,7 +1,8 @@
 //! Listens for the other servers and dials them, each in a thread of its own, until both ends have said welcome. Then the
 //! socket goes to the sequencer's thread, which never waits for a stranger.
 //!
-//! Of two servers the one with the higher id dials. Names are resolved anew on every dial.
+//! Of two servers the one with the higher id dials; the other one does it too where nobody came for a while: the first one
+//! may not know of it yet. Names are resolved anew on every dial.
 
 use super::acquaintance::Acquaintance;
 use super::complaints::Complaints;
@@ -28,6 +29,8 @@ const GREETING_WITHIN: Duration = Duration::from_secs(2);
 /// Between two dials: what a server that starts is waited for, and the most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A server with a higher id that has not come for so long is dialled from here.
+const OTHERS_PART_AFTER: Duration = Duration::from_secs(4);
 /// Greetings under way that others began, at the most: a further one is closed.
 const GREETINGS_MAX: usize = 32;
 
@@ -37,27 +40,45 @@ pub struct Greeter {
     pub arrivals: Sender<Arrival>,
     pub links: Arc<Links>,
     protection: Protection,
-    places: Vec<Place>,
-    redials: BTreeMap<ServerId, Redial>,
+    me: ServerId,
+    book: Mutex<BTreeMap<ServerId, Entry>>,
     greetings: AtomicUsize,
     complaints: Mutex<Complaints>,
 }
 
+/// A server in the address book. Its thread dials while it stands there.
+struct Entry {
+    addresses: Vec<PeerAddress>,
+    redial: Arc<Redial>,
+}
+
 #[derive(Default)]
 struct Redial {
-    is_wanted: Mutex<bool>,
+    state: Mutex<Wanted>,
     bell: Condvar,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Wanted {
+    /// There is a connection, or the other side dials.
+    #[default]
+    No,
+    Yes,
+    /// It is in the book no more.
+    Never,
+}
+
 impl Redial {
-    fn want(&self, is_wanted: bool) {
-        *self.is_wanted.lock().unwrap_or_else(PoisonError::into_inner) = is_wanted;
+    fn set(&self, wanted: Wanted) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
         self.bell.notify_all();
     }
 
-    fn wait(&self) {
-        let wanted = self.is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.bell.wait_while(wanted, |wanted| !*wanted).unwrap_or_else(PoisonError::into_inner));
+    /// Waits for a word, or for this long.
+    fn wait(&self, timeout: Duration) -> Wanted {
+        let wanted = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.bell.wait_timeout_while(wanted, timeout, |wanted| *wanted == Wanted::No);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -75,15 +96,13 @@ impl Greeter {
         listen: Vec<TcpListener>,
         places: Vec<Place>,
     ) -> io::Result<Arc<Greeter>> {
-        // Of two servers the one with the higher id dials.
-        let dials: Vec<Place> = places.iter().filter(|(server, _)| *server < me).cloned().collect();
         let greeter = Arc::new(Greeter {
             acquaintance,
             arrivals,
             links,
             protection,
-            redials: dials.iter().map(|(server, _)| (*server, Redial::default())).collect(),
-            places,
+            me,
+            book: Mutex::default(),
             greetings: AtomicUsize::new(0),
             complaints: Mutex::default(),
         });
@@ -91,31 +110,77 @@ impl Greeter {
             let greeter = greeter.clone();
             spawn("peer-listen", move || greeter.accept_all(&listener))?;
         }
-        for place in dials {
-            let greeter = greeter.clone();
-            greeter.redials[&place.0].want(true);
-            spawn("peer-dial", move || greeter.dial_for_ever(&place))?;
-        }
+        greeter.set_places(places)?;
         Ok(greeter)
+    }
+
+    /// Where the servers listen from now on. Who is not named is dialled no more.
+    pub fn set_places(self: &Arc<Greeter>, places: Vec<Place>) -> io::Result<()> {
+        let mut new = Vec::new();
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.retain(|server, entry| {
+            let stays = places.iter().any(|(named, _)| named == server);
+            if !stays {
+                entry.redial.set(Wanted::Never);
+            }
+            stays
+        });
+        for (server, addresses) in places.into_iter().filter(|(server, _)| *server != self.me) {
+            match book.get_mut(&server) {
+                Some(entry) => entry.addresses = addresses,
+                None => {
+                    let redial = Arc::new(Redial::default());
+                    book.insert(server, Entry { addresses, redial: redial.clone() });
+                    new.push((server, redial));
+                }
+            }
+        }
+        drop(book);
+        for (server, redial) in new {
+            if server < self.me {
+                redial.set(Wanted::Yes);
+            }
+            let greeter = self.clone();
+            spawn("peer-dial", move || greeter.dial_for_ever(server, &redial))?;
+        }
+        Ok(())
+    }
+
+    /// Where a server listens, if it is in the book.
+    pub fn place(&self, server: ServerId) -> Option<Place> {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.get(&server).map(|entry| (server, entry.addresses.clone()))
     }
 
     /// The connection to a server is gone: it is dialled again, if that is this server's part.
     pub fn lost(&self, server: ServerId) {
-        if let Some(redial) = self.redials.get(&server) {
-            redial.want(true);
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = book.get(&server).filter(|_| server < self.me) {
+            entry.redial.set(Wanted::Yes);
         }
     }
 
-    fn dial_for_ever(&self, place: &Place) {
-        let server = &place.0;
+    fn dial_for_ever(&self, server: ServerId, redial: &Redial) {
         let mut pause = PAUSE_MIN;
+        let mut alone_since = Instant::now();
         loop {
-            self.redials[server].wait();
-            match self.dial(place, Purpose::Messages) {
+            match redial.wait(OTHERS_PART_AFTER) {
+                Wanted::Never => return,
+                Wanted::Yes => {}
+                Wanted::No if self.acquaintance.is_connected(server) => {
+                    alone_since = Instant::now();
+                    continue;
+                }
+                Wanted::No if server < self.me || alone_since.elapsed() < OTHERS_PART_AFTER => continue,
+                Wanted::No => {}
+            }
+            let Some(place) = self.place(server) else { return };
+            match self.dial(&place, Purpose::Messages) {
                 Ok(Some(arrival)) => {
                     pause = PAUSE_MIN;
+                    alone_since = Instant::now();
                     self.quiet(&format!("server {}", server.0));
-                    self.redials[server].want(false);
+                    redial.set(Wanted::No);
                     self.hand_over(arrival);
                     continue;
                 }
@@ -181,9 +246,12 @@ impl Greeter {
         };
         ours.write(&mut stream).map_err(io)?;
         match (ours, theirs) {
-            (Verdict::Welcome, Verdict::Welcome) => {
-                Ok(Some(Arrival { server, purpose, stream: stream.finish().map_err(io)? }))
-            }
+            (Verdict::Welcome, Verdict::Welcome) => Ok(Some(Arrival {
+                server,
+                birth: hello.birth,
+                purpose,
+                stream: stream.finish().map_err(io)?,
+            })),
             (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
             _ => Ok(None),
         }
@@ -229,10 +297,11 @@ impl Greeter {
         let bad = |error: BadHello| error.to_string();
         let mut stream = Timed::new(self.protection.accepted(stream)?).map_err(io)?;
         let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
-        let place = self.places.iter().find(|(server, _)| *server == hello.from);
-        let hosts: Vec<&str> =
-            place.iter().flat_map(|(_, addresses)| addresses).map(|address| address.host.as_str()).collect();
-        if !self.protection.is_named(&stream.stream, &hosts) {
+        // A server that is to join stands in no line yet: there is no name that its certificate could be held against.
+        let place = self.place(hello.from);
+        let addresses = place.as_ref().map_or(&[][..], |(_, addresses)| addresses);
+        let hosts: Vec<&str> = addresses.iter().map(|address| address.host.as_str()).collect();
+        if place.is_some() && !self.protection.is_named(&stream.stream, &hosts) {
             return Err(format!(
                 "its certificate names no host of server {} ({}): give it one that does, or set \
                  ssl.quorum.hostnameVerification=false",
@@ -248,7 +317,8 @@ impl Greeter {
         match (ours, theirs) {
             (Verdict::Welcome, Verdict::Welcome) => {
                 let stream = stream.finish().map_err(io)?;
-                Ok(Some(Arrival { server: hello.from, purpose: hello.purpose, stream }))
+                let (server, birth, purpose) = (hello.from, hello.birth, hello.purpose);
+                Ok(Some(Arrival { server, birth, purpose, stream }))
             }
             (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
             _ => Ok(None),

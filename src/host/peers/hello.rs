@@ -18,7 +18,7 @@ const MAGIC: &[u8; 6] = b"RKPEER";
 /// How TLS begins.
 const TLS_HANDSHAKE: [u8; 2] = [22, 3];
 /// The version of the words between servers.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Head and body of the longest hello of 255 servers, and room.
 const BODY_BYTES_MAX: usize = 8 << 10;
 const HEAD_BYTES: usize = 16;

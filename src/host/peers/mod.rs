@@ -61,6 +61,8 @@ const BELL: u64 = 1 << 32;
 /// A connection whose both ends have said welcome.
 pub(super) struct Arrival {
     pub server: ServerId,
+    /// Its data directory.
+    pub birth: u128,
     pub purpose: Purpose,
     pub stream: Stream,
 }
@@ -202,6 +204,12 @@ impl Peers {
         Ok(any)
     }
 
+    /// Who is a member has changed: where they listen, and with which directories they sit.
+    pub(super) fn set_members(&self, places: Vec<Place>, seated: BTreeMap<ServerId, u128>) -> io::Result<()> {
+        self.greeter.acquaintance.set_seated(seated);
+        self.greeter.set_places(places)
+    }
+
     /// Fetches a server's snapshot.
     pub(super) fn fetch(&self, from: ServerId, index: LogIndex) -> io::Result<()> {
         self.transfer.fetch(&self.greeter, from, index)
@@ -230,7 +238,8 @@ impl Peers {
             if let Say::Print { dropped } = self.throttle(server).ask("connected", now) {
                 info!(server = server.0, not_shown = dropped, "connected");
             }
-            give(Input::PeerUp(server));
+            self.greeter.acquaintance.set_connected(server, Some(arrival.birth));
+            give(Input::PeerUp { peer: server, birth: arrival.birth });
         }
         Ok(any)
     }
@@ -251,6 +260,7 @@ impl Peers {
                 info!(server = server.0, not_shown = dropped, "connection lost: {why}");
             }
             give(Input::PeerDown(server));
+            self.greeter.acquaintance.set_connected(server, None);
             self.greeter.lost(server);
         }
     }
@@ -319,7 +329,8 @@ fn weight(message: &Message) -> usize {
             raft.entries.iter().map(entry).sum::<usize>() + size_of::<RaftMessage>()
         }
         Message::Forward(forward) => forward.batch.len() + 64,
-        Message::Agreement(_) => 64,
+        Message::Agreement(_) | Message::Seated(_) => 64,
+        Message::Wish(step) => 64 + step.len(),
         Message::Heard(heard) => 64 + heard.sessions.len() * 16,
     }
 }

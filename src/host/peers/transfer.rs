@@ -17,7 +17,6 @@ use crate::host::recover::load_snapshot;
 use crate::ids::{LogIndex, ServerId, Zxid};
 use crate::tree::PathHasher;
 use crossbeam::channel::{unbounded, Receiver, Sender};
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -47,7 +46,6 @@ pub struct Fetched {
 pub struct Transfer {
     dir: Arc<DataDir>,
     hasher: PathHasher,
-    places: BTreeMap<ServerId, Place>,
     /// The fetch of this number is the one that is wanted.
     wanted: Arc<AtomicU64>,
     tell: Sender<Fetched>,
@@ -58,13 +56,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    pub fn new(dir: Arc<DataDir>, hasher: PathHasher, places: Vec<Place>) -> Transfer {
+    pub fn new(dir: Arc<DataDir>, hasher: PathHasher) -> Transfer {
         let (tell, fetched) = unbounded();
-        let places = places.into_iter().map(|place| (place.0, place)).collect();
         Transfer {
             dir,
             hasher,
-            places,
             wanted: Arc::default(),
             tell,
             fetched,
@@ -76,7 +72,10 @@ impl Transfer {
     /// Begins to fetch; a fetch under way is given up for it.
     pub fn fetch(&self, greeter: &Arc<Greeter>, from: ServerId, index: LogIndex) -> io::Result<()> {
         let number = self.wanted.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(place) = self.places.get(&from).cloned() else { return Ok(()) };
+        let Some(place) = greeter.place(from) else {
+            let _ = self.tell.send(Fetched { index, state: None, names: None });
+            return Ok(());
+        };
         let fetch = Fetch {
             place,
             index,

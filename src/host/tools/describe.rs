@@ -2,6 +2,7 @@
 
 use crate::apply::{Batch, Damaged, Txn, TxnBody};
 use crate::ids::Zxid;
+use crate::membership::Step;
 use crate::wire::{Create, Delete, MultiItem, MultiReader, OpCode, SetAcl, SetData, Text};
 use std::fmt::{self, Display};
 use std::io::{self, Write};
@@ -60,6 +61,10 @@ impl Display for Line<'_> {
             TxnBody::Expire { .. } => write!(f, "session {session} has expired"),
             TxnBody::CloseSession => write!(f, "session {session} is ended by the server"),
             TxnBody::Reap { path } => write!(f, "reap {path:?}"),
+            TxnBody::Member { step } => match Step::decode(step) {
+                Ok(step) => write!(f, "members: {step:?}"),
+                Err(_) => write!(f, "members: a step that does not decode"),
+            },
         }
     }
 }

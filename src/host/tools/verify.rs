@@ -17,6 +17,7 @@ use crate::host::EX_IOERR;
 use crate::ids::LogIndex;
 use crate::log::walk::Walk;
 use crate::log::{Damage, EntryRef, NotAHeader, RecordHeader, Recovered, SegmentHeader, BLOCK};
+use crate::membership::Membership;
 use crate::snapshot;
 use crate::tree::PathHasher;
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What `serve` would say is how to begin; who verifies wants to know what he has named.
-fn why_not(refusal: &DirError) -> String {
+pub(super) fn why_not(refusal: &DirError) -> String {
     match refusal {
         DirError::Refused(path, error) => format!("{}: {error}", path.display()),
         DirError::ZooKeeper(path) => {
@@ -76,7 +77,7 @@ pub fn verify(dir: &Path, log_dir: Option<&Path>) -> i32 {
     printing(|out| check.run(out))
 }
 
-fn refuse(exit: i32, text: &str) -> i32 {
+pub(super) fn refuse(exit: i32, text: &str) -> i32 {
     complain(text);
     exit
 }
@@ -226,22 +227,21 @@ impl Check<'_> {
                 }
             },
         };
+        if !state.membership.is_ensemble() {
+            state.membership = Membership::formed(&self.identity.formed_of);
+        }
         let last = recovered.last().0;
         if last < from {
             writeln!(out, "state          DAMAGED: the log ends at entry {}, before the snapshot's", last.0)?;
             return Ok(false);
         }
-        let mut entries = 0u64;
-        for entry in recovered.entries.iter().filter(|e| e.index > from && e.payload_len > 0) {
-            let applied = self.payload(entry).and_then(|bytes| {
-                state.apply_batch(&bytes, |_, _| {}).map_err(|_| "it does not decode".to_owned())
-            });
-            if let Err(why) = applied {
-                writeln!(out, "state          DAMAGED: entry {}: {why}", entry.index.0)?;
+        let entries = match replay(&self.disk, &self.place.dir, recovered, &mut state, from) {
+            Ok(entries) => entries,
+            Err(why) => {
+                writeln!(out, "state          DAMAGED: {why}")?;
                 return Ok(false);
             }
-            entries += 1;
-        }
+        };
         let base = if newest.is_some() { "the newest whole snapshot" } else { "nothing" };
         writeln!(
             out,
@@ -253,15 +253,34 @@ impl Check<'_> {
         )?;
         Ok(true)
     }
+}
 
-    fn payload(&self, entry: &EntryRef) -> Result<Vec<u8>, String> {
-        let path = segment_path(&self.place.dir, entry.segment);
-        let len = (entry.payload_len as usize).saturating_add(BLOCK);
-        let bytes = self.disk.read_at(&path, entry.offset, len).map_err(|error| error.to_string())?;
-        match RecordHeader::decode(&bytes) {
-            Ok(record) if record.entry_ref() == *entry => Ok(record.payload(&bytes).to_vec()),
-            _ => Err("it changes while it is read".to_owned()),
-        }
+/// Applies what the log has behind `from`. How many entries that were, or which of them could not be.
+pub(super) fn replay(
+    disk: &RealDisk,
+    log: &Path,
+    recovered: &Recovered,
+    state: &mut State,
+    from: LogIndex,
+) -> Result<u64, String> {
+    let mut entries = 0;
+    for entry in recovered.entries.iter().filter(|entry| entry.index > from && entry.payload_len > 0) {
+        let applied = payload(disk, log, entry).and_then(|bytes| {
+            state.apply_batch(&bytes, |_, _| {}).map_err(|_| "it does not decode".to_owned())
+        });
+        applied.map_err(|why| format!("entry {}: {why}", entry.index.0))?;
+        entries += 1;
+    }
+    Ok(entries)
+}
+
+fn payload(disk: &RealDisk, log: &Path, entry: &EntryRef) -> Result<Vec<u8>, String> {
+    let path = segment_path(log, entry.segment);
+    let len = (entry.payload_len as usize).saturating_add(BLOCK);
+    let bytes = disk.read_at(&path, entry.offset, len).map_err(|error| error.to_string())?;
+    match RecordHeader::decode(&bytes) {
+        Ok(record) if record.entry_ref() == *entry => Ok(record.payload(&bytes).to_vec()),
+        _ => Err("it changes while it is read".to_owned()),
     }
 }
 

@@ -1,0 +1,171 @@
+//! What a client's reconfig asks for (chapter 9.3 of the wire reference), read as ZooKeeper reads it.
+
+use super::line::{parse_server, server_number, ServerEntry};
+use crate::error::Code;
+use crate::ids::ServerId;
+use crate::wire::Reconfig;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+type Lines = BTreeMap<ServerId, ServerEntry>;
+
+/// The lines that there shall be. BadArguments where they can not be an ensemble; where a number is none ZooKeeper ends in
+/// an exception that becomes a MarshallingError.
+pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Code> {
+    let target = if let Some(members) = reconfig.members.as_deref() {
+        read(members.split([',', '\n']))?
+    } else {
+        let mut target = now.clone();
+        for id in listed(reconfig.leaving.as_deref()) {
+            let id: i64 = id.parse().map_err(|_| Code::MarshallingError)?;
+            // One that is not there is gone already.
+            if let Ok(id) = u8::try_from(id) {
+                target.remove(&ServerId(id));
+            }
+        }
+        let joining = listed(reconfig.joining.as_deref());
+        if joining.clone().any(is_another_key) {
+            return Err(Code::MarshallingError);
+        }
+        target.extend(read(joining)?);
+        target
+    };
+    let has_voter = target.values().any(|entry| !entry.is_observer);
+    if !has_voter || shares_an_address(&target) {
+        return Err(Code::BadArguments);
+    }
+    Ok(target)
+}
+
+/// Lines with a client's port each: clients find a new server by it. In a configuration file it may stand elsewhere.
+fn read<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Result<Lines, Code> {
+    if lines.clone().any(has_bad_number) {
+        return Err(Code::MarshallingError);
+    }
+    let lines = parse_lines(lines).map_err(|_| Code::BadArguments)?;
+    if lines.values().any(|entry| entry.client.is_none()) {
+        return Err(Code::BadArguments);
+    }
+    Ok(lines)
+}
+
+/// A key of a configuration file that names no server.
+fn is_another_key(line: &str) -> bool {
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    key.is_some_and(|key| !["server.", "group.", "weight."].iter().any(|known| key.starts_with(known)))
+}
+
+fn has_bad_number(line: &str) -> bool {
+    let Some((key, value)) = line.split_once('=') else { return false };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let id = key.trim().strip_prefix("server.");
+    let is_too_large = |text: &str| is_number(text) && text.parse::<u16>().is_err();
+    id.is_some_and(|id| !is_number(id)) || value.split([':', ';', '|']).any(is_too_large)
+}
+
+fn listed(text: Option<&str>) -> impl Iterator<Item = &str> + Clone {
+    text.unwrap_or_default().split(',').map(str::trim).filter(|one| !one.is_empty())
+}
+
+/// Reads lines `server.N=…`; one of a server that an earlier one names takes its place.
+pub fn parse_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Lines, String> {
+    let mut servers = BTreeMap::new();
+    for line in lines.map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("version=") {
+            continue;
+        }
+        let (key, value) = line.split_once('=').ok_or("expected server.N=host:quorumPort:electionPort")?;
+        let number = server_number(key.trim()).and_then(|number| number.parse().ok()).unwrap_or(0);
+        if number == 0 {
+            return Err(format!("{key}: expected server.N with an N of 1 to 255"));
+        }
+        let id = ServerId(number);
+        servers.insert(id, parse_server(id, value)?);
+    }
+    Ok(servers)
+}
+
+/// Two servers at one address are one of them. Loopback and wildcard addresses say nothing: ZooKeeper lets them pass.
+fn shares_an_address(lines: &Lines) -> bool {
+    let mut seen = BTreeSet::new();
+    for entry in lines.values() {
+        for address in &entry.addresses {
+            let is_own = address
+                .host
+                .parse()
+                .map_or(address.host == "localhost", |ip: IpAddr| ip.is_loopback() || ip.is_unspecified());
+            if is_own {
+                continue;
+            }
+            for port in [address.quorum_port, address.election_port] {
+                if !seen.insert((address.host.as_str(), port)) {
+                    return true;
+                }
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Lines {
+        parse_lines("server.1=a:1:2;5\nserver.2=b:1:2;5\nserver.3=c:1:2;5".lines()).unwrap()
+    }
+
+    fn asked(joining: &str, leaving: &str, members: Option<&str>) -> Result<Vec<String>, Code> {
+        let reconfig = Reconfig {
+            joining: Some(joining.into()),
+            leaving: Some(leaving.into()),
+            members: members.map(Into::into),
+            config_id: -1,
+        };
+        let target = parse(&reconfig, &three())?;
+        Ok(target.values().map(|entry| format!("{}={entry}", entry.id.0)).collect())
+    }
+
+    #[test]
+    fn it_is_read_as_zookeeper_reads_it() {
+        let a = "1=a:1:2:participant;5";
+        let c = "3=c:1:2:participant;5";
+        for (joining, leaving, members, want) in [
+            ("server.4=d:1:2:observer;9", "2", None, vec![a, c, "4=d:1:2:observer;9"]),
+            ("server.2=x:7:8;9", "", None, vec![a, "2=x:7:8:participant;9", c]),
+            ("", "9,300,-1", None, vec![a, "2=b:1:2:participant;5", c]),
+            ("", "1,2", None, vec![c]),
+            ("", "", Some("server.1=a:1:2;5,server.3=c:1:2;5"), vec![a, c]),
+            ("", "", Some("server.3=c:1:2;5\nserver.1=a:1:2;5\nversion=7"), vec![a, c]),
+            // Loopback says nothing.
+            (
+                "server.4=127.0.0.1:1:2;3,server.5=127.0.0.1:1:2;3",
+                "1,2,3",
+                None,
+                vec!["4=127.0.0.1:1:2:participant;3", "5=127.0.0.1:1:2:participant;3"],
+            ),
+        ] {
+            let want: Vec<String> = want.into_iter().map(str::to_owned).collect();
+            assert_eq!(asked(joining, leaving, members), Ok(want), "{joining} {leaving} {members:?}");
+        }
+        for (joining, leaving, members, code) in [
+            ("server.4=d:1", "", None, Code::BadArguments),
+            ("server.4=d:1:2", "", None, Code::BadArguments),
+            ("server.0=d:1:2;3", "", None, Code::BadArguments),
+            ("server.300=d:1:2;3", "", None, Code::BadArguments),
+            ("d:1:2", "", None, Code::BadArguments),
+            ("server.4=a:1:9;3", "", None, Code::BadArguments),
+            ("server.x=d:1:2;3", "", None, Code::MarshallingError),
+            ("server.4=d:70000:2;3", "", None, Code::MarshallingError),
+            ("foo=bar", "", None, Code::MarshallingError),
+            ("weight.1=3", "", None, Code::BadArguments),
+            ("server.4=d:1:2;3\nserver.5=e:1:2;3", "", None, Code::BadArguments),
+            ("", "x", None, Code::MarshallingError),
+            ("", "1,2,3", None, Code::BadArguments),
+            ("", "", Some(""), Code::BadArguments),
+            ("", "", Some("server.1=a:1:2:observer;3"), Code::BadArguments),
+        ] {
+            assert_eq!(asked(joining, leaving, members), Err(code), "{joining} {leaving} {members:?}");
+        }
+    }
+}
