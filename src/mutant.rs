@@ -75,6 +75,12 @@ pub enum Mutant {
     EarlierTermCounts = 34,
     /// A follower judges sessions by what it hears itself, and wishes them away once it leads.
     ExpiredByFollower = 35,
+    /// A wiped directory takes itself for the one that its server had at first, and votes as it.
+    OldSeatTaken = 36,
+    /// A fetched snapshot leaves the members as they were.
+    MembersOutliveSnapshot = 37,
+    /// Who is away is not asked whether it knows the rules that are raised.
+    RulesRaisedEarly = 38,
 }
 
 #[cfg(feature = "mutants")]

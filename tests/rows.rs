@@ -163,6 +163,13 @@ fn test_wrong(root: &Path, id: &str, test: &str) -> Result<(), String> {
             _ => Err(format!("'{test}' is not clients:LANGUAGE:CASE")),
         },
         Some(("script", path)) => read(root, path).map(drop),
+        Some(("reconfig", case)) => {
+            let cases = read(root, "tests/reconfig/cases.py")?;
+            match cases.contains(&format!("\n@case\ndef {case}(")) {
+                true => Ok(()),
+                false => Err(format!("tests/reconfig has no case '{case}'")),
+            }
+        }
         Some(("hostile", case)) if !case.is_empty() => Ok(()),
         _ => Err(format!("'{test}' is none of the forms at the head of the file")),
     }
@@ -211,6 +218,8 @@ fn planted_faults_are_found() {
         ("A01", "script:scripts/nowhere.sh", Some("scripts/nowhere.sh")),
         ("A01", "difftest:crud; believe me", Some("'believe me' is none of the forms")),
         ("A01", "hostile:oversized", None),
+        ("A01", "reconfig:add", None),
+        ("A01", "reconfig:ad", Some("has no case 'ad'")),
     ];
     for (id, tests, want) in rows {
         let row = Row { line: 1, id: (*id).to_owned(), tests: (*tests).to_owned() };

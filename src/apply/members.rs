@@ -90,6 +90,10 @@ impl State {
                 }
                 Answer::Code(Code::Ok)
             }
+            Step::Rules { version } => {
+                self.rules = self.rules.max(*version);
+                Answer::Code(Code::Ok)
+            }
             Step::Enter { .. } | Step::Leave | Step::Form { .. } => {
                 self.conf_change = self.membership.take(&step);
                 Answer::Code(Code::Ok)

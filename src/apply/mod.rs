@@ -2,6 +2,10 @@
 //!
 //! Apply reads no clock and no configuration: time, options and every drawn number travel in the batch.
 
+/// The version of the rules of change that this release knows. A rule that gives another result than before gets a new one,
+/// and the old results while `State::rules` says the old one.
+pub const RULES: u32 = 1;
+
 mod create;
 mod cursor;
 mod data;

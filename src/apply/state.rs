@@ -28,6 +28,8 @@ use std::ops::Bound;
 /// ZooKeeper's DIGEST_LOG_INTERVAL and DIGEST_LOG_LIMIT.
 const DIGEST_EVERY: i64 = 128;
 const DIGESTS_MAX: usize = 1024;
+/// Of every new history.
+const FIRST_RULES: u32 = 1;
 
 /// What one transaction did.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ pub struct State {
     digest: u64,
     /// The last batch taken of each server: a forwarded batch is applied once and in order.
     batches: BTreeMap<ServerId, (u64, u64)>,
+    /// The version of the rules that are followed: raised by a logged entry, once all members know the new ones.
+    pub rules: u32,
     /// Who is in the ensemble; empty for a server alone.
     pub membership: Membership,
     /// What the batch at hand has changed in Raft's configuration.
@@ -103,6 +107,7 @@ pub struct SnapshotHead {
     pub acls: Vec<(AclId, AclList)>,
     pub sessions: Vec<(SessionId, Session)>,
     pub batches: Vec<(ServerId, u64, u64)>,
+    pub rules: u32,
     pub membership: Membership,
     /// How many znodes follow.
     pub nodes: u64,
@@ -163,6 +168,7 @@ impl State {
             chain: 0,
             digest: 0,
             batches: BTreeMap::new(),
+            rules: FIRST_RULES,
             membership: Membership::default(),
             conf_change: None,
             late: None,
@@ -537,6 +543,7 @@ impl State {
             acls: self.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect(),
             sessions: self.sessions.iter().map(|(id, session)| (id, session.clone())).collect(),
             batches: self.batches.iter().map(|(server, (i, s))| (*server, *i, *s)).collect(),
+            rules: self.rules,
             membership: self.membership.clone(),
             nodes: self.table.len() as u64,
         }
@@ -620,6 +627,7 @@ impl State {
         for (server, incarnation, sequence) in head.batches {
             state.batches.insert(server, (incarnation, sequence));
         }
+        state.rules = head.rules;
         state.membership = head.membership;
         state
     }

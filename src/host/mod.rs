@@ -82,6 +82,17 @@ impl Fatal {
         )
     }
 
+    fn unknown_rules(version: u32) -> Fatal {
+        Fatal::new(
+            preflight::EX_CONFIG,
+            format_args!(
+                "the ensemble goes on with version {version} of the rules by which writes are applied, and this release knows \
+                 {}: start a release that knows it. Nothing is lost",
+                crate::apply::RULES
+            ),
+        )
+    }
+
     fn dead_shard() -> Fatal {
         Fatal::new(
             EX_SOFTWARE,

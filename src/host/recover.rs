@@ -2,7 +2,7 @@
 
 use super::disk::{list_snapshots, DataDir, Disk, Log, LogOptions, SnapshotFile};
 use super::{pages, Fatal};
-use crate::apply::State;
+use crate::apply::{State, RULES};
 use crate::ids::{LogIndex, Term};
 use crate::log::Recovered;
 use crate::membership::Membership;
@@ -71,6 +71,12 @@ pub fn load_snapshot(
     let loaded = snapshot::decode(&mut reader, hasher.clone()).map_err(|error| error.to_string())?;
     if loaded.meta.cluster != cluster {
         return Err("it belongs to another cluster".to_owned());
+    }
+    if loaded.state.rules > RULES {
+        let version = loaded.state.rules;
+        return Err(format!(
+            "it follows version {version} of the rules, and this release knows {RULES}: start a newer one"
+        ));
     }
     if loaded.meta.index != file.index {
         return Err("its name and its content disagree".to_owned());

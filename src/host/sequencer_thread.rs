@@ -418,6 +418,7 @@ impl SequencerThread {
                 Effect::Fetch { from, index, .. } => self.fetch(from, index)?,
                 Effect::Seat(seat) => self.write_seat(seat)?,
                 Effect::Install { at, former } => self.install(&at, former)?,
+                Effect::Note(Note::UnknownRules { version }) => return Err(Fatal::unknown_rules(version)),
                 Effect::Note(Note::Left) => {
                     let dir = self.dir.path().display();
                     self.dir.write_left().map_err(|error| Fatal::os(&format!("writing to {dir}"), &error))?;
@@ -490,7 +491,7 @@ impl SequencerThread {
         let kind = match note {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
             Note::StoppedServing => "serving",
-            Note::Joined | Note::Left => "members",
+            Note::Joined | Note::Left | Note::UnknownRules { .. } => "members",
             // Each by itself: a flood of one hides no other.
             Note::Nonsense { why, .. } => why,
             Note::Differs { .. } | Note::IsWrong { .. } => "differs",
@@ -506,7 +507,7 @@ impl SequencerThread {
             Note::Follows { leader, term } => info!(leader = leader.0, term = term.0, "this server follows"),
             Note::Leaderless => info!("nobody leads that this server knows of"),
             Note::Joined => info!("this server is a member of the ensemble, as its line says"),
-            Note::Left => info!("this server is no member any more"),
+            Note::Left | Note::UnknownRules { .. } => {}
             Note::StoppedServing => warn!("without a leader for too long: clients are turned away until there is one"),
             Note::Nonsense { from, why } => {
                 warn!(server = from.0, dropped, "a server's message was dropped: {why}");

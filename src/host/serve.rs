@@ -16,6 +16,7 @@ use super::shard_glommio;
 use super::signals::{self, Signals};
 use super::snapshot_thread::{SnapshotOptions, SnapshotThread};
 use super::{logging, pages, Fatal};
+use crate::apply::RULES;
 use crate::auth::Schemes;
 use crate::config::{self, Config};
 use crate::ids::{Millis, Seat, ShardId};
@@ -34,8 +35,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::{error, info};
 
-/// The version of apply's rules.
-pub(super) const APPLY_VERSION: u32 = 1;
 /// Batches handed to the log and not durable, at the most.
 const IN_FLIGHT_BATCHES: usize = 2;
 /// A thread that has not said that it is ready after this long never will.
@@ -136,7 +135,6 @@ fn run(config: Config, joins: bool) -> Result<(), Fatal> {
     }
     let snapshots = SnapshotThread::start(SnapshotOptions {
         dir: dir.clone(),
-        apply_version: APPLY_VERSION,
         keep: usize::try_from(config.log.snapshots_kept).unwrap_or(usize::MAX),
         purge: config.log.purge_interval.is_some(),
     })
@@ -235,7 +233,7 @@ fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
             Driver::Epoll => LogIo::Thread,
         },
         space_low_bytes: config.log.disk_reserve_bytes,
-        apply_version: APPLY_VERSION,
+        apply_version: RULES,
         ..LogOptions::default()
     }
 }
@@ -290,6 +288,7 @@ fn sequencer_options(
         // Raft knows nobody by 0.
         seat: Seat(dir.seat().0.max(1)),
         birth: dir.birth(),
+        rules: RULES,
         lines: config.ensemble.iter().flat_map(|e| &e.servers).map(|line| (line.id, line.clone())).collect(),
         leaderless_ms: config.ensemble.as_ref().map_or(u64::MAX, |ensemble| ensemble.sync_limit.0),
         incarnation: incarnation(&seed),

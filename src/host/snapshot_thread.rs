@@ -35,7 +35,6 @@ pub(super) struct SnapshotThread {
 /// What the thread is told at its start.
 pub(super) struct SnapshotOptions {
     pub dir: Arc<DataDir>,
-    pub apply_version: u32,
     /// `autopurge.snapRetainCount`.
     pub keep: usize,
     /// Purge is on.
@@ -94,7 +93,7 @@ fn write(
     let started = Instant::now();
     let dir = &options.dir;
     let path = dir.snapshot_name(index, head.last_zxid);
-    let meta = Meta { cluster: dir.cluster_id(), apply_version: options.apply_version, index, term };
+    let meta = Meta { cluster: dir.cluster_id(), index, term };
     let mut is_whole = false;
     let written = dir.publish(&path, |out| {
         let mut encoder = Encoder::begin(out, &meta, head)?;

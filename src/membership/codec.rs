@@ -24,6 +24,8 @@ pub enum Step {
     Refuse,
     /// What a server asks for itself: to be listed so, or no more.
     Wish { joining: BTreeMap<ServerId, ServerEntry>, leaving: BTreeSet<ServerId> },
+    /// From here on apply follows this version of its rules: every member knows it.
+    Rules { version: u32 },
 }
 
 /// Bytes that are none.
@@ -72,6 +74,10 @@ impl Step {
             Step::Leave => out.push(3),
             Step::Done => out.push(4),
             Step::Refuse => out.push(5),
+            Step::Rules { version } => {
+                out.push(7);
+                out.extend_from_slice(&version.to_be_bytes());
+            }
             Step::Wish { joining, leaving } => {
                 out.push(6);
                 put_lines(&mut out, joining);
@@ -97,6 +103,7 @@ impl Step {
             3 => Step::Leave,
             4 => Step::Done,
             5 => Step::Refuse,
+            7 => Step::Rules { version: u32::from_be_bytes(fixed(&mut reader)?) },
             6 => {
                 let joining = lines(&mut reader)?;
                 let leaving = (0..count(&mut reader)?).map(|_| Ok(ServerId(reader.u8()?)));
@@ -288,6 +295,7 @@ mod tests {
             Step::Leave,
             Step::Done,
             Step::Refuse,
+            Step::Rules { version: 7 },
             Step::Wish { joining: members.servers, leaving: [ServerId(9)].into() },
         ];
         for step in steps {

@@ -210,7 +210,12 @@ impl Membership {
                 self.seats.retain(|seat, _| conf.voters.contains(seat) || conf.learners.contains(seat));
                 Some(ConfChange::Leave)
             }
-            Step::Leave | Step::Form { .. } | Step::Done | Step::Refuse | Step::Wish { .. } => None,
+            Step::Leave
+            | Step::Form { .. }
+            | Step::Done
+            | Step::Refuse
+            | Step::Wish { .. }
+            | Step::Rules { .. } => None,
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Peers {
 struct Peer {
     /// Its data directory.
     birth: u128,
+    /// The version of apply's rules that it knows.
+    rules: u32,
     /// The moment up to which it has told what it heard.
     through: Millis,
 }
@@ -38,6 +40,11 @@ impl Peers {
 
     pub(super) fn is_up(&self, peer: ServerId) -> bool {
         self.up.contains_key(&peer)
+    }
+
+    /// The rules that a server knows.
+    pub(super) fn rules(&self, peer: ServerId) -> Option<u32> {
+        self.up.get(&peer).map(|peer| peer.rules)
     }
 
     /// The data directory of a server that there is a connection with.
@@ -69,8 +76,8 @@ impl Report {
 }
 
 impl Sequencer {
-    pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId, birth: u128) {
-        self.peers.up.insert(peer, Peer { birth, through: now.mono });
+    pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId, birth: u128, rules: u32) {
+        self.peers.up.insert(peer, Peer { birth, rules, through: now.mono });
         self.consensus.peer_up(peer);
         self.tell_seat(peer);
         if self.consensus.leader().is_some_and(|(leader, _)| leader == peer) {

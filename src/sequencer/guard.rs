@@ -158,7 +158,8 @@ fn is_batch(payload: &[u8]) -> Option<bool> {
     while let Some(txn) = batch.next_txn().ok()? {
         if let TxnBody::Member { step } = txn.body {
             let step = Step::decode(step).ok()?;
-            if !is_alone {
+            let removes_all = matches!(&step, Step::Enter { voters, .. } if voters.is_empty());
+            if !is_alone || removes_all {
                 return None;
             }
             changes_conf = step.changes_conf();
@@ -170,11 +171,12 @@ fn is_batch(payload: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::BatchWriter;
-    use crate::ids::{LogIndex, Seat, Term, Zxid};
+    use crate::apply::{BatchWriter, Txn};
+    use crate::ids::{ConnId, LogIndex, Seat, SessionId, ShardId, Term, Xid, Zxid};
     use bytes::Bytes;
     use raft::eraftpb::{ConfState, HardState};
     use raft::{Config, RawNode};
+    use std::collections::BTreeSet;
     use MessageType::*;
 
     /// Server 1 of three in term 7, which has nothing in its log.
@@ -269,6 +271,49 @@ mod tests {
         let mut old = self::server();
         old.raft.term = TERM_MAX;
         assert!(check(&old.raft, ServerId(2), &late).is_err(), "a zxid has no room for it");
+    }
+
+    /// A batch of these steps.
+    fn steps(steps: &[Step]) -> Vec<u8> {
+        let mut batch = BatchWriter::new(0);
+        for step in steps {
+            let bytes = step.encode();
+            let body = TxnBody::Member { step: &bytes };
+            let (session, shard, conn, xid) = (SessionId::NONE, ShardId(0), ConnId(0), Xid(0));
+            batch.push(&Txn { session, shard, conn, xid, body });
+        }
+        batch.into_unstamped()
+    }
+
+    #[test]
+    fn a_change_of_who_votes_is_an_entry_of_its_own_kind_that_leaves_somebody() {
+        let server = server();
+        let append = |tag: u8, payload: &[u8]| RaftMessage {
+            entries: vec![Entry { tag, ..entry(7, payload) }],
+            ..message(MsgAppend, 7)
+        };
+        let enter = |voters: &[u64]| Step::Enter {
+            seat: None,
+            voters: voters.iter().map(|id| Seat(*id)).collect(),
+            learners: BTreeSet::new(),
+        };
+        let plain = BatchWriter::new(0).into_unstamped();
+        for (is_honest, message) in [
+            (true, append(2, &steps(&[enter(&[1, 2])]))),
+            (true, append(2, &steps(&[Step::Leave]))),
+            (true, append(0, &steps(&[Step::Done]))),
+            // P18
+            (false, append(2, &steps(&[enter(&[])]))),
+            (false, append(0, &steps(&[enter(&[1])]))),
+            (false, append(2, &steps(&[Step::Done]))),
+            (false, append(2, &steps(&[Step::Leave, Step::Leave]))),
+            (false, append(0, &steps(&[Step::Done, Step::Done]))),
+            (false, append(2, &plain)),
+            (false, append(2, b"")),
+            (false, append(1, &steps(&[Step::Leave]))),
+        ] {
+            assert_eq!(check(&server.raft, ServerId(2), &message).is_ok(), is_honest, "{message:?}");
+        }
     }
 
     #[test]

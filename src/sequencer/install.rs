@@ -4,6 +4,7 @@ use super::consensus::Install;
 use super::{Effect, Note, Sequencer};
 use crate::apply::State;
 use crate::ids::{LogIndex, ServerId};
+use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message, RaftMessage};
 use raft::eraftpb::MessageType;
 
@@ -99,7 +100,10 @@ impl Sequencer {
         if self.state.is_copying() {
             self.effects.push_back(Effect::SnapshotAbort);
         }
-        let former = std::mem::replace(&mut self.state, *state);
+        let mut former = std::mem::replace(&mut self.state, *state);
+        if mutant::is(Mutant::MembersOutliveSnapshot) {
+            std::mem::swap(&mut self.state.membership, &mut former.membership);
+        }
         self.committed.clear();
         self.reads_asked = 0;
         (self.applied, self.applied_term) = (at.index, at.term);

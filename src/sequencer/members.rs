@@ -8,6 +8,7 @@ use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{BatchWriter, Txn, TxnBody};
 use crate::ids::{ConnId, LogIndex, Millis, Seat, ServerId, SessionId, ShardId, Xid, Zxid};
 use crate::membership::{ConfChange, Membership, ServerEntry, Step};
+use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message, Seated};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,6 +28,8 @@ pub(super) struct Members {
     given: Option<Seat>,
     /// Written down, and not taken yet.
     pub(super) written: Option<Seat>,
+    /// There may be something to do.
+    is_due: bool,
     /// The step that is not applied yet.
     under_way: LogIndex,
     /// The leader's last entry at each of the last ticks, oldest first.
@@ -54,6 +57,7 @@ impl Members {
             seat,
             given: None,
             written: None,
+            is_due: false,
             under_way: LogIndex(0),
             marks: VecDeque::new(),
             waiting: None,
@@ -177,6 +181,7 @@ impl Sequencer {
 
     /// Tells everybody where it sits.
     pub(super) fn members_changed(&mut self) {
+        self.members.is_due = true;
         for peer in self.peers.all_up() {
             self.tell_seat(peer);
         }
@@ -196,6 +201,7 @@ impl Sequencer {
             self.members.marks.pop_front();
         }
         self.members.marks.push_back(self.consensus.last_index());
+        self.members.is_due = true;
         let members = &self.state.membership;
         let is_here = |seat: &Seat| is_connected(members, &self.peers, self.members.seat, *seat);
         let away = members.seats.keys().copied().filter(|seat| !is_here(seat));
@@ -205,21 +211,31 @@ impl Sequencer {
 
     /// Proposes the next step, if there is one to be done.
     pub(super) fn change_members(&mut self, now: Now) {
-        let may = self.leading
-            && self.state.membership.is_ensemble()
+        // What a step waits for is seen at a tick; while a change is under way, at once.
+        let members = &self.state.membership;
+        let is_due = members.wish.is_some() || members.conf.is_joint() || self.members.is_due;
+        let may = is_due
+            && self.leading
             && self.applied >= self.members.under_way
             && self.log_has_room()
             && !self.consensus.is_conf_pending();
         if !may {
             return;
         }
+        self.members.is_due = false;
         if let Some(step) = self.next_step(now.mono) {
             self.propose_step(now, &step);
         }
     }
 
     fn next_step(&mut self, now: Millis) -> Option<Step> {
+        if let Some(version) = self.known_to_all().filter(|version| *version > self.state.rules) {
+            return Some(Step::Rules { version });
+        }
         let members = &self.state.membership;
+        if !members.is_ensemble() {
+            return None;
+        }
         if members.conf.is_joint() {
             if members.conf.voters.contains(&self.members.seat) {
                 return Some(Step::Leave);
@@ -257,6 +273,22 @@ impl Sequencer {
             return Some(Step::Refuse);
         }
         Some(step.unwrap_or(Step::Done))
+    }
+
+    /// The rules that every member knows, those who learn too; `None` while one of them is not here to say so.
+    fn known_to_all(&self) -> Option<u32> {
+        let members = &self.state.membership;
+        let mut known = self.options.rules;
+        for seat in members.seats.keys().filter(|seat| **seat != self.members.seat) {
+            if !is_connected(members, &self.peers, self.members.seat, *seat) {
+                if mutant::is(Mutant::RulesRaisedEarly) {
+                    continue;
+                }
+                return None;
+            }
+            known = known.min(self.peers.rules(seat.server())?);
+        }
+        Some(known)
     }
 
     /// A data directory that is here and has no seat.

@@ -45,6 +45,8 @@ pub struct Options {
     pub seat: Seat,
     /// Its data directory's own id.
     pub birth: u128,
+    /// The version of apply's rules that this release knows.
+    pub rules: u32,
     /// The server lines of its configuration: what the first leader shows the clients. Who is a member stands in the state.
     pub lines: BTreeMap<ServerId, ServerEntry>,
     /// ZooKeeper's syncLimit times tickTime: a follower without a leader for longer serves nobody.
@@ -100,8 +102,9 @@ pub enum Input {
     Fetched { index: LogIndex, state: Option<Box<State>> },
     /// The disk's low mark was passed, one way or the other.
     Space { low: bool },
-    /// The connection to a server is up, and it has shown who it is, and with which data directory.
-    PeerUp { peer: ServerId, birth: u128 },
+    /// The connection to a server is up, and it has shown who it is, with which data directory, and which version of
+    /// apply's rules it knows.
+    PeerUp { peer: ServerId, birth: u128, rules: u32 },
     /// This server wants to be a member, with the line of its configuration.
     Join,
     /// This server wants to be none any more.
@@ -168,6 +171,10 @@ pub enum Note {
     },
     /// Nobody leads that this server knows of.
     Leaderless,
+    /// All go on with rules of a newer release, which this one does not know: it must stop.
+    UnknownRules {
+        version: u32,
+    },
     /// This server is a member, as it wanted.
     Joined,
     /// This server is no member any more, and nobody waits for it.
@@ -246,6 +253,8 @@ pub struct Sequencer {
     /// The last moment at which the log owed nothing, or had just made something durable.
     log_moved_at: Millis,
     reaper: Reaper,
+    /// The rules are a newer release's from the last applied entry on.
+    must_stop: bool,
     since_snapshot: (u64, u64),
     snapshotting: bool,
     /// What the snapshot under way ends with.
@@ -262,6 +271,10 @@ impl Sequencer {
         let last_logged_zxid =
             log.entries.last().map_or(state.last_zxid(), |entry| entry.last_zxid.max(state.last_zxid()));
         let gather = Gather::new(&options, now.wall);
+        let mut options = options;
+        if mutant::is(Mutant::OldSeatTaken) && state.membership.is_ensemble() {
+            options.seat = Seat::new(options.server, 0);
+        }
         let consensus =
             Consensus::new(options.seat, options.incarnation, options.seed, &state.membership.conf, log);
         Sequencer {
@@ -293,6 +306,7 @@ impl Sequencer {
             clock: SessionClock::default(),
             last_seen: None,
             log_moved_at: now.mono,
+            must_stop: false,
             since_snapshot: (0, 0),
             snapshotting: false,
             snapshot_at: (LogIndex(0), Term(0)),
@@ -313,7 +327,7 @@ impl Sequencer {
             Input::Purged { first } => self.consensus.purged(first, self.applied),
             Input::Fetched { index, state } => self.on_fetched(index, state),
             Input::Space { low } => self.on_space(low),
-            Input::PeerUp { peer, birth } => self.on_peer_up(now, peer, birth),
+            Input::PeerUp { peer, birth, rules } => self.on_peer_up(now, peer, birth, rules),
             Input::Join => self.members.errand = Some(Errand::Join),
             Input::Leave => self.members.errand = Some(Errand::Leave),
             Input::Seated(seat) => self.members.written = Some(seat),

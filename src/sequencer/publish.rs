@@ -13,7 +13,7 @@ use std::sync::Arc;
 impl Sequencer {
     pub(super) fn apply_committed(&mut self, _now: Now) {
         while let Some((entry, payload)) = self.committed.front() {
-            if payload.is_none() && entry.has_batch() {
+            if payload.is_none() && entry.has_batch() || self.must_stop {
                 break;
             }
             let (entry, payload) = self.committed.pop_front().expect("it was looked at just now");
@@ -24,6 +24,10 @@ impl Sequencer {
             if let Some(change) = self.state.take_conf_change() {
                 self.consensus.apply_conf(&change);
                 self.members_changed();
+            }
+            if self.state.rules > self.options.rules {
+                self.must_stop = true;
+                self.effects.push_back(Effect::Note(Note::UnknownRules { version: self.state.rules }));
             }
             self.applied = entry.index;
             self.applied_term = entry.term;

@@ -32,6 +32,7 @@ fn options() -> Options {
         snapshot_txns: u64::MAX,
         seat: Seat::new(ServerId(1), 0),
         birth: 1,
+        rules: 1,
         lines: BTreeMap::new(),
         leaderless_ms: 10_000,
         snapshot_grows: false,

@@ -64,6 +64,7 @@ impl Assembler {
             digest: header.digest,
             chain: header.chain,
             next_acl: header.next_acl,
+            rules: header.apply_version,
             nodes: header.nodes,
             ..SnapshotHead::default()
         };

@@ -202,7 +202,8 @@ fn read_fields(reader: &mut Reader<'_>, membership: Vec<u8>) -> Result<Header, T
     let index = LogIndex(u64::from_be_bytes(fixed(reader)?));
     let term = Term(u64::from_be_bytes(fixed(reader)?));
     Ok(Header {
-        meta: Meta { cluster, apply_version, index, term },
+        meta: Meta { cluster, index, term },
+        apply_version,
         last_zxid: Zxid(reader.i64()?),
         last_wall: WallMillis(reader.i64()?),
         digest: u64::from_be_bytes(fixed(reader)?),

@@ -174,7 +174,7 @@ fn header_bytes(meta: &Meta, head: &SnapshotHead) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(HEADER_BYTES + membership.len() + 4);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
-    out.extend_from_slice(&meta.apply_version.to_be_bytes());
+    out.extend_from_slice(&head.rules.to_be_bytes());
     out.extend_from_slice(&meta.cluster.to_be_bytes());
     out.extend_from_slice(&meta.index.0.to_be_bytes());
     out.extend_from_slice(&meta.term.0.to_be_bytes());

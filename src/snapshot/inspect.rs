@@ -95,17 +95,27 @@ const LINES_MAX: usize = 50;
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { meta, last_zxid, last_wall, digest, chain, acls, batches, membership, .. } =
-            &self.header;
+        let Header {
+            meta,
+            apply_version,
+            last_zxid,
+            last_wall,
+            digest,
+            chain,
+            acls,
+            batches,
+            membership,
+            ..
+        } = &self.header;
         writeln!(f, "cluster        {:032x}", meta.cluster)?;
         writeln!(f, "log index      {} (term {})", meta.index.0, meta.term.0)?;
         writeln!(f, "zxid           {last_zxid}")?;
         writeln!(f, "time           {} ms", last_wall.0)?;
         writeln!(f, "digest         {digest:016x}, chain {chain:016x}")?;
-        writeln!(f, "rules          version {}", meta.apply_version)?;
+        writeln!(f, "rules          version {}", apply_version)?;
         match Membership::decode(membership) {
             Ok(members) if members.is_ensemble() => {
-                for (seat, _) in &members.seats {
+                for seat in members.seats.keys() {
                     let role = if members.conf.votes(*seat) { "votes" } else { "learns" };
                     writeln!(f, "seat           {seat} {role}")?;
                 }

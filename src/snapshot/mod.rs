@@ -26,8 +26,6 @@ use crate::ids::{LogIndex, Term, WallMillis, Zxid};
 pub struct Meta {
     /// The ensemble's id.
     pub cluster: u128,
-    /// The version of apply's rules that made the state.
-    pub apply_version: u32,
     /// The last log entry that the state holds.
     pub index: LogIndex,
     pub term: Term,
@@ -37,6 +35,8 @@ pub struct Meta {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Header {
     pub meta: Meta,
+    /// The version of apply's rules that the state follows.
+    pub apply_version: u32,
     pub last_zxid: Zxid,
     pub last_wall: WallMillis,
     pub digest: u64,

@@ -129,7 +129,7 @@ fn membership() -> Membership {
 }
 
 fn meta() -> Meta {
-    Meta { cluster: 0xabcd, apply_version: 1, index: LogIndex(42), term: Term(3) }
+    Meta { cluster: 0xabcd, index: LogIndex(42), term: Term(3) }
 }
 
 fn bytes_of(state: &State) -> Vec<u8> {

@@ -72,6 +72,7 @@ impl Hello {
         body.extend(self.cluster.to_be_bytes());
         body.extend(self.birth.to_be_bytes());
         body.extend(self.incarnation.to_be_bytes());
+        body.extend(1u32.to_be_bytes());
         body.extend((self.listed.len() as u16).to_be_bytes());
         self.listed.iter().for_each(|(id, role)| body.extend([*id, *role]));
         body.extend((self.births.len() as u16).to_be_bytes());
@@ -104,6 +105,7 @@ impl Hello {
         let wide = |bytes: Vec<u8>| u128::from_be_bytes(bytes.try_into().unwrap());
         let (cluster, birth) = (wide(take(16)), wide(take(16)));
         let incarnation = u64::from_be_bytes(take(8).try_into().unwrap());
+        take(4);
         let count = u16::from_be_bytes(take(2).try_into().unwrap());
         let listed = (0..count).map(|_| (take(1)[0], take(1)[0])).collect();
         let count = u16::from_be_bytes(take(2).try_into().unwrap());

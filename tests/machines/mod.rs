@@ -102,6 +102,7 @@ pub fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
         snapshot_bytes: u64::MAX,
         seat: Seat::new(ServerId(1), 0),
         birth: 1,
+        rules: 1,
         lines: BTreeMap::new(),
         leaderless_ms: 10_000,
         snapshot_grows: false,

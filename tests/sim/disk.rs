@@ -42,7 +42,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn of(index: LogIndex, term: Term, head: &SnapshotHead, parts: &[Vec<Node>]) -> Snapshot {
-        let meta = Meta { cluster: 1, apply_version: 1, index, term };
+        let meta = Meta { cluster: 1, index, term };
         let mut bytes = Vec::new();
         let mut encoder = Encoder::begin(&mut bytes, &meta, head).expect("memory takes what is written");
         for nodes in parts {

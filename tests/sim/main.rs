@@ -66,10 +66,14 @@ struct Faults {
     fill_disk: u64,
     /// Of who has given its vote a moment ago, while the one that it was given to is cut off.
     crash_voter: u64,
+    /// A wall clock is set, forwards or back.
+    jump_clock: u64,
     /// A disk is lost: the server comes back with an empty one.
     wipe: u64,
     /// Somebody wishes for other members.
     reconfig: u64,
+    /// A server that starts is one of a newer release.
+    upgrade: u64,
 }
 
 struct World {
@@ -79,6 +83,9 @@ struct World {
     count: u8,
     lines: BTreeMap<ServerId, ServerEntry>,
     births: BTreeMap<u8, u128>,
+    voters: u8,
+    /// The release that each server runs.
+    rules: BTreeMap<u8, u32>,
     formed: Arc<[(ServerId, u128)]>,
     operator: Operator,
     servers: BTreeMap<u8, Server>,
@@ -123,8 +130,10 @@ impl World {
             cut_one_way: some(400, 6),
             fill_disk: some(300, 3),
             crash_voter: some(200, 100),
+            jump_clock: some(400, 4),
             wipe: some(300, 4),
             reconfig: some(400, 6),
+            upgrade: some(500, 600),
         };
         let snapshot_txns = [u64::MAX, 30, 100, 400][dice.pick(4)];
         let slices = Slices { at_once_max: [0, 1, 64][dice.pick(3)], slice: 1 + dice.pick(3) };
@@ -156,6 +165,8 @@ impl World {
                 .map(|id| (id, (Disk::new(births[&id], formed.clone()), if id > voters { 2_000 } else { 0 })))
                 .collect(),
             births,
+            voters,
+            rules: BTreeMap::new(),
             formed,
             operator,
             net,
@@ -182,13 +193,21 @@ impl World {
         for id in due {
             let (disk, _) = self.down.remove(&id).expect("it was looked at just now");
             self.incarnation += 1;
+            // One after the other is started with a newer release. Once all follow its rules nobody goes back.
+            let follows = self.servers.values().any(|server| server.sequencer.state().rules > 1);
+            let is_newer = follows || id > self.voters || self.dice.permille(self.faults.upgrade);
+            let rules = self.rules.get(&id).copied().unwrap_or(1).max(if is_newer { 2 } else { 1 });
+            self.rules.insert(id, rules);
             let birth = Birth {
                 id,
+                rules,
                 lines: self.lines.clone(),
                 incarnation: self.incarnation,
                 disk,
                 manners: self.disk_manners,
                 wall_skew: self.dice.below(5_000) as i64 - 2_500,
+                // A quartz loses some ten millionths; a bad one ten times as many.
+                drift_ppm: self.dice.below(1_001) as i64 - 500,
                 snapshot_txns: self.snapshot_txns,
                 slices: self.slices,
             };
@@ -289,6 +308,14 @@ impl World {
                 self.fault_count += u64::from(low);
             }
         }
+        if self.dice.permille(self.faults.jump_clock) {
+            let id = self.some_server();
+            let (by, way) = (self.dice.below(3_600_000) as i64, self.dice.permille(500));
+            if let Some(server) = self.servers.get_mut(&id) {
+                server.wall_skew += if way { by } else { -by };
+                self.fault_count += 1;
+            }
+        }
         if self.dice.permille(self.faults.wipe) {
             let id = self.some_server();
             self.wipe(id, told);
@@ -336,7 +363,11 @@ impl World {
         for (to, what) in told {
             let Some(server) = self.servers.get_mut(&to) else { continue };
             let input = match what {
-                Told::Up(peer) => Input::PeerUp { peer: ServerId(peer), birth: self.births[&peer] },
+                Told::Up(peer) => Input::PeerUp {
+                    peer: ServerId(peer),
+                    birth: self.births[&peer],
+                    rules: self.rules[&peer],
+                },
                 Told::Down(peer) => Input::PeerDown(ServerId(peer)),
                 Told::Frame(from, bytes) => {
                     let message = ringkeeper::peer::decode(&bytes).expect("what a server sends decodes");
@@ -522,7 +553,10 @@ impl World {
 
 /// What no honest server gives another one a reason to say.
 fn is_alarming(note: &Note) -> bool {
-    matches!(note, Note::Nonsense { .. } | Note::Differs { .. } | Note::IsWrong { .. })
+    matches!(
+        note,
+        Note::Nonsense { .. } | Note::Differs { .. } | Note::IsWrong { .. } | Note::UnknownRules { .. }
+    )
 }
 
 fn number(name: &str, default: u64) -> u64 {

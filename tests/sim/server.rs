@@ -52,9 +52,11 @@ pub struct Server {
     ticked_at: u64,
     /// Until then the process gets no turn.
     pub paused_until: u64,
-    /// Its clock runs ahead of the world's by so much; monotonic time counts from the process's start.
+    /// Its wall clock runs ahead of the world's by so much; monotonic time counts from the process's start, and goes wrong
+    /// by so many parts in a million.
     started_at: u64,
-    wall_skew: i64,
+    pub wall_skew: i64,
+    drift_ppm: i64,
     manners: DiskManners,
     dice: Dice,
     pub notes: Vec<Note>,
@@ -88,9 +90,11 @@ pub struct Birth {
     /// The lines of its configuration.
     pub lines: BTreeMap<ServerId, ServerEntry>,
     pub incarnation: u64,
+    pub rules: u32,
     pub disk: Disk,
     pub manners: DiskManners,
     pub wall_skew: i64,
+    pub drift_ppm: i64,
     pub snapshot_txns: u64,
     pub slices: Slices,
 }
@@ -117,6 +121,7 @@ impl Server {
             paused_until: 0,
             started_at: now,
             wall_skew: birth.wall_skew,
+            drift_ppm: birth.drift_ppm,
             manners: birth.manners,
             dice,
             notes: Vec::new(),
@@ -133,7 +138,9 @@ impl Server {
     }
 
     pub fn now(&self, world: u64) -> Now {
-        Now { mono: Millis(1_000 + world - self.started_at), wall: wall(world, self.wall_skew) }
+        let since = world - self.started_at;
+        let drift = i64::try_from(since).expect("a run is short") * self.drift_ppm / 1_000_000;
+        Now { mono: Millis((1_000 + since).saturating_add_signed(drift)), wall: wall(world, self.wall_skew) }
     }
 
     /// The process dies. Of what was under way to the disk a part has arrived.
@@ -400,6 +407,7 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
         server: ServerId(birth.id),
         seat: birth.disk.seat_of(ServerId(birth.id)),
         birth: birth.disk.birth,
+        rules: birth.rules,
         lines: birth.lines.clone(),
         leaderless_ms: 4_000,
         snapshot_txns: birth.snapshot_txns,

@@ -104,6 +104,7 @@ fn options(seed: u64) -> Options {
         snapshot_bytes: u64::MAX,
         seat: Seat::new(ServerId(1), 0),
         birth: 1,
+        rules: 1,
         lines: BTreeMap::new(),
         leaderless_ms: 10_000,
         snapshot_grows: false,
@@ -286,7 +287,7 @@ impl World {
     fn finish_snapshot(&mut self) {
         let Some(snapshot) = self.snapshot.take_if(|s| s.is_whole) else { return };
         let Snapshot { index, term, head, parts, .. } = snapshot;
-        let meta = Meta { cluster: self.home.cluster, apply_version: 1, index, term };
+        let meta = Meta { cluster: self.home.cluster, index, term };
         let path = self.home.snapshots.join(format!("{:016x}-{:016x}.snap", index.0, head.last_zxid.0));
         let written = publish_file(&*self.home.disk, &path, |out: &mut dyn Write| {
             let mut encoder = Encoder::begin(out, &meta, &head)?;

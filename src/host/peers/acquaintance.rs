@@ -7,6 +7,7 @@
 //! with other wiped ones, form a second history while a voter with the first one is missing.
 
 use super::hello::{Hello, Listed, Purpose, Verdict};
+use crate::apply::RULES;
 use crate::ids::ServerId;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -92,6 +93,7 @@ impl Acquaintance {
             cluster: state.formed.as_ref().map_or(0, |formed| formed.cluster),
             birth: self.birth,
             incarnation: self.incarnation,
+            rules: RULES,
             listed: self.listed.clone(),
             births: state.formed.as_ref().map_or_else(Vec::new, |formed| formed.births.clone()),
         }

@@ -249,6 +249,7 @@ impl Greeter {
             (Verdict::Welcome, Verdict::Welcome) => Ok(Some(Arrival {
                 server,
                 birth: hello.birth,
+                rules: hello.rules,
                 purpose,
                 stream: stream.finish().map_err(io)?,
             })),
@@ -317,8 +318,8 @@ impl Greeter {
         match (ours, theirs) {
             (Verdict::Welcome, Verdict::Welcome) => {
                 let stream = stream.finish().map_err(io)?;
-                let (server, birth, purpose) = (hello.from, hello.birth, hello.purpose);
-                Ok(Some(Arrival { server, birth, purpose, stream }))
+                let (server, birth, rules) = (hello.from, hello.birth, hello.rules);
+                Ok(Some(Arrival { server, birth, rules, purpose: hello.purpose, stream }))
             }
             (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
             _ => Ok(None),

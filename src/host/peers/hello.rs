@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! hello   = "RKPEER" version:u16 length:u32 crc32c:u32 body
-//! body    = from:u8 to:u8 purpose:u8 cluster:u128 birth:u128 incarnation:u64
+//! body    = from:u8 to:u8 purpose:u8 cluster:u128 birth:u128 incarnation:u64 rules:u32
 //!             listed:u16 (id:u8 is_observer:u8)*  births:u16 (id:u8 birth:u128)*
 //! verdict = word:u8 length:u16 text       0 welcome, 1 not yet, 2 refused
 //! ```
@@ -49,6 +49,8 @@ pub struct Hello {
     pub birth: u128,
     /// This run of the process.
     pub incarnation: u64,
+    /// The version of apply's rules that it knows.
+    pub rules: u32,
     /// The servers of its configuration, ascending.
     pub listed: Vec<Listed>,
     /// The directories that its cluster was formed of, ascending; none before.
@@ -115,6 +117,7 @@ impl Hello {
         body.extend_from_slice(&self.cluster.to_be_bytes());
         body.extend_from_slice(&self.birth.to_be_bytes());
         body.extend_from_slice(&self.incarnation.to_be_bytes());
+        body.extend_from_slice(&self.rules.to_be_bytes());
         body.extend_from_slice(&count(self.listed.len()));
         for (server, is_observer) in &self.listed {
             body.extend_from_slice(&[server.0, u8::from(*is_observer)]);
@@ -170,6 +173,7 @@ impl Hello {
         let cluster = wide(&mut reader)?;
         let birth = wide(&mut reader)?;
         let incarnation = u64::from_be_bytes(reader.take(8)?.try_into().map_err(|_| BadHello::Malformed)?);
+        let rules = u32::from_be_bytes(reader.take(4)?.try_into().map_err(|_| BadHello::Malformed)?);
         let mut listed = Vec::new();
         for _ in 0..short(&mut reader)? {
             let server = ServerId(reader.u8()?);
@@ -183,7 +187,7 @@ impl Hello {
         if !reader.rest().is_empty() {
             return Err(BadHello::Malformed);
         }
-        Ok(Hello { from, to, purpose, cluster, birth, incarnation, listed, births })
+        Ok(Hello { from, to, purpose, cluster, birth, incarnation, rules, listed, births })
     }
 }
 
@@ -249,6 +253,7 @@ mod tests {
             cluster: 7 << 99,
             birth: 5,
             incarnation: 9,
+            rules: 3,
             listed: vec![(ServerId(1), false), (ServerId(3), true)],
             births: vec![(ServerId(1), 5)],
         }

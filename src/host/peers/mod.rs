@@ -63,6 +63,8 @@ pub(super) struct Arrival {
     pub server: ServerId,
     /// Its data directory.
     pub birth: u128,
+    /// The version of apply's rules that it knows.
+    pub rules: u32,
     pub purpose: Purpose,
     pub stream: Stream,
 }
@@ -239,7 +241,7 @@ impl Peers {
                 info!(server = server.0, not_shown = dropped, "connected");
             }
             self.greeter.acquaintance.set_connected(server, Some(arrival.birth));
-            give(Input::PeerUp { peer: server, birth: arrival.birth });
+            give(Input::PeerUp { peer: server, birth: arrival.birth, rules: arrival.rules });
         }
         Ok(any)
     }

@@ -10,7 +10,7 @@ use crate::host::disk::{
     LogOptions, LogPlace, RealDisk,
 };
 use crate::host::recover::load_snapshot;
-use crate::host::serve::{draw_seed, hash_key, APPLY_VERSION};
+use crate::host::serve::{draw_seed, hash_key};
 use crate::ids::{LogIndex, Seat, Term};
 use crate::log::HardState;
 use crate::membership::{Conf, Membership};
@@ -156,7 +156,7 @@ fn write(
     dir.set_seat(seat).map_err(io)?;
     let (mut new, _) = Log::open(dir, &LogOptions::default(), LogIndex(0)).map_err(log)?;
     new.announce_snapshot(index, term).map_err(log)?;
-    let meta = Meta { cluster: dir.cluster_id(), apply_version: APPLY_VERSION, index, term };
+    let meta = Meta { cluster: dir.cluster_id(), index, term };
     let path = dir.snapshot_name(index, state.last_zxid());
     dir.publish(&path, |out| encode_state(out, &meta, state).map(|_| ())).map_err(io)?;
     new.restart_at(index, term, hard_state).map_err(log)?;
