@@ -5,6 +5,7 @@ mod asks;
 mod bell;
 mod clock;
 pub mod disk;
+mod epoll;
 mod limits;
 pub mod link;
 mod logging;

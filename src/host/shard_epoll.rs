@@ -4,8 +4,9 @@
 //! One turn: what the rings brought, what the sockets brought, then one write for each connection that has something
 //! to say. Level-triggered: a connection that may not be read is taken out of the set.
 
-#![allow(unsafe_code)] // epoll(7), accept4(2), recv(2) and send(2) on descriptors that this file owns.
+#![allow(unsafe_code)] // accept4(2), recv(2) and send(2) on descriptors that this file owns.
 
+use super::epoll::{self, Change, Epoll, Event};
 use super::shard_core::{Core, TICK_BUSY_MS, TICK_IDLE_MS};
 use super::Fatal;
 use crate::ids::{ConnId, Millis};
@@ -16,7 +17,7 @@ use socket2::{SockAddr, Socket};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes read from a group of sockets; one buffer a shard.
 const READ_BYTES: usize = 256 << 10;
@@ -60,12 +61,12 @@ struct Sock {
 
 pub(super) struct EpollShard {
     pub core: Core,
-    epoll: OwnedFd,
+    epoll: Epoll,
     listeners: Option<Listeners>,
     /// By slot, the low bits of a ConnId.
     socks: Vec<Option<Sock>>,
     buffer: Box<[u8]>,
-    events: Box<[libc::epoll_event; EVENTS]>,
+    events: Box<[Event; EVENTS]>,
     accept_again: Option<Millis>,
 }
 
@@ -83,30 +84,18 @@ fn slot(conn: ConnId) -> usize {
 impl EpollShard {
     /// Listens and waits on everything; the system may refuse a descriptor.
     pub(super) fn new(core: Core, listeners: Listeners) -> io::Result<EpollShard> {
-        // SAFETY: epoll_create1 takes no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was made just now and nobody else owns it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let shard = EpollShard {
             core,
-            epoll,
+            epoll: Epoll::new()?,
             listeners: Some(listeners),
             socks: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            events: Box::new([libc::epoll_event { events: 0, u64: 0 }; EVENTS]),
+            events: Box::new([epoll::NONE; EVENTS]),
             accept_again: None,
         };
-        shard.control(
-            libc::EPOLL_CTL_ADD,
-            shard.core.link().bell.as_fd().as_raw_fd(),
-            libc::EPOLLIN as u32,
-            BELL,
-        )?;
+        shard.epoll.control(Change::Add, shard.core.link().bell.as_fd().as_raw_fd(), epoll::READ, BELL)?;
         for (name, listener) in shard.listeners.iter().flat_map(Listeners::named) {
-            shard.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, name)?;
+            shard.epoll.control(Change::Add, listener.as_raw_fd(), epoll::READ, name)?;
         }
         Ok(shard)
     }
@@ -153,18 +142,9 @@ impl EpollShard {
 
     /// Waits for the sockets up to `timeout` ms and takes what they brought. Returns how many brought something.
     pub(super) fn look(&mut self, timeout: i32) -> Result<usize, Fatal> {
-        let capacity = i32::try_from(EVENTS).unwrap_or(1);
-        // SAFETY: the array has EVENTS elements and lives through the call; the epoll descriptor is owned by self.
-        let n =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), capacity, timeout) };
+        let n = self.epoll.wait(&mut self.events[..], timeout);
         self.core.link().bell.sleep.wake_up();
-        let Ok(n) = usize::try_from(n) else {
-            let error = io::Error::last_os_error();
-            if error.kind() == io::ErrorKind::Interrupted {
-                return Ok(0);
-            }
-            return Err(Fatal::os("waiting for sockets", &error));
-        };
+        let n = n.map_err(|error| Fatal::os("waiting for sockets", &error))?;
         let now = self.core.clock.mono();
         self.core.shard.observe(now);
         for from in (0..n).step_by(GROUP) {
@@ -185,7 +165,7 @@ impl EpollShard {
             }
         }
         for at in group {
-            let libc::epoll_event { events: flags, u64: name } = self.events[at];
+            let Event { events: flags, u64: name } = self.events[at];
             match name {
                 LISTENER | STRICT => self.accept(now, name),
                 BELL => self.core.link().bell.drain(),
@@ -224,7 +204,7 @@ impl EpollShard {
                 {
                     // Level-triggered: without a pause this would spin until somebody leaves.
                     for (name, listener) in listeners.named() {
-                        let _ = self.control(libc::EPOLL_CTL_DEL, listener.as_raw_fd(), 0, name);
+                        let _ = self.epoll.control(Change::Delete, listener.as_raw_fd(), 0, name);
                     }
                     self.accept_again = Some(now.plus(Millis(ACCEPT_PAUSE_MS)));
                     return;
@@ -239,7 +219,7 @@ impl EpollShard {
         if self.accept_again.is_some_and(|at| now >= at) {
             self.accept_again = None;
             for (name, listener) in self.listeners.iter().flat_map(Listeners::named) {
-                let _ = self.control(libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN as u32, name);
+                let _ = self.epoll.control(Change::Add, listener.as_raw_fd(), epoll::READ, name);
             }
         }
     }
@@ -254,8 +234,8 @@ impl EpollShard {
         }
         let shard = &mut self.core.shard;
         let conn = if is_strict { shard.accept_strict(now, peer) } else { shard.accept(now, peer) };
-        let interest = libc::EPOLLIN as u32;
-        if self.control(libc::EPOLL_CTL_ADD, socket.as_raw_fd(), interest, conn.0).is_err() {
+        let interest = epoll::READ;
+        if self.epoll.control(Change::Add, socket.as_raw_fd(), interest, conn.0).is_err() {
             self.core.shard.lost(conn);
             self.core.leave(peer);
             return;
@@ -319,14 +299,14 @@ impl EpollShard {
     fn on_ready(&mut self, now: Millis, conn: ConnId, flags: u32, place: Range<usize>) -> usize {
         let Some(sock) = self.sock(conn) else { return 0 };
         let fd = sock.fd.as_raw_fd();
-        if flags & libc::EPOLLOUT as u32 != 0 {
+        if flags & epoll::WRITE != 0 {
             if let Some(sock) = self.socks[slot(conn)].as_mut() {
                 sock.is_blocked = false;
             }
             self.write(now, conn);
         }
         let broken = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
-        if flags & (libc::EPOLLIN as u32 | broken) == 0 {
+        if flags & (epoll::READ | broken) == 0 {
             return 0;
         }
         if !self.core.shard.wants_input(conn) {
@@ -409,16 +389,16 @@ impl EpollShard {
         let Some(sock) = self.sock(conn) else { return };
         let mut interest = 0;
         if wants_input {
-            interest |= libc::EPOLLIN as u32;
+            interest |= epoll::READ;
         }
         if sock.is_blocked {
-            interest |= libc::EPOLLOUT as u32;
+            interest |= epoll::WRITE;
         }
         if interest == sock.interest {
             return;
         }
         let fd = sock.fd.as_raw_fd();
-        if self.control(libc::EPOLL_CTL_MOD, fd, interest, conn.0).is_ok() {
+        if self.epoll.control(Change::Modify, fd, interest, conn.0).is_ok() {
             if let Some(sock) = self.socks[slot(conn)].as_mut() {
                 sock.interest = interest;
             }
@@ -447,15 +427,5 @@ impl EpollShard {
         while let Some(conn) = self.core.shard.next_dirty() {
             self.write(now, conn);
         }
-    }
-
-    fn control(&self, op: i32, fd: RawFd, interest: u32, name: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: interest, u64: name };
-        // SAFETY: the event lives through the call; both descriptors are open, owned here or by the bell.
-        let result = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd, &mut event) };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
     }
 }

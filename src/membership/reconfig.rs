@@ -7,6 +7,9 @@ use crate::wire::Reconfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+/// All lines together. 255 servers with the longest names that DNS has take less.
+const LINES_BYTES_MAX: usize = 256 << 10;
+
 type Lines = BTreeMap<ServerId, ServerEntry>;
 
 /// The lines that there shall be. BadArguments where they can not be an ensemble; where a number is none ZooKeeper ends in
@@ -30,6 +33,11 @@ pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Code> {
         target.extend(read(joining)?);
         target
     };
+    // A snapshot's header has room for so much, twice: what is, and what is wished for.
+    let bytes: usize = target.values().map(|entry| entry.membership_line().len() + 1).sum();
+    if bytes > LINES_BYTES_MAX {
+        return Err(Code::BadArguments);
+    }
     let has_voter = target.values().any(|entry| !entry.is_observer);
     if !has_voter || shares_an_address(&target) {
         return Err(Code::BadArguments);
@@ -124,6 +132,13 @@ mod tests {
         };
         let target = parse(&reconfig, &three())?;
         Ok(target.values().map(|entry| format!("{}={entry}", entry.id.0)).collect())
+    }
+
+    #[test]
+    fn names_without_end_are_refused() {
+        let line = |name: usize| format!("server.4={}:1:2;3", "a".repeat(name));
+        assert!(asked(&line(1_000), "", None).is_ok());
+        assert_eq!(asked(&line(300_000), "", None), Err(Code::BadArguments));
     }
 
     #[test]

@@ -180,7 +180,15 @@ impl Acquaintance {
     }
 
     fn join(&self, state: &mut State, hello: &Hello) -> Verdict {
-        // What is written to the disk now is believed for ever.
+        // What is written to the disk now is believed for ever: of who is looked for, and nobody else.
+        if !self.listed.iter().any(|(server, _)| *server == hello.from) {
+            return Verdict::Refused(format!(
+                "server {} is not among {} that new server {} looks for",
+                hello.from.0,
+                list(&self.listed),
+                self.me.0
+            ));
+        }
         if !is_formed_of(hello.cluster, &hello.births) {
             return Verdict::Refused(format!(
                 "server {} says that it belongs to cluster {:032x}, and names servers that did not form it",

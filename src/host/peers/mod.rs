@@ -7,8 +7,6 @@
 //! A message waits unencoded until its socket has room, so what a slow server has not been sent costs no copy, and entries
 //! that are not in memory are read from the log only when they go out.
 
-#![allow(unsafe_code)] // epoll(7) on descriptors that this room owns.
-
 mod acquaintance;
 mod complaints;
 mod greeter;
@@ -21,6 +19,7 @@ pub(super) use greeter::{listen, Greeter, Place};
 pub(super) use stream::Protection;
 pub(super) use transfer::Transfer;
 
+use super::epoll::{self, Change, Epoll};
 use super::notes::{Say, Throttle};
 use crate::ids::{LogIndex, Millis, ServerId, Term};
 use crate::peer::{self, Addressed, Entry, Message, RaftMessage};
@@ -30,7 +29,7 @@ use crossbeam::channel::Receiver;
 use hello::Purpose;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use stream::Stream;
 use tracing::{info, warn};
@@ -71,7 +70,7 @@ pub(super) struct Arrival {
 
 /// Connections to the other servers.
 pub(super) struct Peers {
-    epoll: OwnedFd,
+    epoll: Epoll,
     arrivals: Receiver<Arrival>,
     greeter: Arc<Greeter>,
     transfer: Transfer,
@@ -112,15 +111,8 @@ impl Peers {
         greeter: Arc<Greeter>,
         transfer: Transfer,
     ) -> io::Result<Peers> {
-        // SAFETY: epoll_create1 takes no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was made just now and nobody else owns it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let peers = Peers {
-            epoll,
+            epoll: Epoll::new()?,
             arrivals,
             greeter,
             transfer,
@@ -129,7 +121,7 @@ impl Peers {
             throttles: BTreeMap::new(),
             scratch: vec![0; READ_BYTES].into(),
         };
-        peers.control(libc::EPOLL_CTL_ADD, bell, libc::EPOLLIN as u32, BELL)?;
+        peers.epoll.control(Change::Add, bell.as_raw_fd(), epoll::READ, BELL)?;
         Ok(peers)
     }
 
@@ -141,15 +133,6 @@ impl Peers {
     /// How many servers there is a connection with.
     pub(super) fn len(&self) -> usize {
         self.wires.len()
-    }
-
-    fn control(&self, what: libc::c_int, fd: BorrowedFd<'_>, events: u32, name: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events, u64: name };
-        // SAFETY: both descriptors are open, the event lives through the call.
-        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd.as_raw_fd(), &raw mut event) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
     }
 
     /// Takes what has come: new connections, lost ones, messages. `is_ready`: the set was readable. Whether there was
@@ -179,20 +162,17 @@ impl Peers {
 
     fn read_sockets(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {
         let mut any = false;
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
-        // SAFETY: the buffer holds as many events as are asked for and lives through the call.
-        let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS as libc::c_int, 0)
-        };
+        let mut events = [epoll::NONE; EVENTS];
+        let count = self.epoll.wait(&mut events, 0)?;
         let has_more = self.wires.iter().filter(|(_, wire)| wire.has_more).map(|(server, _)| *server);
         let mut readable: BTreeSet<ServerId> = has_more.collect();
-        for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
+        for event in &events[..count] {
             let name = event.u64;
             let Ok(server) = u8::try_from(name).map(ServerId) else { continue };
             let Some(wire) = self.wires.get_mut(&server) else { continue };
-            if event.events & libc::EPOLLOUT as u32 != 0 {
+            if event.events & epoll::WRITE != 0 {
                 wire.is_blocked = false;
-                self.watch(server, libc::EPOLLIN as u32)?;
+                self.watch(server, epoll::READ)?;
             }
             readable.insert(server);
         }
@@ -230,10 +210,10 @@ impl Peers {
                 // It would not have come again if it still had the old one.
                 self.drop_wire(now, server, "it came with a new connection", give);
             }
-            self.control(
-                libc::EPOLL_CTL_ADD,
-                arrival.stream.socket().as_fd(),
-                libc::EPOLLIN as u32,
+            self.epoll.control(
+                Change::Add,
+                arrival.stream.socket().as_raw_fd(),
+                epoll::READ,
                 server.0.into(),
             )?;
             self.wires.insert(server, Wire::new(arrival.stream, now));
@@ -248,7 +228,7 @@ impl Peers {
 
     fn watch(&self, server: ServerId, events: u32) -> io::Result<()> {
         let Some(wire) = self.wires.get(&server) else { return Ok(()) };
-        self.control(libc::EPOLL_CTL_MOD, wire.stream.socket().as_fd(), events, server.0.into())
+        self.epoll.control(Change::Modify, wire.stream.socket().as_raw_fd(), events, server.0.into())
     }
 
     fn throttle(&mut self, server: ServerId) -> &mut Throttle {
@@ -313,7 +293,7 @@ impl Peers {
             let is_blocked = wire.is_blocked;
             match written {
                 Ok(()) if is_blocked && !was_blocked => {
-                    self.watch(server, (libc::EPOLLIN | libc::EPOLLOUT) as u32)?;
+                    self.watch(server, epoll::READ | epoll::WRITE)?;
                 }
                 Ok(()) => {}
                 Err(why) => self.drop_wire(now, server, &why, give),
