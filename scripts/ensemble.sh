@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Three and five servers, each a process in a network namespace of its own, under faults; what real clients were told is
-# checked against one sequential history.
+# Three to six servers, each a process in a network namespace of its own, under faults and changes of members; what real
+# clients were told is checked against one sequential history.
 #
 #   scripts/ensemble.sh [--seconds S] [--only NAME]... [--list] [--short] [--self-test] [--seed N] [--dir DIR] [--keep]
 #

@@ -113,6 +113,7 @@ class Group:
     def __init__(self, name, may_refuse):
         self.name, self.may_refuse = name, may_refuse
         self.steps, self.unknown, self.slots = [], [], set()
+        self.told = defaultdict(set)  # what events said of the slots: {zxid: (type, path)}
         self.worlds, self.open, self.wrong, self.searched = [], set(), None, 0
 
     def begin(self, root):
@@ -171,7 +172,9 @@ class Group:
                     for before in self.with_others(ready, op, zxid):
                         if (after := self.put_in(before, number, op, zxid)) is not None:
                             out.append(after)
-        return self.distinct(out)
+        # Two deletes that were under way at once may leave the same tree; an event says which of them it was.
+        told = {(zxid, *one) for one in self.told[zxid]}
+        return self.distinct([world for world in out if told <= set(world.changes)] or out)
 
     def before_write(self, op, zxid):
         """What is under way at the nodes of a write may have happened before it, and perhaps only before it could."""
@@ -514,6 +517,7 @@ class Checker:
             for frame in frames:
                 if frame[0] == "ev" and frame[4] > 0 and frame[4] not in self.by_zxid:
                     group(group_of(frame[3])).slots.add(frame[4])
+                    group(group_of(frame[3])).told[frame[4]].add((frame[2], frame[3]))
         # Groups begin with their own node, which the rig makes before anything else.
         groups.pop("", None)
         for name, g in groups.items():

@@ -2,7 +2,11 @@
 import random
 import time
 
+import zk
+from members import Members
 from net import CLIENTS
+
+SOON_S = 40
 
 
 class Context:
@@ -11,6 +15,8 @@ class Context:
         self.dice = random.Random("%s/%s" % (seed, name))
         self.until = time.monotonic() + seconds
         self.faults, self.story = 0, []
+        self.members = Members(ensemble)
+        self.logs, self.written = [], 0  # of the rig's own sessions while the faults last
 
     def rest(self, low, high):
         """Waits some of that time, looking after the servers. False once the time is over."""
@@ -25,17 +31,17 @@ class Context:
         self.story.append((time.monotonic(), what))
 
     def leader(self):
-        return self.ensemble.leader() or self.dice.choice(self.ensemble.numbers)
+        return self.ensemble.leader() or self.dice.choice(self.ensemble.up)
 
     def leader_and_follower(self):
         leader = self.leader()
-        return leader, self.dice.choice([n for n in self.ensemble.numbers if n != leader])
+        return leader, self.dice.choice([n for n in self.ensemble.up if n != leader])
 
     def follower(self):
         return self.leader_and_follower()[1]
 
     def shuffled(self):
-        return self.dice.sample(self.ensemble.numbers, len(self.ensemble.numbers))
+        return self.dice.sample(self.ensemble.up, len(self.ensemble.up))
 
     def server(self, number):
         return self.ensemble.server(number)
@@ -55,14 +61,100 @@ class Context:
         if not self.server(number).running:
             self.server(number).start()
 
-    def until_serving(self, number):
-        deadline = time.monotonic() + 40
-        while not self.server(number).mode():
+    def until_so(self, condition, what):
+        """Waits for it, looking after the servers, and reports when it does not come."""
+        deadline = time.monotonic() + SOON_S
+        while not condition():
             self.ensemble.watch()
             if time.monotonic() > deadline:
-                self.ensemble.wrong("server %d does not serve 40 s after its start" % number)
+                self.ensemble.wrong("not within %d s: %s" % (SOON_S, what))
                 return
             time.sleep(0.02)
+
+    def until_serving(self, number):
+        self.until_so(self.server(number).mode, "server %d serves" % number)
+
+    def until_voting(self, number):
+        """Serves as one that votes, and the votes of before count no more: while both do, a wiped disk and a death are one
+        too many. A reconfig that changes nothing is done behind all that is under way."""
+        self.until_so(lambda: self.server(number).mode() in ("leader", "follower"), "server %d votes" % number)
+        self.until_so(lambda: self.members.answer(self.members.ask(self.members.operator(number), {}, [])),
+                      "an empty reconfig at server %d is done" % number)
+
+    def until_members(self):
+        """Those that are meant to run are the members, and no others."""
+        self.until_so(lambda: (config := self.config()) and sorted(config.roles) == sorted(self.ensemble.up),
+                      "the members are %s" % sorted(self.ensemble.up))
+
+    def until_written(self, number):
+        self.until_so(lambda: self.write(number), "a write at server %d" % number)
+
+    def write(self, number):
+        """Whether a new client's write is done there; it is part of the history."""
+        try:
+            session = zk.Session(self.server(number).address, answer_s=3.0)
+        except zk.Gone:
+            return False
+        self.logs.append(session.log)
+        self.written += 1
+        try:
+            return session.call("create", "/rig/q0/q-", b"rig.%d" % self.written, zk.SEQUENTIAL)[0] == zk.OK
+        except zk.Gone:
+            return False
+        finally:
+            session.close()
+
+    def wipe(self, number):
+        self.fault("wipe %d" % number)
+        self.server(number).resume()
+        self.server(number).kill()
+        self.server(number).wipe()
+
+    # ---- members ----
+
+    def add(self, number, verb="serve"):
+        """Starts one that was not there, for the members that are."""
+        self.fault("%s %d" % (verb, number))
+        self.server(number).configure()
+        self.ensemble.up.append(number)
+        self.server(number).start(verb)
+        # What a server asks for itself is answered to no client.
+        self.members.unsure |= verb == "join"
+
+    def remove(self, number):
+        """It is not needed any more."""
+        self.ensemble.up.remove(number)
+        self.server(number).kill()
+
+    def leave(self, number):
+        self.fault("leave %d" % number)
+        self.ensemble.up.remove(number)
+        self.server(number).leave()
+
+    def config(self):
+        """The newest one; None while nobody can say."""
+        looks = (self.members.look(number) for number in self.shuffled())
+        return next(filter(None, looks), None)
+
+    def reconfigure(self, joining=None, leaving=(), meanwhile=None):
+        """Asks for it, at anybody's, until it is so. `meanwhile` happens while the first answer is due."""
+        joining = joining or {}
+        self.fault("reconfig joining %r leaving %r" % (joining, leaving))
+        ask = self.members.ask(self.members.operator(self.dice.choice(self.ensemble.up)), joining, leaving)
+        if meanwhile:
+            meanwhile()
+        done = [self.members.answer(ask)]
+
+        def is_so():
+            config = None if done[0] else self.config()
+            if done[0] or config and config.has(joining, leaving):
+                return True
+            if config:
+                operator = self.members.operator(self.dice.choice(self.ensemble.up))
+                done[0] = self.members.answer(self.members.ask(operator, joining, leaving))
+            return False
+
+        self.until_so(is_so, "a reconfig joining %r leaving %r is done" % (joining, leaving))
 
     def pause(self, number):
         self.fault("pause %d" % number)
@@ -145,6 +237,6 @@ class Context:
                 disk.mend()
             elif disk:
                 disk.mend()
-            if not server.running:
+            if not server.running and server.number in self.ensemble.up:
                 server.watch_end()
                 server.start()

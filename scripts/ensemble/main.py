@@ -113,7 +113,8 @@ class Run:
             self.wire = wire.Wire(self.net, self.args.seed)
             self.wire.open()
             peer_address = wire.address
-        self.ensemble = Ensemble(self.net, self.dir, self.args.binary, self.scenario.servers, peer_address=peer_address)
+        self.ensemble = Ensemble(self.net, self.dir, self.args.binary, self.scenario.servers, peer_address=peer_address,
+                                 first=options.get("first"), observers=options.get("observers", ()))
         if options.get("disks"):
             import disks
             self.disks = {s.number: disks.Disk(s, options["disks"]) for s in self.ensemble.all}
@@ -153,6 +154,7 @@ class Run:
         self.context.heal()
         if late := self.ensemble.serving():
             raise Failed("after the faults: " + late)
+        self.context.members.agree()
 
     def wait_for(self, word, seconds):
         deadline = time.monotonic() + seconds
@@ -177,8 +179,9 @@ class Run:
         for load in self.loads:
             if os.path.exists(load.history):
                 self.logs += load.log()
+        self.logs += self.context.logs
         self.ephemerals_go()
-        trees = [(number, self.read_all(number)) for number in self.ensemble.numbers]
+        trees = [(number, self.read_all(number)) for number in self.ensemble.up]
         for number, tree in trees[1:]:
             if tree != trees[0][1]:
                 paths = [path for path in sorted(set(tree) | set(trees[0][1])) if tree.get(path) != trees[0][1].get(path)]
@@ -190,7 +193,7 @@ class Run:
     def ephemerals_go(self):
         """All clients have closed their sessions or left them: within their timeouts nothing of them is there."""
         deadline = time.monotonic() + 2 * max(TIMEOUTS_MS) / 1000 + 10
-        session = zk.Session(self.net.address(self.ensemble.leader() or 1))
+        session = zk.Session(self.net.address(self.ensemble.leader() or self.ensemble.up[0]))
         self.logs.append(session.log)
         left = True
         while left and time.monotonic() < deadline:
@@ -262,6 +265,9 @@ def one(scenario, args):
               counted.get("unknown", 0), counted.get("events", 0), counted.get("sessions", 0), counted.get("expired", 0),
               run.context.faults if run.context else 0, run.gap, statistics.median(run.gaps or [0]),
               "%d wrong" % len(wrong) if wrong else "right"), flush=True)
+    if run.context and run.context.members.answers:
+        answers = sorted(run.context.members.answers.items(), key=str)
+        print("     reconfigs answered: " + ", ".join("%d with %s" % (count, answer) for answer, count in answers))
     if wrong:
         for what in wrong[:5]:
             print("     " + what.replace("\n", "\n     "))

@@ -1,8 +1,8 @@
 """The scenarios: which faults befall whom, in what turn. Each is a function that injects, waits and heals until its time is
 over; what is random comes from the seed of the run and the name of the scenario alone.
-
-Not here: membership changes, which the server cannot do yet.
 """
+from members import PATIENT_S
+
 ALL = []
 
 
@@ -141,7 +141,7 @@ def _(c):
 
 # ---- partitions ----
 
-@scenario("follower-partition", "a follower and the others hear nothing of each other", short=True)
+@scenario("follower-partition", "a follower and the others hear nothing of each other")
 def _(c):
     again_and_again(lambda c: (c.isolate(c.follower()), c.rest(3, 8)))(c)
 
@@ -284,6 +284,132 @@ def _(c):
 def _(c):
     again_and_again(lambda c: (c.fill_disk(c.dice.choice((c.leader, c.follower))()), c.rest(3, 6)))(c)
 
+
+# ---- members ----
+
+@scenario("wipe-follower", "a follower loses its disk and comes back empty; then another one dies", short=True)
+def _(c):
+    again_and_again(lambda c: wiped(c, c.follower()), (1.0, 2.5))(c)
+
+
+@scenario("wipe-leader", "the same with the leader")
+def _(c):
+    again_and_again(lambda c: wiped(c, c.leader()), (1.0, 2.5))(c)
+
+
+def wiped(c, victim):
+    c.wipe(victim)
+    c.rest(0.0, 2.0)
+    c.restart(victim)
+    # At times it happens again before it has learnt all.
+    while c.dice.random() < 0.3:
+        c.rest(0.02, 1.0)
+        c.wipe(victim)
+        c.restart(victim)
+    c.until_voting(victim)
+    # Had it no vote, one of two voters would be left.
+    c.kill(c.dice.choice([n for n in c.shuffled() if n != victim]))
+    c.until_written(victim)
+
+
+@scenario("grow-shrink", "three, five and three again by reconfig, while one of them is killed", servers=5, first=3)
+def _(c):
+    def strike(c):
+        def death():
+            c.rest(0.0, 0.3)
+            c.kill(c.dice.choice(c.shuffled()))
+
+        new = [n for n in c.ensemble.numbers if n not in c.ensemble.up]
+        for number in new:
+            # One that was a member once may know of old members only.
+            if c.dice.random() < 0.5:
+                c.server(number).wipe()
+            c.add(number)
+        c.reconfigure(joining={n: "participant" for n in new}, meanwhile=death)
+        c.heal()
+        for number in c.shuffled():
+            c.until_voting(number)
+        c.rest(0.2, 1.5)
+        # The leader may be among them.
+        gone = c.shuffled()[:2]
+        c.reconfigure(leaving=gone, meanwhile=death)
+        for number in gone:
+            c.remove(number)
+        # Two of three are enough, whoever has died.
+        c.until_so(lambda: any(c.write(n) for n in c.shuffled()), "a write with three members")
+
+    again_and_again(strike, (0.5, 1.5))(c)
+
+
+@scenario("replace-all", "new ones join and old ones leave until none of the first is left; again", servers=6, first=3)
+def _(c):
+    while c.rest(0.5, 1.5):
+        new = [n for n in c.ensemble.numbers if n not in c.ensemble.up]
+        for old, number in zip(c.shuffled(), new):
+            c.server(number).wipe()
+            c.add(number, "join")
+            c.until_voting(number)
+            c.leave(old)
+            c.until_members()
+
+
+@scenario("reconfig-partition", "reconfigs on both sides while a leader or a minority is cut off", servers=5, first=3)
+def _(c):
+    def wish(config):
+        """Something for these members; by the time that it is looked at there may be others."""
+        others = [n for n in c.ensemble.numbers if n not in config.roles]
+        version = c.dice.choice((-1, config.version))
+        if others and (len(config.roles) <= 3 or c.dice.random() < 0.5):
+            return {c.dice.choice(others): "participant"}, [], version
+        return {}, [c.dice.choice(sorted(config.roles))], version
+
+    def strike(c):
+        leader, config = c.leader(), c.config()
+        if config is None:
+            return
+        others = [n for n in c.shuffled() if n != leader]
+        # They wait for their answers beyond the cut's end.
+        operators = [c.members.operator(number, PATIENT_S) for number in [leader] + others[:2]]
+        cut = c.dice.choice(([leader], [leader, others[0]], others[:1], others[:2]))
+        c.net.split(cut, [n for n in c.ensemble.up if n not in cut])
+        c.fault("cut %r" % cut)
+        asks = []
+        for operator in operators:
+            c.rest(0.0, 1.0)
+            asks.append(c.members.ask(operator, *wish(config)))
+        c.rest(0.5, 4)
+        c.heal()
+        for ask in asks:
+            c.members.answer(ask)
+
+    # These run all the time, as members or not.
+    for number in (4, 5):
+        c.add(number)
+        c.until_serving(number)
+    again_and_again(strike, (0.5, 1.5))(c)
+
+
+@scenario("observers", "voters and observers die, are cut off, and take turns", servers=5, observers=(4, 5))
+def _(c):
+    def strike(c):
+        config = c.config()
+        if config is None:
+            return
+        voters = config.voters()
+        observers = [n for n in sorted(config.roles) if n not in voters]
+        c.dice.choice((c.kill, c.isolate))(c.dice.choice(c.dice.choice((voters, observers))))
+        c.rest(0.2, 2)
+        # Of three voters all but the victim are needed; of four one can go.
+        if len(voters) > 3:
+            c.reconfigure(joining={c.dice.choice(voters): "observer"})
+        else:
+            c.reconfigure(joining={c.dice.choice(observers): "participant"})
+        c.rest(0.2, 2)
+
+    again_and_again(strike, (0.5, 2))(c)
+
+
+# ---- all of it ----
 
 @scenario("everything", "deaths, pauses and partitions at random, on top of each other", servers=5)
 def _(c):

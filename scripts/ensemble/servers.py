@@ -1,14 +1,17 @@
 """The servers: each a process in a namespace of its own, started, stopped, killed and paused by its process id."""
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import zk
+from members import SUPER_DIGEST
 from net import die_with_parent, enter
 
 START_S = 40
 STOP_S = 20
+LEAVE_S = 40
 
 
 class Server:
@@ -23,14 +26,23 @@ class Server:
         self.process, self.paused, self.clock_offset, self.expected_end = None, False, 0, False
         os.makedirs(self.data)
 
+    def line(self, role):
+        return "server.%d=%s:2888:3888:%s;%s:2181" % (
+            self.number, self.ensemble.peer_address(self.number), role, self.address)
+
     def configure(self):
-        lines = ["tickTime=2000", "initLimit=10", "syncLimit=5", "dataDir=" + self.data, "clientPort=2181",
-                 "clientPortAddress=" + self.address, "maxClientCnxns=0", "minSessionTimeout=1000",
-                 "4lw.commands.whitelist=*", "snapCount=4000", "ringkeeper.segmentSizeKb=1024"]
-        for other in self.ensemble.numbers:
-            lines.append("server.%d=%s:2888:3888" % (other, self.ensemble.peer_address(other)))
+        """For the members that there are now, and itself."""
+        lines = ["tickTime=2000", "initLimit=10", "syncLimit=5", "dataDir=" + self.data, "maxClientCnxns=0",
+                 "minSessionTimeout=1000", "4lw.commands.whitelist=*", "snapCount=4000", "ringkeeper.segmentSizeKb=1024",
+                 "reconfigEnabled=true", "DigestAuthenticationProvider.superDigest=" + SUPER_DIGEST]
+        for number in sorted({*self.ensemble.up, self.number}):
+            role = "observer" if number in self.ensemble.observers else "participant"
+            lines.append(self.ensemble.server(number).line(role))
         with open(os.path.join(self.dir, "zoo.cfg"), "w") as file:
             file.write("\n".join(lines + self.ensemble.more) + "\n")
+        self.write_myid()
+
+    def write_myid(self):
         os.makedirs(self.data, exist_ok=True)
         with open(os.path.join(self.data, "myid"), "w") as file:
             file.write("%d\n" % self.number)
@@ -38,9 +50,14 @@ class Server:
             file.flush()
             os.fsync(file.fileno())
 
-    def start(self):
+    def wipe(self):
+        """All that it knew is lost, but its number."""
+        shutil.rmtree(self.data)
+        self.write_myid()
+
+    def start(self, verb="serve"):
         namespace = self.ensemble.net.namespace(self.number)
-        command = [self.ensemble.binary, "serve", os.path.join(self.dir, "zoo.cfg")]
+        command = [self.ensemble.binary, verb, os.path.join(self.dir, "zoo.cfg")]
         if self.clock_offset:
             offset = str(self.clock_offset)
             command = ["unshare", "--time", "--monotonic", offset, "--boottime", offset] + command
@@ -79,6 +96,22 @@ class Server:
         if code:
             self.ensemble.wrong("server %d ended with status %d on SIGTERM" % (self.number, code))
 
+    def leave(self):
+        """The command of that name; the exit codes must be 0, and the server's too."""
+        self.expected_end = True
+        command = [self.ensemble.binary, "leave", "--timeout", "%d" % LEAVE_S, os.path.join(self.dir, "zoo.cfg")]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            self.ensemble.wrong("server %d does not leave, status %d: %s"
+                                % (self.number, done.returncode, done.stdout.decode(errors="replace").strip()))
+            self.kill()
+            return
+        # Its lock is free a moment before its process is gone.
+        code = self.process.wait(timeout=STOP_S)
+        self.process = None
+        if code:
+            self.ensemble.wrong("server %d left and ended with status %d" % (self.number, code))
+
     def pause(self):
         if self.running:
             self.process.send_signal(signal.SIGSTOP)
@@ -102,9 +135,14 @@ class Server:
 
 
 class Ensemble:
-    def __init__(self, net, directory, binary, count, more=(), peer_address=None):
+    """`count` servers, of which the `first` ones begin as the ensemble; the others wait for their time. `observers` have no
+    vote."""
+
+    def __init__(self, net, directory, binary, count, more=(), peer_address=None, first=None, observers=()):
         self.net, self.dir, self.binary, self.more = net, directory, binary, list(more)
         self.numbers = list(range(1, count + 1))
+        self.up = self.numbers[: first or count]  # those that are meant to run
+        self.observers = observers
         self.peer_address = peer_address or net.address
         self.faults = []  # what went wrong with the servers themselves
         self.all = [Server(self, number) for number in self.numbers]
@@ -115,8 +153,11 @@ class Ensemble:
     def server(self, number):
         return self.all[number - 1]
 
+    def meant_to_run(self):
+        return [self.server(number) for number in self.up]
+
     def start(self):
-        for server in self.all:
+        for server in self.meant_to_run():
             server.configure()
             server.start()
 
@@ -135,8 +176,8 @@ class Ensemble:
         """Waits until all serve and one of them leads; names who does not in time."""
         deadline = time.monotonic() + within
         while True:
-            modes = {server.number: server.mode() for server in self.all}
-            good = [mode in ("leader", "follower") for mode in modes.values()]
+            modes = {server.number: server.mode() for server in self.meant_to_run()}
+            good = [mode in ("leader", "follower", "observer") for mode in modes.values()]
             if all(good) and list(modes.values()).count("leader") == 1:
                 return None
             self.watch()

@@ -213,7 +213,7 @@ def four_letter(address, word, timeout=1.0):
 
 
 def mode(address, timeout=1.0):
-    """leader, follower, or empty while the server does not serve."""
+    """leader, follower, observer, or empty while the server does not serve."""
     for line in four_letter(address, "srvr", timeout).splitlines():
         if line.startswith("Mode: "):
             return line[6:].strip()

@@ -18,6 +18,8 @@ use tracing::info;
 const PEER_ARRIVALS_MAX: usize = 64;
 /// While an ensemble is formed: how soon a signal is seen, and how often what is missing is said.
 const SIGNAL_WITHIN: Duration = Duration::from_millis(50);
+/// All listed voters are new: so long any other member has to say that the ensemble is there. It dials twice a second.
+const FORM_AFTER: Duration = Duration::from_millis(1_200);
 const SAY_MISSING_AFTER: Duration = Duration::from_secs(2);
 
 /// Refuses data of another kind of server than the configuration describes: nothing would be lost by it at once, and much
@@ -131,7 +133,7 @@ fn protection(ensemble: &config::Ensemble) -> Result<Protection, Fatal> {
 fn wait_formed(acquaintance: &Acquaintance, signals: &Signals) -> Option<Formed> {
     let (mut since, mut said) = (Instant::now(), Vec::new());
     loop {
-        if let Some(formed) = acquaintance.wait_formed(SIGNAL_WITHIN) {
+        if let Some(formed) = acquaintance.wait_formed(SIGNAL_WITHIN, FORM_AFTER) {
             return Some(formed);
         }
         if let Some(signal) = signals.look() {

@@ -145,6 +145,9 @@ pub fn parse_client(text: &str) -> Result<(Option<String>, u16), String> {
     }
     let (host, port) = split_host(text).ok_or(CLIENT_EXPECTED)?;
     let port = parse_port(port).ok_or(CLIENT_EXPECTED)?;
+    if !host.is_empty() && !is_host(host) {
+        return Err(CLIENT_EXPECTED.to_owned());
+    }
     Ok((Some(host.to_owned()).filter(|host| !host.is_empty()), port))
 }
 
@@ -225,6 +228,10 @@ mod tests {
             "a:1:2:observer|b:1:2:participant",
             "a:1:2;1;2",
             "a:1:2;1;2;3",
+            "a:1:2;b c:3",
+            "a:1:2;[ x]:3",
+            "a:1:2;[[x]:3",
+            "a:1:2;b\nserver.1=c:3",
         ] {
             assert!(parse_server(ServerId(1), text).is_err(), "{text}");
         }

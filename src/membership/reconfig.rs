@@ -51,7 +51,9 @@ fn read<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Result<Lines, Code>
         return Err(Code::MarshallingError);
     }
     let lines = parse_lines(lines).map_err(|_| Code::BadArguments)?;
-    if lines.values().any(|entry| entry.client.is_none()) {
+    // They are kept as text: what is not read as it was written would part the servers that read it.
+    let is_kept = |entry: &ServerEntry| parse_server(entry.id, &entry.to_string()).as_ref() == Ok(entry);
+    if lines.values().any(|entry| entry.client.is_none() || !is_kept(entry)) {
         return Err(Code::BadArguments);
     }
     Ok(lines)
@@ -172,6 +174,8 @@ mod tests {
             ("server.4=a:1:9;3", "", None, Code::BadArguments),
             ("server.x=d:1:2;3", "", None, Code::MarshallingError),
             ("server.4=d:70000:2;3", "", None, Code::MarshallingError),
+            ("server.4=d:1:2;a\nserver.1=evil:3", "", None, Code::BadArguments),
+            ("server.4=d:1:2:observer;[[x]:3", "", None, Code::BadArguments),
             ("foo=bar", "", None, Code::MarshallingError),
             ("weight.1=3", "", None, Code::BadArguments),
             ("server.4=d:1:2;3\nserver.5=e:1:2;3", "", None, Code::BadArguments),

@@ -104,7 +104,8 @@ impl Sequencer {
 
     /// Asks the leader for what this server wants until it is so: any of the words may be lost, and the leader too.
     pub(super) fn run_errand(&mut self, now: Now) {
-        let Some(errand) = self.members.errand else { return };
+        // What was replayed at the start is old: a server decides on nothing before it has heard of a leader.
+        let Some(errand) = self.members.errand.filter(|_| self.serving) else { return };
         let (server, members) = (self.options.server, &self.state.membership);
         let (joining, leaving) = match errand {
             Errand::Join => {
@@ -217,7 +218,9 @@ impl Sequencer {
         let may = is_due
             && self.leading
             && self.applied >= self.members.under_way
-            && self.log_has_room()
+            // However full the log is: while a configuration is joint it needs two majorities, and clients' load would make
+            // that long. There is one step at a time.
+            && !self.consensus.is_handing_over()
             && !self.consensus.is_conf_pending();
         if !may {
             return;

@@ -79,7 +79,7 @@ impl Sequencer {
         }
     }
 
-    pub(super) fn log_has_room(&self) -> bool {
+    fn log_has_room(&self) -> bool {
         !self.consensus.is_handing_over() && self.records - self.persisted < self.options.in_flight_max as u64
     }
 

@@ -134,8 +134,11 @@ impl Shard {
             };
             let bytes = c.pending[at].bytes();
             self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
-            c.reconfig_under_way = op == OpCode::Reconfig;
             c.pending[at] = Pending::Write { xid, op, since, bytes };
+            if op == OpCode::Reconfig {
+                c.reconfig_under_way = true;
+                return;
+            }
         }
     }
 

@@ -88,7 +88,7 @@ impl Shard {
             let request = self.carry(body);
             self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
             let bytes = c.identities_encoded.len() + body.len();
-            c.reconfig_under_way = op == OpCode::Reconfig;
+            c.reconfig_under_way |= op == OpCode::Reconfig;
             self.wait(c, Pending::Write { xid, op, since: now, bytes });
         }
         self.stats.writes += 1;

@@ -484,6 +484,35 @@ def in_order(lab):
 
 
 @case
+def pipelined(lab):
+    """Two reconfigs and a write at once on one connection, and again behind a sync: each is answered, in order."""
+    ensemble = lab.ensemble()
+    for number, server in enumerate(ensemble.first):
+        for behind_sync in (False, True):
+            client = lab.client(server)
+            sent = [client.send_sync()] if behind_sync else []
+            sent += [client.send_reconfig(), client.send_reconfig(), client.send_create("/%d-%s" % (number, behind_sync))]
+            errors = [client.receive(xid).error for xid in sent]
+            same(errors[-1], OK, "the write behind them")
+            same([error in (OK, wire.IN_PROGRESS) for error in errors], [True] * len(errors), "answers %r" % errors)
+        same(server.running, True, "server %d runs" % server.number)
+
+
+@case
+def strange_hosts(lab):
+    """Lines that are not read again as they were written: each server keeps them, so they would part them, or worse."""
+    ensemble = lab.ensemble()
+    client = lab.client(ensemble.server(1))
+    before = client.config()
+    for host in ("a\nserver.1=evil", "[[x]", "[ x]", "a b", "[a\0b]"):
+        error = client.reconfig(joining="server.4=a:1:2:observer;%s:3" % host).error
+        if not lab.target.is_zookeeper:
+            same(error, wire.BAD_ARGUMENTS, "a client's host %r" % host)
+    if not lab.target.is_zookeeper:
+        same(client.config()[:3], before[:3], "the config after them")
+
+
+@case
 def restart(lab):
     ensemble = lab.ensemble(spare=1)
     fourth = ensemble.server(4)
@@ -603,6 +632,12 @@ def join_and_leave(lab):
     is_config(look(ensemble.server(1)), ensemble.first, "the config without it")
     code, said = run(lab, "leave", fourth.cfg)
     same((code, "no server is running on it" in said), (71, True), "nobody leaves twice: %s" % said)
+    # Back at once, on the same directory: what it remembers is older than its leaving.
+    fourth.start("join")
+    fourth.await_mode("follower", "leader")
+    same(run(lab, "leave", fourth.cfg), (0, ""), "it leaves again")
+    same(fourth.process.wait(10), 0, "its process has ended again")
+    is_config(look(ensemble.server(1)), ensemble.first, "the config without it again")
     # A leader leaves too.
     leader = ensemble.leader(among=ensemble.first)
     rest = [server for server in ensemble.first if server is not leader]
@@ -679,6 +714,32 @@ def alone_grows(lab):
     ensemble.leader(among=others)
     for server in others:
         server.await_writes()
+
+
+@case
+def old_lines(lab):
+    """Their configurations are from before the ensemble grew. Wiped, all that they list is new: the others know better."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = Ensemble(lab.target, os.path.join(lab.dir, "grown"), voters=2, spare=3)
+    lab.ends.append(ensemble.close)
+    ensemble.start(ensemble.first)
+    same(lab.client(ensemble.server(1)).create("/before", b"kept"), OK, "a write before")
+    later = ensemble.servers[2:]
+    for server in later:
+        server.start("join")
+        server.await_mode("follower")
+    for server in ensemble.first:
+        server.kill()
+        server.wipe()
+    later[0].await_writes()
+    for server in ensemble.first:
+        server.start()
+    for server in ensemble.first:
+        server.await_mode("follower", "leader")
+        client = lab.client(server)
+        same((client.sync(), client.exists("/before")), (OK, OK), "what was there before, at server %d" % server.number)
+    same(sum(server.mode() == "leader" for server in ensemble.servers), 1, "leaders")
 
 
 @case

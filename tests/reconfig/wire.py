@@ -116,6 +116,12 @@ class Client:
     def sync(self):
         return self.call(*zk.encode("sync", ("/",))).error
 
+    def send_sync(self):
+        return self.send(*zk.encode("sync", ("/",)))
+
+    def send_create(self, path, data=b""):
+        return self.send(*zk.encode("create", (path, data, 0)))
+
     def config(self, watch=False):
         """/zookeeper/config as this server has it, which may be later than others do: see `sync`."""
         return read_config(self.call(*zk.encode("get", (CONFIG, watch))))

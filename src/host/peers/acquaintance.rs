@@ -12,7 +12,7 @@ use crate::ids::ServerId;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A cluster, and the directories that it was formed of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +37,8 @@ struct State {
     formed: Option<Formed>,
     /// Births of new directories.
     heard: BTreeMap<ServerId, u128>,
+    /// Since then those of all listed voters are known.
+    complete_since: Option<Instant>,
     /// The directory that each member has its seat for, as far as this server has heard.
     seated: BTreeMap<ServerId, u128>,
     /// Those that there is a connection with, and since when there is none with the others.
@@ -99,9 +101,14 @@ impl Acquaintance {
         }
     }
 
-    /// Waits until the cluster is known: formed now, or joined. `None`: not in this time.
-    pub fn wait_formed(&self, timeout: Duration) -> Option<Formed> {
-        let state = self.lock();
+    /// Waits until the cluster is known: joined, or formed where all listed voters are new and for so long nobody has
+    /// said that there is one already: members that came later are in no line of an old configuration, and dial. `None`: not
+    /// in this time.
+    pub fn wait_formed(&self, timeout: Duration, after: Duration) -> Option<Formed> {
+        let mut state = self.lock();
+        if state.formed.is_none() && state.complete_since.is_some_and(|since| since.elapsed() >= after) {
+            self.form(&mut state);
+        }
         let (state, _) = self
             .changed
             .wait_timeout_while(state, timeout, |state| state.formed.is_none())
@@ -149,7 +156,10 @@ impl Acquaintance {
             return refused(format!("server {them} is not among {}", list(&self.listed)));
         }
         state.heard.insert(hello.from, hello.birth);
-        self.form(&mut state);
+        let voters = self.listed.iter().filter(|(_, is_observer)| !is_observer);
+        if voters.map(|(server, _)| server).all(|server| state.heard.contains_key(server)) {
+            state.complete_since.get_or_insert_with(Instant::now);
+        }
         Verdict::NotYet
     }
 
@@ -180,8 +190,9 @@ impl Acquaintance {
     }
 
     fn join(&self, state: &mut State, hello: &Hello) -> Verdict {
-        // What is written to the disk now is believed for ever: of who is looked for, and nobody else.
-        if !self.listed.iter().any(|(server, _)| *server == hello.from) {
+        // What is written to the disk now is believed for ever: of who is looked for, or who knows this server from before.
+        let knows_us = hello.births.iter().any(|(server, _)| *server == self.me);
+        if !knows_us && !self.listed.iter().any(|(server, _)| *server == hello.from) {
             return Verdict::Refused(format!(
                 "server {} is not among {} that new server {} looks for",
                 hello.from.0,
@@ -259,7 +270,7 @@ mod tests {
     }
 
     fn formed(one: &Acquaintance) -> Option<Formed> {
-        one.wait_formed(Duration::ZERO)
+        one.wait_formed(Duration::ZERO, Duration::ZERO)
     }
 
     #[test]
@@ -282,6 +293,7 @@ mod tests {
         let servers = [fresh(1, 11), fresh(2, 22), fresh(3, 33)];
         meet(&servers[1], &servers[0]);
         meet(&servers[2], &servers[0]);
+        assert!(formed(&servers[0]).is_some());
         let wiped = [fresh(2, 222), fresh(3, 333)];
         meet(&wiped[0], &wiped[1]);
         assert!(wiped.iter().all(|one| formed(one).is_none()), "the first voter has not answered");
@@ -344,6 +356,24 @@ mod tests {
         let one = fresh(1, 11);
         assert_eq!(one.judge(&hello), Verdict::NotYet);
         assert_eq!(formed(&one), Some(Formed { cluster: hello.cluster, births: hello.births }));
+    }
+
+    /// Its configuration is from before the ensemble grew, and the two that it lists are wiped: a third one knows better.
+    #[test]
+    fn who_came_later_tells_wiped_servers_of_their_ensemble_before_they_form_another() {
+        let two = vec![(ServerId(1), false), (ServerId(2), false)];
+        let births = vec![(ServerId(1), 11), (ServerId(2), 22)];
+        let cluster = Formed { cluster: cluster_of(&births), births };
+        let third = Acquaintance::new(ServerId(3), 33, 1, THREE.to_vec(), Some(cluster.clone()));
+        let wiped = [(1, 111), (2, 222)]
+            .map(|(me, birth)| Acquaintance::new(ServerId(me), birth, 1, two.clone(), None));
+        meet(&wiped[1], &wiped[0]);
+        let soon = Duration::from_secs(600);
+        assert_eq!(wiped[0].wait_formed(Duration::ZERO, soon), None, "there is time to hear of another one");
+        meet(&third, &wiped[0]);
+        assert_eq!(formed(&wiped[0]), Some(cluster.clone()));
+        meet(&wiped[1], &wiped[0]);
+        assert_eq!(formed(&wiped[1]), Some(cluster));
     }
 
     #[test]

@@ -30,7 +30,7 @@ const GREETING_WITHIN: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A server with a higher id that has not come for so long is dialled from here.
-const OTHERS_PART_AFTER: Duration = Duration::from_secs(4);
+const OTHERS_PART_AFTER: Duration = Duration::from_millis(1_500);
 /// Greetings under way that others began, at the most: a further one is closed.
 const GREETINGS_MAX: usize = 32;
 
@@ -137,7 +137,8 @@ impl Greeter {
         }
         drop(book);
         for (server, redial) in new {
-            if server < self.me {
+            // Who has joined may have been here before it stood in a line.
+            if server < self.me && !self.acquaintance.is_connected(server) {
                 redial.set(Wanted::Yes);
             }
             let greeter = self.clone();
@@ -150,6 +151,14 @@ impl Greeter {
     pub fn place(&self, server: ServerId) -> Option<Place> {
         let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.get(&server).map(|entry| (server, entry.addresses.clone()))
+    }
+
+    /// There is a connection to a server, whoever dialled.
+    pub fn found(&self, server: ServerId) {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = book.get(&server) {
+            entry.redial.set(Wanted::No);
+        }
     }
 
     /// The connection to a server is gone: it is dialled again, if that is this server's part.
@@ -180,6 +189,7 @@ impl Greeter {
                     pause = PAUSE_MIN;
                     alone_since = Instant::now();
                     self.quiet(&format!("server {}", server.0));
+                    // Before it is handed over: it may be lost again at once.
                     redial.set(Wanted::No);
                     self.hand_over(arrival);
                     continue;

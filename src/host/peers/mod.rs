@@ -206,10 +206,9 @@ impl Peers {
                 continue;
             }
             let server = arrival.server;
-            if self.wires.contains_key(&server) {
-                // It would not have come again if it still had the old one.
-                self.drop_wire(now, server, "it came with a new connection", give);
-            }
+            // It would not have come again if it still had the old one. It is here: nobody dials.
+            self.close_wire(now, server, "it came with a new connection", give);
+            self.greeter.found(server);
             self.epoll.control(
                 Change::Add,
                 arrival.stream.socket().as_raw_fd(),
@@ -236,15 +235,23 @@ impl Peers {
     }
 
     fn drop_wire(&mut self, now: Millis, server: ServerId, why: &str, give: &mut dyn FnMut(Input)) {
+        if self.close_wire(now, server, why, give) {
+            self.greeter.lost(server);
+        }
+    }
+
+    /// Whether there was one.
+    fn close_wire(&mut self, now: Millis, server: ServerId, why: &str, give: &mut dyn FnMut(Input)) -> bool {
         // Closed here, and out of the set with it.
-        if self.wires.remove(&server).is_some() {
+        let was_there = self.wires.remove(&server).is_some();
+        if was_there {
             if let Say::Print { dropped } = self.throttle(server).ask("lost", now) {
                 info!(server = server.0, not_shown = dropped, "connection lost: {why}");
             }
             give(Input::PeerDown(server));
             self.greeter.acquaintance.set_connected(server, None);
-            self.greeter.lost(server);
         }
+        was_there
     }
 
     fn look_at_silence(&mut self, now: Millis, give: &mut dyn FnMut(Input)) {

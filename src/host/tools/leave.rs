@@ -56,7 +56,11 @@ fn has_left(dir: &Path) -> i32 {
         Ok(identity) if identity.has_left => 0,
         Ok(_) => refuse(
             EX_TEMPFAIL,
-            &format!("{}: its server has ended and is a member still: its log says why", dir.display()),
+            &format!(
+                "{}: its server has ended and has not noted that it left: its log says why, and /zookeeper/config whether it is \
+                 a member",
+                dir.display()
+            ),
         ),
         Err(refusal) => refuse(refusal.exit_code(), &why_not(&refusal)),
     }

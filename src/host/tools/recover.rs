@@ -17,7 +17,7 @@ use crate::membership::{Conf, Membership};
 use crate::snapshot::{encode_state, Meta};
 use crate::tree::PathHasher;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// 0: made; 71: the server runs, or a file can not be written; 74: its data is damaged; 78: not a member's data directory, or
@@ -60,16 +60,24 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
             format!("{shown}: name another directory for the new ensemble: this one stays as it is"),
         ));
     }
-    let options = DirOptions { path: to.to_owned(), log_path: None, server: identity.server };
-    let mut dir = DataDir::open(&options).map_err(|refusal| (refusal.exit_code(), refusal.to_string()))?;
-    if dir.is_begun() || !dir.formed_of().is_empty() {
-        return Err((EX_CONFIG, format!("{}: it holds data already: name a new directory", to.display())));
+    if to.read_dir().is_ok_and(|mut items| items.next().is_some()) {
+        return Err((EX_CONFIG, format!("{}: it is not empty: name a new directory", to.display())));
     }
+    // Made beside its name, which it gets when it is whole: half of it would start as an empty server.
+    let part = unfinished(to);
+    if part.exists() {
+        std::fs::remove_dir_all(&part).map_err(|error| (EX_OSERR, format!("{}: {error}", part.display())))?;
+    }
+    let options = DirOptions { path: part.clone(), log_path: None, server: identity.server };
+    let mut dir = DataDir::open(&options).map_err(|refusal| (refusal.exit_code(), refusal.to_string()))?;
     let seat = Seat::new(identity.server, state.membership.next_generation);
     state.membership = alone(&state.membership, seat, dir.birth());
     let hard_state = HardState { term: Term(hard_state.term.0.max(at.1 .0)), vote: 0, commit: at.0 };
     write(&mut dir, seat, &state, at, hard_state)
         .map_err(|text| (EX_OSERR, format!("{}: {text}", to.display())))?;
+    let cluster = dir.cluster_id();
+    drop(dir);
+    give_name(&part, to).map_err(|error| (EX_OSERR, format!("{}: {error}", to.display())))?;
     let others: Vec<String> = state
         .membership
         .servers
@@ -83,7 +91,7 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
          start server {} on it, and then the others ({}) with EMPTY data directories: they are taken in by themselves\n\
          a server that still has data of the old ensemble is refused\n",
         to.display(),
-        dir.cluster_id(),
+        cluster,
         identity.server.0,
         state.table.len(),
         state.sessions.len(),
@@ -129,6 +137,18 @@ fn load(
     }
     replay(&disk, log, &recovered, &mut state, from.0).map_err(damaged)?;
     Ok((state, recovered.last().max(from), recovered.hard_state))
+}
+
+fn unfinished(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".unfinished");
+    to.with_file_name(name)
+}
+
+fn give_name(part: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::rename(part, to)?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent)?.sync_all()
 }
 
 /// The same lines, and one voter: the other participants vote again when they have come and caught up.
