@@ -442,6 +442,13 @@ impl Consensus {
         *known = (index.0, term.0).max(*known);
     }
 
+    /// Forgets entries so far behind the newest snapshot that those after them, up to it, have more than `bytes`: who lacks
+    /// them has less to take, and less to do, with the snapshot.
+    pub(super) fn forget_behind_snapshot(&mut self, bytes: u64, applied: LogIndex) {
+        let snapshot = self.node.store().snapshot.0.min(applied.0);
+        self.node.mut_store().compact_behind(snapshot, bytes);
+    }
+
     /// The log holds entries from this one on.
     pub(super) fn purged(&mut self, first: LogIndex, applied: LogIndex) {
         let upto = first.0.saturating_sub(1).min(applied.0);

@@ -87,6 +87,17 @@ impl Store {
         self.first_payload = self.first_payload.max(self.base.0 + 1);
     }
 
+    /// Forgets entries up to `index`, but so many of the last ones that their payloads have no more than `bytes`.
+    pub(super) fn compact_behind(&mut self, index: u64, bytes: u64) {
+        let mut left = bytes;
+        let mut upto = index;
+        while let Some(slot) = self.at(upto) {
+            let Some(rest) = left.checked_sub(slot.payload_len as u64) else { return self.compact(upto) };
+            left = rest;
+            upto -= 1;
+        }
+    }
+
     /// Forgets all entries: a snapshot that ends with this one takes their place.
     pub(super) fn restart_at(&mut self, base: (u64, u64)) {
         self.slots.clear();

@@ -192,6 +192,8 @@ impl Greeter {
                     // Before it is handed over: it may be lost again at once.
                     redial.set(Wanted::No);
                     self.hand_over(arrival);
+                    // A server that goes down greets, and closes: once in a moment is enough.
+                    std::thread::sleep(PAUSE_MIN);
                     continue;
                 }
                 // A cluster is being formed: what is missing may be there in a moment.
