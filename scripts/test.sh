@@ -57,8 +57,19 @@ if [ "$mode" = full ]; then
   builds=$!
   step required smoke scripts/smoke.sh
   step required "load smoke" scripts/load_smoke.sh
-  step required reconfig tests/reconfig/run.py --server ringkeeper
+  # Servers that come and go are waited for, most of the time: beside the clients.
+  changes=$(mktemp)
+  tests/reconfig/run.py --server ringkeeper >"$changes" 2>&1 &
+  reconfig=$!
   step required clients scripts/clients.sh all
+  of_reconfig() {
+    local status=0
+    wait "$reconfig" || status=$?
+    cat "$changes"
+    rm -f "$changes"
+    return "$status"
+  }
+  step required reconfig of_reconfig
   step required torture scripts/torture.sh "${TORTURE_CYCLES:-7}"
   step required "torture, io_uring" scripts/torture.sh "${TORTURE_CYCLES:-7}" --more '--io uring --shards 2' --seed 3
   step required "torture, epoll" scripts/torture.sh "${TORTURE_CYCLES:-7}" --more '--io epoll --shards 2' --seed 2

@@ -594,10 +594,10 @@ def wiped_two(lab):
     refuses_writes([third], "one of three", seconds=1)
     for server in wiped:
         server.start()
-    stays(lambda: not any(server.mode() or server.writes() for server in ensemble.first), "nobody serves", 10)
+    stays(lambda: not any(server.mode() or server.writes() for server in ensemble.first), "nobody serves", 6)
     # The two alone are no better.
     third.kill()
-    stays(lambda: not any(server.mode() or server.writes() for server in wiped), "the two wiped ones serve nobody", 10)
+    stays(lambda: not any(server.mode() or server.writes() for server in wiped), "the two wiped ones serve nobody", 6)
     for server in wiped:
         same(server.running, True, "server %d runs" % server.number)
 
