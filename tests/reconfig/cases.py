@@ -500,16 +500,17 @@ def pipelined(lab):
 
 @case
 def strange_hosts(lab):
-    """Lines that are not read again as they were written: each server keeps them, so they would part them, or worse."""
+    """Lines that are not read again as they were written: each server keeps them, so they would part them, or worse. A
+    ZooKeeper 3.9.5 takes them, and its leader falls."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
     ensemble = lab.ensemble()
     client = lab.client(ensemble.server(1))
     before = client.config()
     for host in ("a\nserver.1=evil", "[[x]", "[ x]", "a b", "[a\0b]"):
         error = client.reconfig(joining="server.4=a:1:2:observer;%s:3" % host).error
-        if not lab.target.is_zookeeper:
-            same(error, wire.BAD_ARGUMENTS, "a client's host %r" % host)
-    if not lab.target.is_zookeeper:
-        same(client.config()[:3], before[:3], "the config after them")
+        same(error, wire.BAD_ARGUMENTS, "a client's host %r" % host)
+    same(client.config()[:3], before[:3], "the config after them")
 
 
 @case
