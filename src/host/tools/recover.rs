@@ -77,6 +77,8 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
         .map_err(|text| (EX_OSERR, format!("{}: {text}", to.display())))?;
     let cluster = dir.cluster_id();
     drop(dir);
+    std::fs::write(part.join("myid"), format!("{}\n", identity.server.0))
+        .map_err(|error| (EX_OSERR, format!("{}: {error}", part.display())))?;
     give_name(&part, to).map_err(|error| (EX_OSERR, format!("{}: {error}", to.display())))?;
     let others: Vec<String> = state
         .membership
