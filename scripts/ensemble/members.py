@@ -47,16 +47,6 @@ class Operator(zk.Session):
         if self.receive(self.send(AUTH, zk.i32(0) + zk.text("digest") + zk.text(SUPER), XID_AUTH))[0]:
             raise zk.Gone("the super user is not known")
 
-    def send(self, opcode, body, xid=None):
-        if xid is None:
-            self.xid += 1
-            xid = self.xid
-        try:
-            self.socket.sendall(zk.buffer(zk.i32(xid) + zk.i32(opcode) + body))
-        except OSError as broken:
-            raise zk.Gone(str(broken)) from broken
-        return xid
-
     def receive(self, xid):
         frame = self.frame()
         got, _, error = zk.HEADER.unpack_from(frame)

@@ -140,13 +140,13 @@ def read_hello(body):
     return timeout, session, password
 
 
-class Session:
-    """One session over one blocking connection, one request at a time; notes what it does in `log` as clients.py does."""
+class Wire:
+    """A new session over one blocking connection, and its frames."""
 
-    def __init__(self, address, timeout_ms=10000, answer_s=10.0):
-        self.log, self.xid, self.answer_s, self.bytes = [], 0, answer_s, b""
+    def __init__(self, address, port, timeout_ms, answer_s):
+        self.xid, self.bytes = 0, b""
         try:
-            self.socket = socket.create_connection((address, 2181), answer_s)
+            self.socket = socket.create_connection((address, port), answer_s)
             self.socket.settimeout(answer_s)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket.sendall(hello(0, timeout_ms, 0, bytes(16)))
@@ -155,7 +155,6 @@ class Session:
         self.timeout, self.id, _ = read_hello(self.frame())
         if self.id == 0:
             raise Gone("no session was granted")
-        self.log.append(("conn", time.monotonic(), address, self.id, self.timeout, 0))
 
     def frame(self):
         try:
@@ -165,20 +164,37 @@ class Session:
                     raise Gone("the connection was closed")
                 self.bytes += more
         except OSError as broken:
-            raise Gone(str(broken)) from broken
+            raise Gone(str(broken) or type(broken).__name__) from broken
         length = struct.unpack_from(">i", self.bytes)[0]
         out, self.bytes = self.bytes[4 : 4 + length], self.bytes[4 + length :]
         return out
 
+    def send(self, opcode, body, xid=None):
+        """Its xid, the next one unless another is given."""
+        if xid is None:
+            self.xid += 1
+            xid = self.xid
+        try:
+            self.socket.sendall(buffer(i32(xid) + i32(opcode) + body))
+        except OSError as broken:
+            raise Gone(str(broken)) from broken
+        return xid
+
+
+class Session(Wire):
+    """One request at a time; notes what it does in `log` as clients.py does."""
+
+    def __init__(self, address, timeout_ms=10000, answer_s=10.0):
+        super().__init__(address, 2181, timeout_ms, answer_s)
+        self.log = [("conn", time.monotonic(), address, self.id, self.timeout, 0)]
+
     def call(self, kind, *args):
         """(error, result), noted; raises Gone, and notes an unknown outcome, when no answer comes."""
-        self.xid += 1
-        opcode, body = encode(kind, args)
         began = time.monotonic()
         try:
-            self.socket.sendall(buffer(i32(self.xid) + i32(opcode) + body))
+            self.send(*encode(kind, args))
             answer = self.frame()
-        except (Gone, OSError) as broken:
+        except Gone as broken:
             self.log.append(("unk", self.id, 0, kind, args, began))
             raise Gone(str(broken)) from broken
         xid, zxid, error = HEADER.unpack_from(answer)

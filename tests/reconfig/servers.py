@@ -164,7 +164,7 @@ class Server:
         except Gone:
             return False
         try:
-            return client.create("/probe-%x" % (client.session & (1 << 64) - 1)) == 0
+            return client.create("/probe-%x" % (client.id & (1 << 64) - 1)) == 0
         except Gone:
             return False
         finally:

@@ -28,20 +28,12 @@ Event = collections.namedtuple("Event", "type state path")
 Config = collections.namedtuple("Config", "error text stat zxid")
 
 
-class Client:
+class Client(zk.Wire):
     """A session over one connection, by default with the rights of the super user."""
 
     def __init__(self, port, superuser=True, patience=30.0):
-        self.xid, self.bytes, self.events = 0, b"", []
-        try:
-            self.socket = socket.create_connection(("127.0.0.1", port), patience)
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.socket.sendall(zk.hello(0, SESSION_MS, 0, bytes(16)))
-        except OSError as broken:
-            raise Gone(str(broken)) from broken
-        self.timeout, self.session, _ = zk.read_hello(self.frame())
-        if self.session == 0:
-            raise Gone("no session was granted")
+        super().__init__("127.0.0.1", port, SESSION_MS, patience)
+        self.events = []
         if superuser:
             self.send(AUTH, zk.i32(0) + zk.text("digest") + zk.text(SUPER), XID_AUTH)
             if self.receive(XID_AUTH).error:
@@ -49,30 +41,6 @@ class Client:
 
     def close(self):
         self.socket.close()
-
-    def frame(self):
-        try:
-            while len(self.bytes) < 4 or len(self.bytes) < 4 + struct.unpack_from(">i", self.bytes)[0]:
-                more = self.socket.recv(1 << 16)
-                if not more:
-                    raise Gone("the connection was closed")
-                self.bytes += more
-        except OSError as broken:
-            raise Gone(str(broken) or type(broken).__name__) from broken
-        end = 4 + struct.unpack_from(">i", self.bytes)[0]
-        out, self.bytes = self.bytes[4:end], self.bytes[end:]
-        return out
-
-    def send(self, opcode, body, xid=None):
-        """Its xid; the answer is for `receive`."""
-        if xid is None:
-            self.xid += 1
-            xid = self.xid
-        try:
-            self.socket.sendall(zk.buffer(zk.i32(xid) + zk.i32(opcode) + body))
-        except OSError as broken:
-            raise Gone(str(broken)) from broken
-        return xid
 
     def receive(self, xid):
         """The answer to that request; watch events that come before it go to `events`."""
@@ -150,7 +118,7 @@ class Writer(threading.Thread):
     def __init__(self, port):
         super().__init__(daemon=True)
         self.client, self.writes, self.errors, self.enough = Client(port), 0, [], threading.Event()
-        self.path = "/writer-%x" % (self.client.session & (1 << 64) - 1)
+        self.path = "/writer-%x" % (self.client.id & (1 << 64) - 1)
         if self.client.create(self.path) != OK:
             raise Gone("the writer cannot begin")
         self.start()

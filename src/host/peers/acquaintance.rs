@@ -41,7 +41,7 @@ struct State {
     complete_since: Option<Instant>,
     /// The directory that each member has its seat for, as far as this server has heard.
     seated: BTreeMap<ServerId, u128>,
-    /// Those that there is a connection with, and since when there is none with the others.
+    /// The directories that there is a connection with.
     connected: BTreeMap<ServerId, u128>,
 }
 
