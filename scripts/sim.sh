@@ -26,7 +26,7 @@ jobs=${JOBS:-$(nproc)}
 [ "$jobs" -le "$seeds" ] || jobs=$seeds
 
 program=$(cargo test --profile sim --locked "${features[@]}" --no-run --test sim --message-format=json 2>/dev/null |
-  sed -nE 's/.*"executable":"([^"]*sim-[0-9a-f]+)".*/\1/p' | tail -1)
+  sed -nE 's/.*"executable":"([^"]*sim-[0-9a-f]+)".*/\1/p' | tail -1) || program=
 [ -n "$program" ] || { cargo test --profile sim --locked "${features[@]}" --no-run --test sim; exit 1; }
 
 work=$(mktemp -d)

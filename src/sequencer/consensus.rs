@@ -475,7 +475,7 @@ impl Consensus {
     }
 
     fn read_context(&self, number: u64, attempt: u64) -> Vec<u8> {
-        let mut context = (number << ATTEMPT_BITS | attempt).to_be_bytes().to_vec();
+        let mut context = ((number << ATTEMPT_BITS) | attempt).to_be_bytes().to_vec();
         context.extend_from_slice(&self.incarnation.to_be_bytes());
         context.push(self.id as u8);
         context
@@ -485,7 +485,7 @@ impl Consensus {
         for at in 0..self.reads.len() {
             let asked = &mut self.reads[at];
             // Days without an answer: its contexts begin again, older than any word that is still under way.
-            asked.attempt = (asked.attempt + 1) & ((1 << ATTEMPT_BITS) - 1);
+            asked.attempt = (asked.attempt + 1) & ATTEMPT_MAX;
             let (number, attempt) = (asked.number, asked.attempt);
             let context = self.read_context(number, attempt);
             self.node.read_index(context);
@@ -609,9 +609,13 @@ impl Consensus {
 
     fn take_read_states(&mut self, states: Vec<raft::ReadState>) {
         for state in states {
-            // Found by context, never by position: answers may be lost or come twice.
+            // Found by context, never by position: answers may be lost or come twice, and one to what this server asked
+            // before it was started again may come only now.
             let Some(head) = state.request_ctx.first_chunk::<8>() else { continue };
-            let number = u64::from_be_bytes(*head) >> ATTEMPT_BITS;
+            let (number, attempt) = split_attempt(u64::from_be_bytes(*head));
+            if state.request_ctx != self.read_context(number, attempt) {
+                continue;
+            }
             if let Some(at) = self.reads.iter().position(|asked| asked.number == number) {
                 let asked = self.reads.remove(at).expect("its position was found just now");
                 self.ready_reads.push((state.index, asked.waiters));
@@ -657,7 +661,12 @@ impl Consensus {
 
 /// Of a read's context: which attempt it is.
 const ATTEMPT_BITS: u32 = 24;
+const ATTEMPT_MAX: u64 = (1 << ATTEMPT_BITS) - 1;
 const NO_ZXIDS: (Zxid, Zxid) = (Zxid::ZERO, Zxid::ZERO);
+
+fn split_attempt(head: u64) -> (u64, u64) {
+    (head >> ATTEMPT_BITS, head & ATTEMPT_MAX)
+}
 
 fn raw_node(id: u64, applied: u64, store: Store) -> RawNode<Store> {
     let config = raft::Config {
