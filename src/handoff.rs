@@ -38,6 +38,8 @@ pub enum Wish {
     CreateSession { timeout_ms: i32 },
     /// An old one, on this connection from now on.
     Attach { timeout_ms: i32, password: Range<u32> },
+    /// A local session's end, by its client, who is answered already.
+    CloseLocal,
     /// An answer that is not older than all that was committed anywhere before now.
     Sync,
 }

@@ -164,7 +164,7 @@ fn test_wrong(root: &Path, id: &str, test: &str) -> Result<(), String> {
         },
         Some(("script", path)) => read(root, path).map(drop),
         Some(("reconfig", case)) => {
-            let cases = read(root, "tests/reconfig/cases.py")?;
+            let cases = read(root, "tests/reconfig/cases.py")? + &read(root, "tests/reconfig/sessions.py")?;
             match cases.contains(&format!("\n@case\ndef {case}(")) {
                 true => Ok(()),
                 false => Err(format!("tests/reconfig has no case '{case}'")),

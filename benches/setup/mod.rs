@@ -110,8 +110,12 @@ pub mod shard {
         shard.received(now, conn, &hello);
         shard.take_upward().expect("a session is asked for");
         let to = Addressee { shard: ShardId(0), conn, xid: Xid(0), kind: AnswerKind::Handshake };
-        let answer =
-            Answer::Session(Box::new(Granted { id: SessionId(5), timeout_ms: 10_000, password: [0; 16] }));
+        let answer = Answer::Session(Box::new(Granted {
+            id: SessionId(5),
+            timeout_ms: 10_000,
+            password: [0; 16],
+            is_local: false,
+        }));
         let committed = vec![Committed { zxid: Zxid(2), changes: Default::default(), to: Some(to), answer }];
         shard.install(
             now,

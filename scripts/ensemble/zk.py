@@ -21,6 +21,10 @@ class Gone(Exception):
     """The connection ended, or was never made."""
 
 
+class Over(Gone):
+    """It ended with the word that the session is over."""
+
+
 class Expired(Exception):
     """The server says that the session is over."""
 
@@ -129,8 +133,9 @@ def decode_multi(body):
             out.append(("delete" if opcode == DELETE else "check",))
 
 
-def hello(last_zxid, timeout_ms, session, password):
-    return buffer(struct.pack(">iqiq", 0, last_zxid, timeout_ms, session) + buffer(password) + b"\0")
+def hello(last_zxid, timeout_ms, session, password, read_only=b"\0"):
+    """`read_only` empty: the form of old clients."""
+    return buffer(struct.pack(">iqiq", 0, last_zxid, timeout_ms, session) + buffer(password) + read_only)
 
 
 def read_hello(body):
@@ -141,20 +146,23 @@ def read_hello(body):
 
 
 class Wire:
-    """A new session over one blocking connection, and its frames."""
+    """A session, new or taken up again, over one blocking connection, and its frames."""
 
-    def __init__(self, address, port, timeout_ms, answer_s):
+    def __init__(self, address, port, timeout_ms, answer_s, session=(0, bytes(16)), read_only=b"\0"):
         self.xid, self.bytes = 0, b""
         try:
             self.socket = socket.create_connection((address, port), answer_s)
             self.socket.settimeout(answer_s)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.socket.sendall(hello(0, timeout_ms, 0, bytes(16)))
+            self.socket.sendall(hello(0, timeout_ms, *session, read_only))
         except OSError as broken:
             raise Gone(str(broken)) from broken
-        self.timeout, self.id, _ = read_hello(self.frame())
+        answer = self.frame()
+        self.timeout, self.id, self.password = read_hello(answer)
+        self.is_read_only = answer[36:] == b"\1"
         if self.id == 0:
-            raise Gone("no session was granted")
+            self.socket.close()
+            raise Over("no session was granted")
 
     def frame(self):
         try:

@@ -61,14 +61,11 @@ fn put_session(out: &mut String, view: &View, row: &ConnectionRow) {
 pub(super) fn dump(view: &View) -> String {
     let sessions = &view.sessions;
     let mut out = String::from("SessionTracker dump:\n");
-    let total: usize = sessions.buckets.iter().map(|(_, ids)| ids.len()).sum();
-    let _ = writeln!(out, "Session Sets ({})/({total}):", sessions.buckets.len());
-    for (at, ids) in &sessions.buckets {
-        let _ = writeln!(out, "{} expire at {}:", ids.len(), java_date(*at));
-        for id in ids {
-            let _ = writeln!(out, "\t{id}");
-        }
+    if let Some(local) = &sessions.local_buckets {
+        put_sets(&mut out, "Local Session", local);
     }
+    let name = if sessions.local_buckets.is_some() { "Global Session" } else { "Session" };
+    put_sets(&mut out, name, &sessions.buckets);
     out.push_str("ephemeral nodes dump:\n");
     let _ = writeln!(out, "Sessions with Ephemerals ({}):", sessions.ephemerals.len());
     for (id, paths) in &sessions.ephemerals {
@@ -82,10 +79,21 @@ pub(super) fn dump(view: &View) -> String {
     out
 }
 
+fn put_sets(out: &mut String, name: &str, buckets: &[(WallMillis, Vec<SessionId>)]) {
+    let total: usize = buckets.iter().map(|(_, ids)| ids.len()).sum();
+    let _ = writeln!(out, "{name} Sets ({})/({total}):", buckets.len());
+    for (at, ids) in buckets {
+        let _ = writeln!(out, "{} expire at {}:", ids.len(), java_date(*at));
+        for id in ids {
+            let _ = writeln!(out, "\t{id}");
+        }
+    }
+}
+
 /// ZooKeeper keeps expiry buckets of connections too. Ours end with their session, or with the handshake's time.
 fn put_connections(out: &mut String, view: &View) {
     let mut ends = BTreeMap::new();
-    for (at, ids) in &view.sessions.buckets {
+    for (at, ids) in view.sessions.buckets.iter().chain(view.sessions.local_buckets.iter().flatten()) {
         ends.extend(ids.iter().map(|id| (*id, *at)));
     }
     let mut buckets: BTreeMap<WallMillis, Vec<&ConnectionRow>> = BTreeMap::new();

@@ -9,7 +9,7 @@ use super::view::{Role, Summary, View};
 use std::fmt::{Display, Write};
 
 /// Counters of things that a server without an ensemble and without TLS never does: truly 0.
-const NEVER: [&str; 33] = [
+const NEVER: [&str; 32] = [
     "commit_count",
     "connection_revalidate_count",
     "dead_watchers_cleared",
@@ -22,7 +22,6 @@ const NEVER: [&str; 33] = [
     "insecure_admin_count",
     "learner_commit_received_count",
     "learner_proposal_received_count",
-    "local_sessions",
     "looking_count",
     "non_mtls_local_conn_count",
     "non_mtls_remote_conn_count",
@@ -64,7 +63,9 @@ pub(super) fn mntr(view: &View) -> String {
     put(&mut out, "approximate_data_size", totals.data_bytes);
     put(&mut out, "open_file_descriptor_count", view.process.open_files);
     put(&mut out, "max_file_descriptor_count", view.process.open_files_max);
-    put(&mut out, "global_sessions", totals.sessions);
+    let local = view.local_sessions;
+    put(&mut out, "global_sessions", (totals.sessions as u64).saturating_sub(local));
+    put(&mut out, "local_sessions", local);
     put(&mut out, "uptime", view.uptime.0);
     put(&mut out, "auth_failed_count", stats.auth_failed);
     put(&mut out, "connection_drop_probability", "0.0");

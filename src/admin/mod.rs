@@ -105,6 +105,7 @@ pub fn answer(word: &[u8; 4], view: &View) -> Option<Vec<u8>> {
     }
     let text = match word {
         b"ruok" => "imok".to_owned(),
+        b"isro" if view.role == Role::ReadOnly => "ro".to_owned(),
         b"isro" => "rw".to_owned(),
         b"gtmk" | b"stmk" => view.trace_mask?.to_string(),
         b"crst" => "Connection stats reset.\n".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::lists::connection_lines;
 use super::text::{mean, say_who_is_silent};
-use super::view::View;
+use super::view::{Role, View};
 use crate::config::{Config, Ensemble, PeerAddress};
 use crate::ids::Millis;
 use std::fmt::Write;
@@ -30,7 +30,11 @@ pub(super) fn stat(view: &View) -> String {
 }
 
 fn version_line(view: &View) -> String {
-    format!("Zookeeper version: {}\n", view.build)
+    let read_only = match view.role {
+        Role::ReadOnly => "READ-ONLY mode; serving only read-only clients\n",
+        _ => "",
+    };
+    format!("Zookeeper version: {}\n{read_only}", view.build)
 }
 
 fn put_totals(out: &mut String, view: &View) {

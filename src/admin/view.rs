@@ -19,6 +19,8 @@ pub struct View {
     pub role: Role,
     /// The other servers that this one has a connection with.
     pub peers: u64,
+    /// Sessions that this server alone knows.
+    pub local_sessions: u64,
     /// The moment of the answer.
     pub wall: WallMillis,
     pub uptime: Millis,
@@ -55,6 +57,8 @@ pub enum Role {
     Observer,
     /// Nobody leads that it knows of.
     Looking,
+    /// The same, and clients that ask for it are served what is there.
+    ReadOnly,
 }
 
 impl Role {
@@ -67,6 +71,7 @@ impl Role {
             Role::Follower => "follower",
             Role::Observer => "observer",
             Role::Looking => "leaderelection",
+            Role::ReadOnly => "read-only",
         }
     }
 }
@@ -102,6 +107,8 @@ pub struct Totals {
 pub struct Sessions {
     /// When sessions end, by the moment, and which.
     pub buckets: Vec<(WallMillis, Vec<SessionId>)>,
+    /// The same of local sessions, where there may be any.
+    pub local_buckets: Option<Vec<(WallMillis, Vec<SessionId>)>>,
     /// Sessions with ephemerals, and these.
     pub ephemerals: Vec<(SessionId, Vec<Path>)>,
 }

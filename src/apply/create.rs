@@ -76,6 +76,10 @@ impl State {
         {
             return Err(Code::BadArguments);
         }
+        // A local session, which its server alone knows, owns no znode.
+        if session == SessionId::NONE && mode.ephemeral && matches!(op, OpCode::Create | OpCode::Create2) {
+            return Err(Code::EphemeralOnLocalSession);
+        }
         let path = create.path.as_deref().ok_or(Code::MarshallingError)?;
         let parent_path = path::coarse_parent(path)?;
         // The open list, which nearly every znode has, needs no look at the rules: they let it through unchanged.

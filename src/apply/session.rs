@@ -20,7 +20,7 @@ impl State {
         }
         self.sessions.insert(id, Session { timeout_ms, password, owner });
         self.changes.push(Change::Attached(Box::new(Attached { session: id, old: None, new: owner })));
-        Answer::Session(Box::new(Granted { id, timeout_ms, password }))
+        Answer::Session(Box::new(Granted { id, timeout_ms, password, is_local: false }))
     }
 
     /// The password is checked first: a wrong one disturbs nobody (chapter 17).
@@ -36,7 +36,7 @@ impl State {
         session.timeout_ms = timeout_ms;
         let password = session.password;
         self.changes.push(Change::Attached(Box::new(Attached { session: id, old: Some(old), new: owner })));
-        Answer::Session(Box::new(Granted { id, timeout_ms, password }))
+        Answer::Session(Box::new(Granted { id, timeout_ms, password, is_local: false }))
     }
 
     /// The session's end, by its client or by expiry: its ephemerals go in one transaction, in the order in which

@@ -302,6 +302,14 @@ impl State {
                     Some(_) => self.request(txn.session, *op, request, &identities, stamp),
                 }
             }
+            TxnBody::LocalRequest { op, identities, request } => {
+                let identities = Identities::new(identities);
+                if *op == OpCode::Reconfig as i32 {
+                    self.on_reconfig(request, &identities, (owner, txn.xid), stamp)
+                } else {
+                    self.request(SessionId::NONE, *op, request, &identities, stamp)
+                }
+            }
             TxnBody::CreateSession { timeout_ms, password } => {
                 self.create_session(txn.session, *timeout_ms, *password, owner)
             }

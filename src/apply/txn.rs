@@ -13,6 +13,7 @@
 //!        | 5 path:buffer                                 the reaper's wish for a container or TTL node
 //!        | 6 server:u8 incarnation:u64 shard:u16 conn:u64  expiry: void where another owner has come since
 //!        | 7 step:buffer                                 a step of a change of members; alone in its batch
+//!        | 8 op:i32 identities:buffer request:buffer     a request of a session that its server alone knows
 //! ```
 //! Integers are big endian, buffers are Jute's.
 
@@ -103,6 +104,12 @@ pub enum TxnBody<'a> {
         identities: &'a [u8],
         request: &'a [u8],
     },
+    /// The same of a local session, which the server that gathered it vouches for; no znode can belong to it.
+    LocalRequest {
+        op: i32,
+        identities: &'a [u8],
+        request: &'a [u8],
+    },
     CreateSession {
         timeout_ms: i32,
         password: Password,
@@ -141,7 +148,7 @@ impl Txn<'_> {
     #[must_use]
     pub fn path_hint(&self) -> Option<&[u8]> {
         match &self.body {
-            TxnBody::Request { request, .. } => first_string(request),
+            TxnBody::Request { request, .. } | TxnBody::LocalRequest { request, .. } => first_string(request),
             TxnBody::Reap { path } => Some(path.as_bytes()),
             TxnBody::CreateSession { .. }
             | TxnBody::Attach { .. }
@@ -156,7 +163,8 @@ impl Txn<'_> {
     pub fn bytes_in_batch(&self) -> usize {
         const HEAD: usize = 64;
         HEAD + match &self.body {
-            TxnBody::Request { identities, request, .. } => identities.len() + request.len(),
+            TxnBody::Request { identities, request, .. }
+            | TxnBody::LocalRequest { identities, request, .. } => identities.len() + request.len(),
             TxnBody::Attach { password, .. } => password.len(),
             TxnBody::Reap { path } => path.len(),
             TxnBody::Member { step } => step.len(),
@@ -200,6 +208,7 @@ impl BatchWriter {
             TxnBody::Expire { .. } => 6,
             TxnBody::Reap { .. } => 5,
             TxnBody::Member { .. } => 7,
+            TxnBody::LocalRequest { .. } => 8,
         };
         let mut head = [0u8; 23];
         head[0] = kind;
@@ -209,7 +218,8 @@ impl BatchWriter {
         head[19..23].copy_from_slice(&txn.xid.0.to_be_bytes());
         out.extend_from_slice(&head);
         match &txn.body {
-            TxnBody::Request { op, identities, request } => {
+            TxnBody::Request { op, identities, request }
+            | TxnBody::LocalRequest { op, identities, request } => {
                 put_i32(out, *op);
                 put_buffer(out, Some(identities));
                 put_buffer(out, Some(request));
@@ -372,6 +382,11 @@ impl<'a> Batch<'a> {
                 },
             },
             7 => TxnBody::Member { step: reader.buffer()?.ok_or(Damaged)? },
+            8 => TxnBody::LocalRequest {
+                op: reader.i32()?,
+                identities: reader.buffer()?.ok_or(Damaged)?,
+                request: reader.buffer()?.ok_or(Damaged)?,
+            },
             _ => return Err(Damaged),
         };
         Ok(Some(Txn { session, shard, conn, xid, body }))
@@ -415,6 +430,7 @@ mod tests {
     fn a_batch_survives_the_round_trip_and_every_truncation_is_refused() {
         let txns = [
             TxnBody::Request { op: 5, identities: b"", request: b"abc" },
+            TxnBody::LocalRequest { op: 5, identities: b"xy", request: b"abc" },
             TxnBody::CreateSession { timeout_ms: 4_000, password: [7; 16] },
             TxnBody::Attach { timeout_ms: 4_000, password: &[7; 16] },
             TxnBody::CloseSession,
@@ -434,7 +450,7 @@ mod tests {
                 body: body.clone(),
             });
         }
-        assert_eq!(writer.zxids(), 5);
+        assert_eq!(writer.zxids(), 6);
         let header = BatchHeader {
             options: Options { skip_acl: true, read_only: true, ..Options::default() },
             wall: WallMillis(5),

@@ -133,6 +133,8 @@ impl fmt::Display for Config {
         let words = if self.four_letter_words.all { "*".to_owned() } else { words.join(",") };
         writeln!(f, "4lw.commands.whitelist={words}")?;
         writeln!(f, "readonlymode.enabled={}", self.read_only_mode)?;
+        writeln!(f, "localSessionsEnabled={}", self.local_sessions)?;
+        writeln!(f, "localSessionsUpgradingEnabled={}", self.local_sessions_upgrade)?;
         writeln!(f, "reconfigEnabled={}", self.reconfig_enabled)?;
         match self.runtime.shards {
             Some(shards) => writeln!(f, "ringkeeper.shards={shards}")?,

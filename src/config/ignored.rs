@@ -55,7 +55,6 @@ const IGNORED: &[(&[&str], &str)] = &[
     (&["observerMasterPort", "observerMaster.*", "observer.*"], "observers learn from the leader"),
     (&["syncEnabled"], "observers always keep a log and snapshots"),
     (&["leaderServes"], "the leader serves clients too"),
-    (&["localSessionsEnabled", "localSessionsUpgradingEnabled"], "every session is known to every server"),
     (
         &["cnxTimeout", "quorumCnxnTimeoutMs", "tcpKeepAlive", "electionPortBindRetry"],
         "peers are tried again until they answer",

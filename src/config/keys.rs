@@ -97,6 +97,8 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
         },
         logging: read_logging(r),
         read_only_mode,
+        local_sessions: r.boolean("localSessionsEnabled").unwrap_or(false),
+        local_sessions_upgrade: r.boolean("localSessionsUpgradingEnabled").unwrap_or(false),
         reconfig_enabled: r.boolean("reconfigEnabled").unwrap_or(false),
     }
 }

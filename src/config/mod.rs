@@ -85,8 +85,15 @@ pub struct Config {
     pub runtime: Runtime,
     /// `ringkeeper.logFormat` and `ringkeeper.logLevel`.
     pub logging: Logging,
-    /// `readonlymode.enabled`, default false. Alone, a server is read-only only on a full disk.
+    /// `readonlymode.enabled`, default false: a server of an ensemble that knows of no leader serves clients that ask for
+    /// it (`localSessionsEnabled` is not needed for that, as it is in ZooKeeper). Alone, a server is read-only only on a
+    /// full disk.
     pub read_only_mode: bool,
+    /// `localSessionsEnabled`, default false: in an ensemble a session is known to its server alone, until it makes an
+    /// ephemeral znode, which needs
+    pub local_sessions: bool,
+    /// `localSessionsUpgradingEnabled`, default false.
+    pub local_sessions_upgrade: bool,
     /// `reconfigEnabled`, default false. A standalone server refuses `reconfig` either way, as ZooKeeper's does.
     pub reconfig_enabled: bool,
 }

@@ -86,6 +86,8 @@ const KEYS: &[(&str, &str, Shows, &str, &str)] = &[
     ("peerType", "participant", |_| String::new(), "", "boss"),
     ("standaloneEnabled", "true", |_| String::new(), "", "yes"),
     ("reconfigEnabled", "true", |c| c.reconfig_enabled.to_string(), "true", "x"),
+    ("localSessionsEnabled", "true", |c| c.local_sessions.to_string(), "true", "x"),
+    ("localSessionsUpgradingEnabled", "true", |c| c.local_sessions_upgrade.to_string(), "true", "x"),
     ("readonlymode.enabled", "true", |c| c.read_only_mode.to_string(), "true", "x"),
     ("jute.maxbuffer", "0xfffff", |c| c.limits.frame_bytes_max.to_string(), "1048575", "1M"),
     ("jute.maxbuffer", "4194304", |c| c.limits.frame_bytes_max.to_string(), "4194304", "10"),

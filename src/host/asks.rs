@@ -241,7 +241,13 @@ pub(super) mod tests {
         let (mut shard, mut asks) = (shard(), Asks::default());
         let fill = || while link.ask(Ask::ResetStats).is_ok() {};
         fill();
-        let tree = Tree { table: shard.table().clone(), last_zxid: Zxid(7), sessions: 0, publication: 3 };
+        let tree = Tree {
+            table: shard.table().clone(),
+            last_zxid: Zxid(7),
+            sessions: 0,
+            publication: 3,
+            read_only: false,
+        };
         link.order(Order::Serve(Arc::new(tree)));
         assert!(link.has_work());
         let Step::Order(Order::Serve(tree)) = asks.step(Millis(1_001), &mut shard, link) else {

@@ -140,6 +140,8 @@ pub struct Tree {
     pub sessions: usize,
     /// The last publication that the tree holds: the next one is the first that the shard takes.
     pub publication: u64,
+    /// Nobody leads: those that ask for read-only mode are served.
+    pub read_only: bool,
 }
 
 impl Links {

@@ -2,8 +2,9 @@
 //! paths are shared, not copied.
 
 use crate::admin::Sessions;
-use crate::ids::{WallMillis, Zxid};
+use crate::ids::{Millis, WallMillis, Zxid};
 use crate::sequencer::{Now, Sequencer};
+use crate::session::Expiry;
 use crossbeam::channel::Sender;
 use crossbeam::queue::ArrayQueue;
 
@@ -50,14 +51,13 @@ impl SequencerDesk {
 
 fn sessions(sequencer: &Sequencer, now: Now) -> Sessions {
     let session_now = signed(sequencer.session_time(now.mono).0);
-    let buckets = sequencer.expiry().buckets();
+    let buckets = |expiry: &Expiry| {
+        let wall = |at: Millis| WallMillis(now.wall.0.saturating_add(signed(at.0) - session_now));
+        expiry.buckets().map(|(at, ids)| (wall(at), ids.iter().copied().collect())).collect()
+    };
     Sessions {
-        buckets: buckets
-            .map(|(at, ids)| {
-                let wall = now.wall.0.saturating_add(signed(at.0) - session_now);
-                (WallMillis(wall), ids.iter().copied().collect())
-            })
-            .collect(),
+        buckets: buckets(sequencer.expiry()),
+        local_buckets: sequencer.local_expiry().map(buckets),
         ephemerals: sequencer
             .state()
             .table

@@ -13,7 +13,7 @@ use crate::admin::Role;
 use crate::apply::State;
 use crate::ids::{LogIndex, Millis, Seat, ServerId, Zxid};
 use crate::log::{Append, Sequence};
-use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, TICK_MS};
+use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, Serving, TICK_MS};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +72,7 @@ pub(super) struct LoopState {
     no_space: bool,
     /// Which shard takes what lies in front of it, by shard.
     silences: Vec<Silence>,
-    served: bool,
+    serving: Serving,
     /// The sequencer was told something after its last turn.
     has_unturned: bool,
     /// Another server has said something, or the bell was rung.
@@ -124,6 +124,7 @@ impl SequencerThread {
                 self.sleep()?;
             }
         }
+        self.note_commit()?;
         self.log.close().map_err(Fatal::disk)?;
         self.snapshots.finish();
         Ok(())
@@ -132,6 +133,19 @@ impl SequencerThread {
     /// Nothing is under way that a client was promised an answer to. What a full disk keeps waiting never will be.
     fn is_quiet(&self) -> bool {
         (self.state.to_append.is_empty() || self.state.no_space) && self.state.in_flight.is_empty()
+    }
+
+    /// The last record says how far the log is known to be committed: a server that starts without a leader, for read-only
+    /// mode, has all that it had shown.
+    fn note_commit(&mut self) -> Result<(), Fatal> {
+        if self.peers.is_none() || !self.state.to_append.is_empty() {
+            return Ok(());
+        }
+        match self.log.submit(&Append::hard_state(self.sequencer.hard_state())) {
+            Err(SubmitError::Fault(fault)) => Err(Fatal::disk(fault)),
+            // It is a help and no promise.
+            Ok(_) | Err(SubmitError::Full | SubmitError::NoSpace | SubmitError::TooLarge) => Ok(()),
+        }
     }
 
     /// A leader that goes down hands over first: a restart of one server after the other stalls no write for long.
@@ -273,12 +287,13 @@ impl SequencerThread {
     fn show_standing(&self) {
         let Some(peers) = &self.peers else { return };
         let role = match self.sequencer.leader() {
+            None if self.sequencer.serving() == Serving::ReadOnly => Role::ReadOnly,
             None => Role::Looking,
             Some(_) if self.sequencer.is_observer() => Role::Observer,
             Some(_) if self.sequencer.is_leading() => Role::Leader,
             Some(_) => Role::Follower,
         };
-        self.links.standing.set(role, peers.len());
+        self.links.standing.set(role, peers.len(), self.sequencer.local_sessions());
     }
 
     /// A tree that has grown large gets huge pages for what it grows by.
@@ -302,7 +317,7 @@ impl SequencerThread {
     fn look_at_space(&mut self) {
         let now = self.clock.now();
         let low = self.log.check_space() != SpaceState::Ok;
-        if low && !self.state.space_low && self.state.served {
+        if low && !self.state.space_low && self.state.serving == Serving::Yes {
             // What a snapshot makes needless may be the very thing that fills the disk.
             self.sequencer.begin_snapshot();
         }
@@ -402,7 +417,9 @@ impl SequencerThread {
                 }
                 // What is applied before clients are served is in the tree that each shard begins with. In the rings it
                 // would lie in front of shards that take nothing yet: thousands of it looked like a dead shard.
-                Effect::Publish(publication) if self.state.served => self.links.publish(&publication),
+                Effect::Publish(publication) if self.state.serving != Serving::No => {
+                    self.links.publish(&publication)
+                }
                 Effect::Publish(_) => {}
                 Effect::Read { index } => {
                     let payload = self.log.read(index).map_err(Fatal::log)?;
@@ -490,7 +507,7 @@ impl SequencerThread {
         let now = self.clock.mono();
         let kind = match note {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
-            Note::StoppedServing => "serving",
+            Note::StoppedServing | Note::ServesReadOnly => "serving",
             Note::Joined | Note::Left | Note::UnknownRules { .. } => "members",
             // Each by itself: a flood of one hides no other.
             Note::Nonsense { why, .. } => why,
@@ -509,6 +526,10 @@ impl SequencerThread {
             Note::Joined => info!("this server is a member of the ensemble, as its line says"),
             Note::Left | Note::UnknownRules { .. } => {}
             Note::StoppedServing => warn!("without a leader for too long: clients are turned away until there is one"),
+            Note::ServesReadOnly => warn!(
+                "nobody leads that this server knows of: clients that ask for read-only mode are served what is here, all \
+                 others are turned away until there is a leader (readonlymode.enabled)"
+            ),
             Note::Nonsense { from, why } => {
                 warn!(server = from.0, dropped, "a server's message was dropped: {why}");
             }
@@ -537,14 +558,15 @@ impl SequencerThread {
     /// Once all that was acknowledged before is applied each shard gets the tree and serves; in an ensemble, until nobody
     /// leads for too long.
     fn serve_or_not(&mut self) {
-        if self.state.served == self.sequencer.is_serving() {
+        let serving = self.sequencer.serving();
+        if self.state.serving == serving {
             return;
         }
-        if self.state.served {
+        if serving == Serving::No {
             self.stop_serving();
             return;
         }
-        self.state.served = true;
+        self.state.serving = serving;
         self.state.silences.clear();
         let order = Order::Serve(self.tree());
         for shard in &self.links.shards {
@@ -556,8 +578,8 @@ impl SequencerThread {
     }
 
     fn stop_serving(&mut self) {
-        if self.state.served {
-            self.state.served = false;
+        if self.state.serving != Serving::No {
+            self.state.serving = Serving::No;
             for shard in &self.links.shards {
                 shard.order(Order::StopServing);
             }
@@ -569,13 +591,14 @@ impl SequencerThread {
         Arc::new(Tree {
             table: state.table.clone(),
             last_zxid: state.last_zxid(),
-            sessions: state.sessions.len(),
+            sessions: self.sequencer.sessions(),
             publication: self.sequencer.publications(),
+            read_only: self.sequencer.serving() == Serving::ReadOnly,
         })
     }
 
     fn watch_shards(&mut self) -> Result<(), Fatal> {
-        if !self.state.served {
+        if self.state.serving == Serving::No {
             return Ok(());
         }
         let now = self.clock.mono();

@@ -291,6 +291,9 @@ fn sequencer_options(
         rules: RULES,
         lines: config.ensemble.iter().flat_map(|e| &e.servers).map(|line| (line.id, line.clone())).collect(),
         leaderless_ms: config.ensemble.as_ref().map_or(u64::MAX, |ensemble| ensemble.sync_limit.0),
+        local_sessions: config.local_sessions,
+        local_sessions_upgrade: config.local_sessions_upgrade,
+        read_only_mode: config.read_only_mode,
         incarnation: incarnation(&seed),
         seed,
         txn: crate::apply::Options {

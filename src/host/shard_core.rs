@@ -177,7 +177,12 @@ impl Core {
         }
         self.forget_publications(tree.publication);
         // A clone hashes nothing again: 66 ms a million znodes, where inserting each takes seconds.
-        self.shard.serve(tree.table.clone(), tree.last_zxid, tree.sessions);
+        let table = tree.table.clone();
+        if tree.read_only {
+            self.shard.serve_read_only(table, tree.last_zxid, tree.sessions);
+        } else {
+            self.shard.serve(table, tree.last_zxid, tree.sessions);
+        }
         self.taken = tree.publication;
     }
 
@@ -295,6 +300,7 @@ fn kind(why: Why) -> &'static str {
         Why::AuthRequired => "auth required",
         Why::SessionMoved => "session moved",
         Why::NotServing => "not serving",
+        Why::ServesReadOnly => "serves read-only",
     }
 }
 

@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 pub struct Standing {
     role: AtomicU8,
     peers: AtomicU64,
+    local_sessions: AtomicU64,
 }
 
-const ROLES: [Role; 5] = [Role::Standalone, Role::Leader, Role::Follower, Role::Observer, Role::Looking];
+const ROLES: [Role; 6] =
+    [Role::Standalone, Role::Leader, Role::Follower, Role::Observer, Role::Looking, Role::ReadOnly];
 
 impl Standing {
-    /// The sequencer's thread: what it is now, and how many servers it is connected with.
-    pub fn set(&self, role: Role, peers: usize) {
+    /// The sequencer's thread: what it is now, how many servers it is connected with, and how many sessions are its own.
+    pub fn set(&self, role: Role, peers: usize, local_sessions: usize) {
+        self.local_sessions.store(local_sessions as u64, Ordering::Relaxed);
         self.role.store(role as u8, Ordering::Relaxed);
         self.peers.store(peers as u64, Ordering::Relaxed);
     }
@@ -21,6 +24,11 @@ impl Standing {
     #[must_use]
     pub fn role(&self) -> Role {
         ROLES.get(usize::from(self.role.load(Ordering::Relaxed))).copied().unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn local_sessions(&self) -> u64 {
+        self.local_sessions.load(Ordering::Relaxed)
     }
 
     #[must_use]
@@ -38,8 +46,8 @@ mod tests {
         let standing = Standing::default();
         assert_eq!(standing.role(), Role::Standalone);
         for role in ROLES {
-            standing.set(role, 2);
-            assert_eq!((standing.role(), standing.peers()), (role, 2));
+            standing.set(role, 2, 3);
+            assert_eq!((standing.role(), standing.peers(), standing.local_sessions()), (role, 2, 3));
         }
     }
 }

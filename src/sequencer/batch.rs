@@ -165,14 +165,29 @@ impl Sequencer {
 
     fn take_proposal(&mut self, shard: ShardId, arena: &[u8], proposal: &Proposal) {
         let Proposal { session, conn, xid, wish } = proposal;
+        let from = (shard, *conn);
         let (session, body) = match wish {
             Wish::Sync => {
                 self.gather.syncs.push(Waiter::Sync { shard, conn: *conn, xid: *xid });
                 return;
             }
             Wish::Write { op, identities, request } => {
-                let request = slice(arena, request);
-                (*session, TxnBody::Request { op: *op, identities: slice(arena, identities), request })
+                let (identities, request) = (slice(arena, identities), slice(arena, request));
+                let body = match self.locals.len() {
+                    0 => Some(TxnBody::Request { op: *op, identities, request }),
+                    _ => self.body_for_local(*session, from, *op, identities, request),
+                };
+                let Some(body) = body else { return };
+                (*session, body)
+            }
+            Wish::CloseLocal => return self.close_local(*session, shard, *conn),
+            Wish::CreateSession { timeout_ms } if self.grants_local() => {
+                return self.open_local(shard, *conn, *timeout_ms);
+            }
+            Wish::Attach { timeout_ms, password }
+                if self.attach_local(*session, from, *timeout_ms, slice(arena, password)) =>
+            {
+                return;
             }
             Wish::CreateSession { timeout_ms } => {
                 let (id, password) = self.gather.new_session();

@@ -623,7 +623,7 @@ impl Consensus {
         }
     }
 
-    fn vote(&self) -> Vote {
+    pub(super) fn vote(&self) -> Vote {
         let hs = &self.node.store().hard_state;
         Vote { term: Term(hs.term), vote: hs.vote, commit: LogIndex(hs.commit) }
     }

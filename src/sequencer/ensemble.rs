@@ -1,7 +1,7 @@
 //! One server among others: who leads, who is there, and what followers tell of their clients.
 
 use super::batch::Waiter;
-use super::{install, Effect, Note, Now, Sequencer};
+use super::{install, Effect, Note, Now, Sequencer, Serving};
 use crate::ids::{Millis, ServerId, SessionId, Term};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Heard, Message};
@@ -157,12 +157,17 @@ impl Sequencer {
     /// The moment up to which all shards of all servers that are there have told what they heard. One that is silent for too
     /// long is not there.
     pub(super) fn heard_of_all(&self, now: Millis) -> Millis {
-        let own = self.heard_through.iter().copied().min().unwrap_or_default();
+        let own = self.heard_here();
         let patience = self.options.leaderless_ms;
         let members = &self.state.membership;
         let is_member = |(server, peer): &(&ServerId, &Peer)| members.seat_of(**server, peer.birth).is_some();
         let peers = self.peers.up.iter().filter(is_member).map(|(_, peer)| peer.through);
         peers.filter(|through| now.since(*through).0 <= patience).fold(own, Millis::min)
+    }
+
+    /// The moment up to which all shards of this server have told what they heard.
+    pub(super) fn heard_here(&self) -> Millis {
+        self.heard_through.iter().copied().min().unwrap_or_default()
     }
 
     /// Hands the lead to another server: this one goes down, or its disk stands. Returns whether that is under way.
@@ -216,9 +221,10 @@ impl Sequencer {
     }
 
     fn start_serving(&mut self) {
-        if !self.serving {
-            self.serving = true;
+        if !self.is_serving() {
+            self.serving = Serving::Yes;
             self.gather.skip_sessions_of(&self.state);
+            self.renew_locals();
         }
     }
 
@@ -239,14 +245,37 @@ impl Sequencer {
         if leader.is_some() {
             self.peers.led_at = now.mono;
         }
-        if leader.is_some() && !self.serving && !self.consensus.is_leading() && !self.peers.asked_to_serve {
+        if leader.is_some()
+            && !self.is_serving()
+            && !self.consensus.is_leading()
+            && !self.peers.asked_to_serve
+        {
             self.peers.asked_to_serve = true;
             self.consensus.read_index(vec![Waiter::Serving]);
             self.pump();
         }
-        if self.serving && now.mono.since(self.peers.led_at).0 > self.options.leaderless_ms {
-            self.serving = false;
+        if now.mono.since(self.peers.led_at).0 > self.options.leaderless_ms {
+            self.serve_without_leader();
+        }
+    }
+
+    /// For too long nobody leads that this server knows of.
+    fn serve_without_leader(&mut self) {
+        let has_state = self.state.membership.is_ensemble() && self.committed.is_empty() && !self.must_stop;
+        let serving = match self.options.read_only_mode && has_state {
+            true => Serving::ReadOnly,
+            false => Serving::No,
+        };
+        if self.serving == Serving::Yes {
             self.effects.push_back(Effect::Note(Note::StoppedServing));
+        }
+        if self.serving != serving {
+            self.serving = serving;
+            if serving == Serving::ReadOnly {
+                self.gather.skip_sessions_of(&self.state);
+                self.renew_locals();
+                self.effects.push_back(Effect::Note(Note::ServesReadOnly));
+            }
         }
     }
 

@@ -12,7 +12,9 @@ impl Sequencer {
             self.forgive(from, to);
         }
         for (session, at) in heard.sessions {
-            if self.leading {
+            if self.locals.len() > 0 && self.locals.has(session) {
+                self.locals.expiry.touch(session, self.clock.at(at));
+            } else if self.leading {
                 self.expiry.touch(session, self.clock.at(at));
             } else {
                 self.report.heard(session, at);

@@ -1,7 +1,7 @@
 //! A follower that the leader's log no longer reaches: it fetches a snapshot and goes on behind it.
 
 use super::consensus::Install;
-use super::{Effect, Note, Sequencer};
+use super::{Effect, Note, Sequencer, Serving};
 use crate::apply::State;
 use crate::ids::{LogIndex, ServerId};
 use crate::mutant::{self, Mutant};
@@ -113,7 +113,7 @@ impl Sequencer {
         let next = self.state.next_batch(self.options.server, self.options.incarnation);
         self.forget_own(next.saturating_sub(1));
         // Clients of this server have seen another state, and their replies may lie in what was skipped: they come back.
-        self.serving = false;
+        self.serving = Serving::No;
         self.chains.begin_again();
         self.note_chain();
         self.records += 1;

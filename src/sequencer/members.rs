@@ -105,7 +105,7 @@ impl Sequencer {
     /// Asks the leader for what this server wants until it is so: any of the words may be lost, and the leader too.
     pub(super) fn run_errand(&mut self, now: Now) {
         // What was replayed at the start is old: a server decides on nothing before it has heard of a leader.
-        let Some(errand) = self.members.errand.filter(|_| self.serving) else { return };
+        let Some(errand) = self.members.errand.filter(|_| self.is_serving()) else { return };
         let (server, members) = (self.options.server, &self.state.membership);
         let (joining, leaving) = match errand {
             Errand::Join => {

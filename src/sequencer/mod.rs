@@ -10,6 +10,7 @@ mod ensemble;
 mod expire;
 mod guard;
 mod install;
+mod locals;
 mod members;
 mod propose;
 mod publish;
@@ -22,6 +23,7 @@ pub use consensus::{Install, Logged, RecoveredEntry, RecoveredLog};
 use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, Seat, ServerId, Term, WallMillis, Zxid};
+use crate::log::HardState;
 use crate::membership::ServerEntry;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message};
@@ -51,6 +53,12 @@ pub struct Options {
     pub lines: BTreeMap<ServerId, ServerEntry>,
     /// ZooKeeper's syncLimit times tickTime: a follower without a leader for longer serves nobody.
     pub leaderless_ms: u64,
+    /// `localSessionsEnabled`: in an ensemble a new session is known to its server alone.
+    pub local_sessions: bool,
+    /// `localSessionsUpgradingEnabled`: it enters the state when it makes an ephemeral znode.
+    pub local_sessions_upgrade: bool,
+    /// `readonlymode.enabled`: without a leader clients that ask for it are served with what is here.
+    pub read_only_mode: bool,
     /// This run of the server: drawn by the host, so that a restart owns no session.
     pub incarnation: u64,
     /// Drawn by the host: session passwords and election timeouts come from it.
@@ -74,6 +82,18 @@ pub struct Options {
     pub reap_never_used_ms: u64,
     /// Batches handed to the log and not yet durable, at the most. The next one gathers meanwhile.
     pub in_flight_max: usize,
+}
+
+/// Whether clients are served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Serving {
+    /// Nobody.
+    #[default]
+    No,
+    /// Those that ask for it, with the state as it is here: nobody leads.
+    ReadOnly,
+    /// This server has applied all that was acknowledged before its time, and knows, or knew until a moment ago, who leads.
+    Yes,
 }
 
 /// A moment, on both clocks of the host.
@@ -181,6 +201,8 @@ pub enum Note {
     Left,
     /// Clients are turned away until there is a leader.
     StoppedServing,
+    /// Nobody leads: those that ask for it are served read-only.
+    ServesReadOnly,
     /// A server said what no honest one says; it was dropped.
     Nonsense {
         from: ServerId,
@@ -243,8 +265,8 @@ pub struct Sequencer {
     leading: bool,
     /// The term of its last reign.
     reign: Term,
-    /// Clients are served.
-    serving: bool,
+    serving: Serving,
+    locals: locals::Locals,
     peers: Peers,
     members: members::Members,
     chains: agree::Chains,
@@ -291,6 +313,7 @@ impl Sequencer {
             // A shard that has not reported yet has heard nothing: nothing expires before it has.
             heard_through: vec![Millis(0); options.shards],
             members: members::Members::new(options.seat),
+            locals: locals::Locals::new(options.tick_ms),
             options,
             state,
             consensus,
@@ -303,7 +326,7 @@ impl Sequencer {
             persisted: 0,
             leading: false,
             reign: Term(0),
-            serving: false,
+            serving: Serving::No,
             peers: Peers::new(now.mono),
             chains: agree::Chains::default(),
             report: Report::default(),
@@ -348,6 +371,7 @@ impl Sequencer {
         self.reap_slice(now);
         self.propose_batches(now);
         self.pump();
+        self.publish_locals(now);
         self.apply_committed(now);
         // What was applied may have let Raft answer reads.
         self.pump();
@@ -361,11 +385,28 @@ impl Sequencer {
         self.effects.pop_front()
     }
 
-    /// Whether clients are served: this server has applied all that was acknowledged before its time, and knows, or knew
-    /// until a moment ago, who leads.
+    /// Whether clients are served, all of them.
     #[must_use]
     pub fn is_serving(&self) -> bool {
+        self.serving == Serving::Yes
+    }
+
+    /// Who is served.
+    #[must_use]
+    pub fn serving(&self) -> Serving {
         self.serving
+    }
+
+    /// The sessions of the state and this server's local ones.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.state.sessions.len() + self.locals.len()
+    }
+
+    /// How many of them are local.
+    #[must_use]
+    pub fn local_sessions(&self) -> usize {
+        self.locals.len()
     }
 
     /// Whether the next turn would find work without any input.
@@ -424,10 +465,16 @@ impl Sequencer {
         &self.state
     }
 
-    /// The sessions' deadlines, for the word `dump`.
+    /// The sessions' deadlines, for the word `dump`: a leader's.
     #[must_use]
     pub fn expiry(&self) -> &Expiry {
         &self.expiry
+    }
+
+    /// The local sessions' deadlines, where there may be any.
+    #[must_use]
+    pub fn local_expiry(&self) -> Option<&Expiry> {
+        (self.options.local_sessions || self.serving == Serving::ReadOnly).then_some(&self.locals.expiry)
     }
 
     /// A moment in the sessions' time, in which deadlines are given.
@@ -440,6 +487,12 @@ impl Sequencer {
     #[must_use]
     pub fn applied(&self) -> (LogIndex, Term) {
         (self.applied, self.applied_term)
+    }
+
+    /// What Raft must find on disk after a start: what each record says too, as it was then.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.consensus.vote()
     }
 
     /// The number of the last publication.
@@ -477,6 +530,9 @@ impl Sequencer {
         }
         if self.leading || mutant::is(Mutant::ExpiredByFollower) {
             self.expire_sessions(now);
+        }
+        if self.locals.len() > 0 && !self.log_stands(now.mono) {
+            self.expire_locals(self.heard_here());
         }
         if self.leading {
             self.reaper.on_tick(now.mono);
@@ -570,7 +626,7 @@ impl Sequencer {
         let (txns, bytes) = self.since_snapshot;
         let share = if self.options.snapshot_grows { self.state.table.len() as u64 / 2 } else { 0 };
         let due = txns >= self.options.snapshot_txns.max(share) || bytes >= self.options.snapshot_bytes;
-        if due && !self.snapshotting && self.serving {
+        if due && !self.snapshotting && self.is_serving() {
             self.begin_snapshot();
         }
         if !self.state.is_copying() {

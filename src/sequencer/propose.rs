@@ -215,7 +215,7 @@ impl Sequencer {
 
     /// A follower's turn: what the leader does not have yet goes to it, in order.
     fn forward_all(&mut self) {
-        while self.serving && !self.outbox.is_full() && self.number_batch() {}
+        while self.is_serving() && !self.outbox.is_full() && self.number_batch() {}
         let Some((leader, term)) = self.consensus.leader() else { return };
         if leader == self.options.server || !self.peers.is_up(leader) {
             return;

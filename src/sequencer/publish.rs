@@ -131,7 +131,7 @@ impl Sequencer {
         }
     }
 
-    fn publish(&mut self, committed: Vec<Committed>) {
+    pub(super) fn publish(&mut self, committed: Vec<Committed>) {
         self.publications += 1;
         let last_zxid: Zxid = self.state.last_zxid();
         let mut concerns = Concerns::default();
@@ -148,7 +148,7 @@ impl Sequencer {
         let publication = Publication {
             number: self.publications,
             committed,
-            sessions: self.state.sessions.len(),
+            sessions: self.sessions(),
             last_zxid,
             concerns,
         };
@@ -159,7 +159,7 @@ impl Sequencer {
 /// The connection that waits for a transaction; the server's own have none.
 fn addressee(txn: &Txn<'_>) -> Option<Addressee> {
     let kind = match txn.body {
-        TxnBody::Request { .. } => AnswerKind::Write,
+        TxnBody::Request { .. } | TxnBody::LocalRequest { .. } => AnswerKind::Write,
         TxnBody::CreateSession { .. } | TxnBody::Attach { .. } => AnswerKind::Handshake,
         TxnBody::CloseSession | TxnBody::Expire { .. } | TxnBody::Reap { .. } | TxnBody::Member { .. } => {
             return None

@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub phase: Phase,
     pub session: SessionId,
     pub timeout_ms: i32,
+    /// Its session is known to this server alone: the sequencer hears of its end, and nobody else does.
+    pub is_local: bool,
     /// Bytes of a frame that is not whole, or that may not be handled yet.
     pub input: Vec<u8>,
     pub input_ended: bool,
@@ -85,6 +87,7 @@ impl Connection {
             phase: Phase::Fresh,
             session: SessionId::NONE,
             timeout_ms: 0,
+            is_local: false,
             input: Vec::new(),
             input_ended: false,
             out: Vec::new(),

@@ -126,6 +126,10 @@ impl Shard {
         if !self.serving {
             return self.cut(c, Why::NotServing);
         }
+        // Reads of the strict listener would wait for a leader.
+        if self.read_only && (request.read_only != Some(true) || c.strict.is_some()) {
+            return self.cut(c, Why::ServesReadOnly);
+        }
         if request.last_zxid_seen > self.last_zxid.0 {
             // TR15: the driver has drained all publications, so the server itself has not seen it.
             return self.cut(c, Why::ZxidAhead);
@@ -154,12 +158,19 @@ impl Shard {
 
     /// The sequencer's answer to a handshake.
     pub(super) fn on_handshake_answer(&mut self, now: Millis, c: &mut Connection, answer: &Answer) {
-        let Phase::Handshaking { read_only } = c.phase else { return };
+        let Phase::Handshaking { read_only } = c.phase else {
+            if let Answer::Session(granted) = answer {
+                // A local session that entered the state before it made an ephemeral znode.
+                c.is_local &= granted.is_local || granted.id != c.session;
+            }
+            return;
+        };
         let response = match answer {
             Answer::Session(granted) => {
-                let Granted { id, timeout_ms, password } = **granted;
+                let Granted { id, timeout_ms, password, is_local } = **granted;
                 c.session = id;
                 c.timeout_ms = timeout_ms;
+                c.is_local = is_local;
                 c.phase = Phase::Live;
                 c.last_heard = now;
                 self.sessions.insert(id, c.id);
@@ -167,10 +178,12 @@ impl Shard {
                     timeout_ms,
                     session_id: id.0,
                     password,
-                    read_only: read_only.map(|_| false),
+                    read_only: read_only.map(|_| self.read_only),
                 }
             }
-            _ => ConnectResponse::expired(read_only.map(|_| false)),
+            // A session of the ensemble is a leader's to keep: its client looks for a server that has one (observed).
+            Answer::Moved => return self.cut(c, Why::ServesReadOnly),
+            _ => ConnectResponse::expired(read_only.map(|_| self.read_only)),
         };
         self.open_out(c);
         response.encode(&mut c.out);

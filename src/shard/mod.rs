@@ -75,6 +75,8 @@ pub struct Shard {
     last_zxid: Zxid,
     /// Without a tree yet no handshake is answered.
     serving: bool,
+    /// It serves those alone that ask for read-only mode, and writes nothing.
+    read_only: bool,
     /// Sessions of the whole server, as the last publication said.
     sessions_total: usize,
     slots: Vec<Option<Box<Connection>>>,
@@ -126,6 +128,7 @@ impl Shard {
             fanout: Fanout::default(),
             last_zxid: Zxid::ZERO,
             serving: false,
+            read_only: false,
             sessions_total: 0,
             slots: Vec::new(),
             free_slots: Vec::new(),

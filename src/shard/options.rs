@@ -77,6 +77,7 @@ pub enum Why {
     AuthRequired,
     SessionMoved,
     NotServing,
+    ServesReadOnly,
 }
 
 impl std::fmt::Display for Why {
@@ -93,6 +94,9 @@ impl std::fmt::Display for Why {
             Why::AuthRequired => "it did not authenticate first (enforce.auth.schemes)",
             Why::SessionMoved => "its session has moved to another connection",
             Why::NotServing => "the server does not serve yet",
+            Why::ServesReadOnly => {
+                "the server knows of no leader and serves only new sessions that ask for read-only mode"
+            }
         })
     }
 }

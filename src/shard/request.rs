@@ -34,6 +34,9 @@ impl Shard {
             c.last_xid = header.xid;
         }
         let Some(op) = op else { return self.refuse_unknown(now, c, header.xid) };
+        if self.read_only && op.needs_a_leader() {
+            return self.refuse(c, now, header.xid, Code::NotReadOnly);
+        }
         if self.lacks_required_identity(c, op) {
             let reply = header_reply(header.xid, Zxid(0), Code::SessionClosedRequireSaslAuth);
             self.note_cut(c, Why::AuthRequired);
@@ -48,8 +51,8 @@ impl Shard {
             | OpCode::SetData
             | OpCode::SetAcl
             | OpCode::Multi
-            | OpCode::Reconfig
-            | OpCode::CloseSession => self.handle_write(now, c, header.xid, op, body),
+            | OpCode::Reconfig => self.handle_write(now, c, header.xid, op, body),
+            OpCode::CloseSession => self.handle_close(now, c, frame, header.xid, body),
             OpCode::Sync => self.handle_sync(now, c, header.xid, body),
             OpCode::Auth => self.handle_auth(now, c, header.xid, body),
             OpCode::Sasl => self.handle_sasl(now, c, header.xid, body),
@@ -72,7 +75,32 @@ impl Shard {
         let (header, body) =
             RequestHeader::decode(frame).expect("a deferred frame was decoded before it waited");
         let op = OpCode::from_i32(header.op).expect("a deferred frame's operation was known");
+        if op == OpCode::CloseSession {
+            return self.close_now(now, c, header.xid, body);
+        }
         self.handle_read(now, c, header.xid, op, body, since);
+    }
+
+    /// A local session's end takes its turn behind what was asked before; nobody but the sequencer is told of it.
+    fn handle_close(&mut self, now: Millis, c: &mut Connection, frame: &[u8], xid: Xid, body: &[u8]) {
+        if !c.is_local {
+            return self.handle_write(now, c, xid, OpCode::CloseSession, body);
+        }
+        c.phase = Phase::Closing;
+        if c.pending.is_empty() {
+            return self.close_now(now, c, xid, body);
+        }
+        self.wait(c, Pending::Deferred { frame: frame.into(), since: now, is_long: false });
+    }
+
+    /// What stood in front may have made the session one of the state.
+    fn close_now(&mut self, now: Millis, c: &mut Connection, xid: Xid, body: &[u8]) {
+        if !c.is_local {
+            return self.handle_write(now, c, xid, OpCode::CloseSession, body);
+        }
+        self.propose(c, xid, Wish::CloseLocal);
+        self.stats.writes += 1;
+        self.say(c, now, header_reply(xid, self.last_zxid, Code::Ok), true);
     }
 
     fn handle_write(&mut self, now: Millis, c: &mut Connection, xid: Xid, op: OpCode, body: &[u8]) {

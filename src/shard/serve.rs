@@ -1,4 +1,5 @@
-//! When clients are served: from the server's word on, and, in an ensemble, until it knows of no leader for too long.
+//! When clients are served: from the server's word on, and, in an ensemble, until it knows of no leader for too long; in
+//! read-only mode some are served on.
 
 use super::connection::Phase;
 use super::{Shard, Why};
@@ -12,6 +13,13 @@ impl Shard {
         self.last_zxid = last_zxid;
         self.sessions_total = sessions_total;
         self.serving = true;
+        self.read_only = false;
+    }
+
+    /// The same without a leader: for those that ask for read-only mode.
+    pub fn serve_read_only(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) {
+        self.serve(table, last_zxid, sessions_total);
+        self.read_only = true;
     }
 
     /// Turns everybody away until `serve` comes again. Sessions stay: their clients find another server.

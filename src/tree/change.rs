@@ -20,6 +20,8 @@ pub struct Granted {
     pub id: SessionId,
     pub timeout_ms: i32,
     pub password: [u8; 16],
+    /// Known to the server alone that granted it.
+    pub is_local: bool,
 }
 
 /// One fact. What is seldom is boxed: a batch of these crosses between cores, 32 bytes each.

@@ -91,6 +91,26 @@ impl OpCode {
         matches!(self, Exists | GetData | GetAcl | GetChildren | GetChildren2)
     }
 
+    /// Whether it needs a leader: it changes something, or asks for all that was changed.
+    #[must_use]
+    pub fn needs_a_leader(self) -> bool {
+        use OpCode::*;
+        matches!(
+            self,
+            Create
+                | Create2
+                | CreateContainer
+                | CreateTtl
+                | Delete
+                | DeleteContainer
+                | SetData
+                | SetAcl
+                | Multi
+                | Reconfig
+                | Sync
+        )
+    }
+
     /// The short name that the word `cons` shows as `lop`.
     #[must_use]
     pub fn short_name(self) -> &'static str {

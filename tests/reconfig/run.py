@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Acceptance of dynamic reconfiguration, against a real ZooKeeper or against ringkeeper, with the same expectations.
+"""Acceptance of dynamic reconfiguration, local sessions and read-only mode, against a real ZooKeeper or against ringkeeper, with the same expectations.
 
     tests/reconfig/run.py --server zookeeper  [--home DIR]     DIR: its jars, by default what scripts/zookeeper.sh fetched
     tests/reconfig/run.py --server ringkeeper [--binary FILE]  FILE: by default target/debug/ringkeeper
@@ -7,7 +7,7 @@
 
 One line a case, "N passed, N failed" last, exit status 1 when one failed. Needs nothing but Python; kazoo_client also pip
 (or what tests/clients/python has installed), java_client also Java and ZooKeeper's jars. --keep: the servers' directories
-stay. See cases.py for what is asked.
+stay. See cases.py and sessions.py for what is asked.
 """
 import argparse
 import glob
@@ -22,6 +22,7 @@ import traceback
 
 sys.dont_write_bytecode = True
 import cases  # noqa: E402
+import sessions  # noqa: E402
 from servers import Failed, Target  # noqa: E402
 from wire import Gone  # noqa: E402
 
@@ -51,7 +52,8 @@ def run(name, function, target, directory):
     except cases.Skip as skipped:
         return "skip", str(skipped)
     except (Failed, Gone, OSError, subprocess.SubprocessError) as failed:
-        where = [frame.lineno for frame in traceback.extract_tb(failed.__traceback__) if frame.filename == cases.__file__]
+        files = (cases.__file__, sessions.__file__)
+        where = [frame.lineno for frame in traceback.extract_tb(failed.__traceback__) if frame.filename in files]
         return "FAIL", "%s (%s line %s)" % (failed, type(failed).__name__, where[0] if where else "?")
     except Exception:
         return "FAIL", traceback.format_exc()

@@ -77,12 +77,12 @@ class Target:
     def is_zookeeper(self):
         return self.name == "zookeeper"
 
-    def command(self, directory, cfg, verb="serve"):
+    def command(self, directory, cfg, verb="serve", properties=()):
         if not self.is_zookeeper:
             return [self.binary, verb, cfg]
         # As little of the machine as it takes: five of them share two cores.
         return ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
-                "-Dlogback.configurationFile=" + os.path.join(directory, "logback.xml"), "-cp", self.home + "/*",
+                "-Dlogback.configurationFile=" + os.path.join(directory, "logback.xml"), *properties, "-cp", self.home + "/*",
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain", cfg]
 
 
@@ -123,8 +123,13 @@ class Server:
         else:
             lines += ["clientPort=%d" % self.port, "clientPortAddress=127.0.0.1"]
         # A key given twice: the later one counts, as in any Java properties file; ringkeeper wants it once.
+        self.properties = [line for line in more if line.startswith("-D")]
+        more = [line for line in more if line not in self.properties]
+        if not self.target.is_zookeeper:
+            # What ZooKeeper takes as a property of its Java machine stands in the file.
+            more += [line[2:] for line in self.properties]
         keys = {line.split("=")[0] for line in more}
-        self.original = "\n".join([line for line in lines if line.split("=")[0] not in keys] + list(more)) + "\n"
+        self.original = "\n".join([line for line in lines if line.split("=")[0] not in keys] + more) + "\n"
         self.write_original()
 
     def write_original(self):
@@ -133,7 +138,7 @@ class Server:
 
     def start(self, verb="serve"):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.target.command(self.dir, self.cfg, verb), stdin=subprocess.DEVNULL, stdout=log,
+            self.process = subprocess.Popen(self.target.command(self.dir, self.cfg, verb, self.properties), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, cwd=self.dir)
 
     @property

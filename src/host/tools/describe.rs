@@ -50,6 +50,10 @@ impl Display for Line<'_> {
                 write!(f, "session {session} shard {} connection {} xid {} ", shard.0, conn.0, xid.0)?;
                 describe_request(f, *op, request)
             }
+            TxnBody::LocalRequest { op, request, .. } => {
+                write!(f, "local session {session} shard {} connection {} xid {} ", shard.0, conn.0, xid.0)?;
+                describe_request(f, *op, request)
+            }
             TxnBody::CreateSession { timeout_ms, .. } => {
                 write!(f, "session {session} begins, timeout {timeout_ms} ms")
             }
