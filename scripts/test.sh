@@ -41,6 +41,23 @@ step() { # required|optional NAME COMMAND...
   printf -- '-- %s: %s, %d s\n' "$name" "$word" $((SECONDS - began))
 }
 
+# A step's command beside the steps that follow; `of NAME` is its end, where the step itself is counted.
+declare -A pids outputs
+aside() { # NAME COMMAND...
+  local name=$1
+  shift
+  outputs[$name]=$(mktemp)
+  "$@" >"${outputs[$name]}" 2>&1 &
+  pids[$name]=$!
+}
+of() {
+  local status=0
+  wait "${pids[$1]}" || status=$?
+  cat "${outputs[$1]}"
+  rm -f "${outputs[$1]}"
+  return "$status"
+}
+
 [ "$mode" = quick ] || step required setup scripts/setup.sh
 step required format cargo fmt --all --check
 step required clippy cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
@@ -57,22 +74,13 @@ if [ "$mode" = full ]; then
   builds=$!
   step required smoke scripts/smoke.sh
   step required "load smoke" scripts/load_smoke.sh
-  # Servers that come and go are waited for, most of the time: beside the clients.
-  changes=$(mktemp)
-  tests/reconfig/run.py --server ringkeeper >"$changes" 2>&1 &
-  reconfig=$!
+  # Servers that come and go are waited for, most of the time: beside the clients and the kills.
+  aside reconfig tests/reconfig/run.py --server ringkeeper
   step required clients scripts/clients.sh all
-  of_reconfig() {
-    local status=0
-    wait "$reconfig" || status=$?
-    cat "$changes"
-    rm -f "$changes"
-    return "$status"
-  }
-  step required reconfig of_reconfig
   step required torture scripts/torture.sh "${TORTURE_CYCLES:-7}"
   step required "torture, io_uring" scripts/torture.sh "${TORTURE_CYCLES:-7}" --more '--io uring --shards 2' --seed 3
   step required "torture, epoll" scripts/torture.sh "${TORTURE_CYCLES:-7}" --more '--io epoll --shards 2' --seed 2
+  step required reconfig of reconfig
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
   wait "$builds" || true
@@ -80,12 +88,14 @@ if [ "$mode" = full ]; then
   step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-2000}" commit
   step optional ensemble scripts/ensemble.sh --short
   step optional "ensemble's checker" scripts/ensemble.sh --self-test
-  step required loom scripts/loom.sh
-  step required instructions scripts/instructions.sh --check
-  step optional miri scripts/miri.sh
   step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"
   step optional "hostile inputs" scripts/hostile.sh
+  # It takes a quarter of an hour of one CPU; what is left has no clock that another process could disturb.
+  aside miri scripts/miri.sh
+  step required loom scripts/loom.sh
+  step required instructions scripts/instructions.sh --check
   step optional fuzz scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+  step optional miri of miri
 fi
 
 printf '\n== all steps (%d skipped)\n' "$skipped"
