@@ -82,7 +82,7 @@ pub(super) fn mntr(view: &View) -> String {
         put_summary(&mut out, summary);
     }
     if let Some(ensemble) = &view.config.ensemble {
-        let voters = ensemble.servers.iter().filter(|server| !server.is_observer).count();
+        let voters = view.members.as_ref().map_or_else(|| ensemble.voters(), |members| members.voters);
         put(&mut out, "quorum_size", voters);
         if view.role == Role::Leader {
             put(&mut out, "learners", view.peers);

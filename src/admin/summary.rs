@@ -3,7 +3,7 @@
 use super::lists::connection_lines;
 use super::text::{mean, say_who_is_silent};
 use super::view::{Role, View};
-use crate::config::{Config, Ensemble, PeerAddress};
+use crate::config::{Ensemble, PeerAddress};
 use crate::ids::Millis;
 use std::fmt::Write;
 
@@ -72,16 +72,23 @@ pub(super) fn conf(view: &View) -> String {
         return out;
     };
     let _ = writeln!(out, "serverId={}", config.server_id.0);
-    put_ensemble(&mut out, config, ensemble);
+    put_ensemble(&mut out, view, ensemble);
     out
 }
 
-fn put_ensemble(out: &mut String, config: &Config, ensemble: &Ensemble) {
+fn put_ensemble(out: &mut String, view: &View, ensemble: &Ensemble) {
+    let config = &view.config;
+    // Before the first leader has said who the members are the configuration is all there is.
+    let (servers, version) = match &view.members {
+        Some(members) => (&members.servers, members.version.0),
+        None => (&ensemble.servers, 0),
+    };
     let ticks = |span: Millis| span.0 / config.sessions.tick.0.max(1);
     let _ = writeln!(out, "initLimit={}", ticks(ensemble.init_limit));
     let _ = writeln!(out, "syncLimit={}", ticks(ensemble.sync_limit));
     let _ = writeln!(out, "electionAlg=3");
-    if let Some(own) = ensemble.server(config.server_id) {
+    let own = servers.iter().find(|server| server.id == config.server_id);
+    if let Some(own) = own.or_else(|| ensemble.server(config.server_id)) {
         let ports = |port: fn(&PeerAddress) -> u16| {
             let mut all: Vec<u16> = own.addresses.iter().map(port).collect();
             all.sort_unstable();
@@ -93,11 +100,11 @@ fn put_ensemble(out: &mut String, config: &Config, ensemble: &Ensemble) {
         let _ = writeln!(out, "peerType={}", u8::from(own.is_observer));
     }
     out.push_str("membership: \n");
-    for server in &ensemble.servers {
+    for server in servers {
         let _ = writeln!(out, "{}", server.membership_line());
     }
-    // The list as it was configured; no line break behind it, as in ZooKeeper.
-    out.push_str("version=0");
+    // No line break behind it, as in ZooKeeper.
+    let _ = write!(out, "version={version:x}");
 }
 
 pub(super) fn envi(view: &View) -> String {

@@ -72,6 +72,7 @@ fn view() -> View {
         role: Role::Standalone,
         peers: 0,
         local_sessions: 0,
+        members: None,
         wall: WallMillis(WALL),
         uptime: Millis(169_551),
         connections_by_shard: vec![1, 3],
@@ -184,6 +185,15 @@ fn conf_of_an_ensemble_names_its_members_z24() {
                 membership: \nserver.1=a:2888:3888:participant;0.0.0.0:2181\n\
                 server.2=b:2889:3889:participant;127.0.0.1:24181\nserver.10=c:1:2|d:1:3:observer\nversion=0";
     assert!(text.ends_with(want), "{text}");
+    // Once they are known, those of the state.
+    let ensemble = config(list).ensemble.expect("there are lines");
+    let servers = ensemble.servers.into_iter().filter(|server| server.id.0 < 10).collect();
+    let members = Some(Members { servers, version: Zxid(0x1_0000_002a), voters: 2 });
+    let view = View { config: Arc::new(config(list)), members, ..view() };
+    let text = say("conf", &view);
+    let want = "\nserver.2=b:2889:3889:participant;127.0.0.1:24181\nversion=10000002a";
+    assert!(text.ends_with(want), "{text}");
+    assert!(say("mntr", &view).contains("\nzk_quorum_size\t2\n"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::ids::{Millis, SessionId, ShardId, WallMillis, Zxid};
+use crate::membership::ServerEntry;
 use crate::shard::{ConnectionRow, Stats};
 use crate::tree::Path;
 use std::borrow::Cow;
@@ -21,6 +22,8 @@ pub struct View {
     pub peers: u64,
     /// Sessions that this server alone knows.
     pub local_sessions: u64,
+    /// Who the members are; none alone, and before the first leader has said so.
+    pub members: Option<Members>,
     /// The moment of the answer.
     pub wall: WallMillis,
     pub uptime: Millis,
@@ -84,6 +87,16 @@ pub struct Build {
     pub commit: &'static str,
     /// As `MM/DD/YYYY HH:MM UTC`: the Go client parses this form alone.
     pub date: &'static str,
+}
+
+/// The members of the ensemble, as its state has them.
+#[derive(Clone, Debug)]
+pub struct Members {
+    /// Ascending by id.
+    pub servers: Vec<ServerEntry>,
+    pub version: Zxid,
+    /// How many votes count: a member that has not caught up yet has none.
+    pub voters: usize,
 }
 
 /// All shards' counters together.

@@ -10,6 +10,7 @@ mod limits;
 pub mod link;
 mod logging;
 mod meet;
+mod members_shown;
 mod meters;
 mod notes;
 mod pages;

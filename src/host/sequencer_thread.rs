@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::disk::{DataDir, Log, SpaceState, SubmitError};
 use super::link::{Links, Order, ShardLink, Tree};
+use super::members_shown::{self, MembersShown};
 use super::notes::{over_quota_text, Say, Throttle};
 use super::peers::{Peers, Place};
 use super::signals;
@@ -11,7 +12,7 @@ use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::{pages, Fatal};
 use crate::admin::Role;
 use crate::apply::State;
-use crate::ids::{LogIndex, Millis, Seat, ServerId, Zxid};
+use crate::ids::{LogIndex, Millis, Seat, ServerId};
 use crate::log::{Append, Sequence};
 use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, Serving, TICK_MS};
 use std::collections::{BTreeMap, VecDeque};
@@ -80,7 +81,7 @@ pub(super) struct LoopState {
     /// Most servers' state is another one since this entry, or an earlier one.
     wrong_at: Option<LogIndex>,
     /// The members that those who greet have heard of.
-    members_shown: (Zxid, usize, u64),
+    members_shown: MembersShown,
     /// Told to go down.
     stopping_since: Option<Millis>,
     /// The tree has grown large.
@@ -468,11 +469,12 @@ impl SequencerThread {
     fn tell_greeter(&mut self) -> Result<(), Fatal> {
         let Some(peers) = &self.peers else { return Ok(()) };
         let members = &self.sequencer.state().membership;
-        let shown = (members.version, members.servers.len(), members.next_generation);
-        if self.state.members_shown == shown {
+        let (seat, serves) = (self.sequencer.seat(), self.sequencer.is_serving());
+        self.state.members_shown.see_own(members, seat, self.dir.server(), serves);
+        if !self.state.members_shown.see(members) {
             return Ok(());
         }
-        self.state.members_shown = shown;
+        self.links.standing.set_members(members_shown::for_words(members));
         let seats = members.seats.iter().map(|(seat, birth)| (seat.server(), *birth));
         // Before the first leader has said who is a member, and for a server that is none, the configuration is all there is.
         let is_member = members.servers.contains_key(&self.dir.server());
@@ -520,7 +522,8 @@ impl SequencerThread {
         };
         let Say::Print { dropped } = self.state.throttle.ask(kind, now) else { return };
         match note {
-            Note::BecameLeader { term } => debug!(term = term.0, "this server leads"),
+            Note::BecameLeader { term } if self.peers.is_none() => debug!(term = term.0, "this server leads"),
+            Note::BecameLeader { term } => info!(term = term.0, "this server leads"),
             Note::Follows { leader, term } => info!(leader = leader.0, term = term.0, "this server follows"),
             Note::Leaderless => info!("nobody leads that this server knows of"),
             Note::Joined => info!("this server is a member of the ensemble, as its line says"),

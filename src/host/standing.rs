@@ -1,13 +1,16 @@
 //! What this server is among others, for the words that say it. The sequencer's thread writes, others look.
 
-use crate::admin::Role;
+use crate::admin::{Members, Role};
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 #[derive(Default)]
 pub struct Standing {
     role: AtomicU8,
     peers: AtomicU64,
     local_sessions: AtomicU64,
+    /// Written when members change, which is seldom.
+    members: Mutex<Option<Members>>,
 }
 
 const ROLES: [Role; 6] =
@@ -19,6 +22,16 @@ impl Standing {
         self.local_sessions.store(local_sessions as u64, Ordering::Relaxed);
         self.role.store(role as u8, Ordering::Relaxed);
         self.peers.store(peers as u64, Ordering::Relaxed);
+    }
+
+    /// The sequencer's thread: who the members are now.
+    pub fn set_members(&self, members: Option<Members>) {
+        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    #[must_use]
+    pub fn members(&self) -> Option<Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[must_use]

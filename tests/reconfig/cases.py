@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import wire
-from servers import Failed, START_S, Target, Ensemble, stays, until
+from servers import Failed, START_S, Target, Ensemble, four_letter, stays, until
 from wire import Client, Event, Gone, Writer, OK
 
 CASES = []
@@ -285,6 +285,8 @@ def add(lab):
     for watcher in watchers:
         same(watcher.next_event(SOON_S), CONFIG_CHANGED, "the watch")
     fourth.await_mode("follower")
+    for server in ensemble.servers:
+        until(lambda at=server: four_letter(at.port, "conf").endswith("membership: \n" + after.text), "conf says so", SOON_S)
     goes_on(writers + [lab.writer(fourth)], "with four members")
 
     again = client.reconfig(leaving="4")
