@@ -57,6 +57,10 @@ pub struct LogOptions {
 /// The smallest segment: a header and a few records.
 pub const SEGMENT_BYTES_MIN: u64 = 16 * BLOCK as u64;
 
+/// What a log begins with where no whole segment is ready: filling one takes a slow disk most of a second, and nobody is
+/// served meanwhile. The next one, whole, is filled at once behind it.
+const FIRST_SEGMENT_BYTES: u64 = 8 << 20;
+
 /// The smallest segment that a full disk is brought up with.
 const SMALL_SEGMENT_BYTES_MIN: u64 = 4 * BLOCK as u64;
 
@@ -215,9 +219,15 @@ impl Log {
             Pool::new(Arc::clone(&disk), dir.clone(), segment_bytes, next, ready, inline)
                 .map_err(fault(&dir, 0))
         };
+        let is_short = !ready && !inline && segment_bytes > 2 * FIRST_SEGMENT_BYTES;
+        let short = is_short.then(|| make_segment(&*disk, &dir, number, FIRST_SEGMENT_BYTES).is_ok());
         let mut pool = new_pool(number, ready)?;
         let mut capacity = segment_bytes;
-        if let Err(e) = pool.take() {
+        if short == Some(true) {
+            capacity = FIRST_SEGMENT_BYTES;
+            pool = new_pool(number.next(), false)?;
+            pool.hurry_once();
+        } else if let Err(e) = pool.take() {
             if !is_no_space(&e) {
                 return Err(fault(&segment_path(&dir, number), 0)(e));
             }
@@ -304,21 +314,28 @@ fn check_reaches(recovered: &Recovered, from: LogIndex) -> Result<(), Damage> {
 
 /// A first segment on a disk that has no room for a whole one.
 fn small_segment(disk: &dyn Disk, dir: &Path, number: SegmentNumber, segment_bytes: u64) -> Option<u64> {
-    let fresh = dir.join(format!("{:016x}.tmp", number.0));
     let mut bytes = segment_bytes / 2;
     while bytes >= SMALL_SEGMENT_BYTES_MIN {
         bytes -= bytes % BLOCK as u64;
-        let made = disk.create_zeroed(&fresh, bytes, &|_| ()).and_then(|()| {
-            disk.rename(&fresh, &segment_path(dir, number))?;
-            disk.sync_dir(dir)
-        });
-        if made.is_ok() {
+        if make_segment(disk, dir, number, bytes).is_ok() {
             return Some(bytes);
         }
-        let _ = disk.remove(&fresh);
         bytes /= 2;
     }
     None
+}
+
+/// A segment of its own length, at once; nothing is left of it where that fails.
+fn make_segment(disk: &dyn Disk, dir: &Path, number: SegmentNumber, bytes: u64) -> io::Result<()> {
+    let fresh = dir.join(format!("{:016x}.tmp", number.0));
+    let made = disk.create_zeroed(&fresh, bytes, &|_| ()).and_then(|()| {
+        disk.rename(&fresh, &segment_path(dir, number))?;
+        disk.sync_dir(dir)
+    });
+    if made.is_err() {
+        let _ = disk.remove(&fresh);
+    }
+    made
 }
 
 fn choose_backend(io: LogIo, direct: bool, dir: &Path) -> Result<Box<dyn Backend>, LogError> {

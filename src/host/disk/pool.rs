@@ -119,6 +119,8 @@ pub struct Pool {
     next: SegmentNumber,
     ahead: Ahead,
     hurry: Arc<AtomicBool>,
+    /// Until the segment ahead is there.
+    hurries_once: bool,
 }
 
 impl Pool {
@@ -148,7 +150,13 @@ impl Pool {
             Worker::Thread { jobs: Some(jobs), thread: Some(thread) }
         };
         let ahead = if ready { Ahead::Ready } else { Ahead::Nothing };
-        Ok(Pool { worker, answers, answer, next, ahead, hurry })
+        Ok(Pool { worker, answers, answer, next, ahead, hurry, hurries_once: false })
+    }
+
+    /// The segment ahead is wanted soon, and is prepared without pauses.
+    pub fn hurry_once(&mut self) {
+        self.hurries_once = true;
+        self.hurry.store(true, Ordering::Relaxed);
     }
 
     /// Sees to it that the segment ahead is being prepared, unless it failed.
@@ -182,7 +190,7 @@ impl Pool {
     /// On failure the number stays the pool's next, and `take_over` says that the caller made it otherwise.
     pub fn take(&mut self) -> io::Result<SegmentNumber> {
         self.prepare();
-        let was_hurried = self.hurry.swap(true, Ordering::Relaxed);
+        let was_hurried = self.hurry.swap(true, Ordering::Relaxed) && !self.hurries_once;
         while matches!(self.ahead, Ahead::Asked) {
             match self.answers.recv() {
                 Ok(answer) => self.on_answer(answer),
@@ -242,6 +250,9 @@ impl Pool {
     }
 
     fn on_answer(&mut self, (number, result): (SegmentNumber, io::Result<()>)) {
+        if std::mem::take(&mut self.hurries_once) {
+            self.hurry.store(false, Ordering::Relaxed);
+        }
         if number == self.next && matches!(self.ahead, Ahead::Asked) {
             self.ahead = match result {
                 Ok(()) => Ahead::Ready,
