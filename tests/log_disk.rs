@@ -99,6 +99,25 @@ fn entries_survive_a_clean_stop_and_an_abrupt_one_with_every_driver() {
     }
 }
 
+/// What a follower meets that led for a moment: the entry that its leader knows is older than its own.
+#[test]
+fn an_older_entry_takes_the_place_of_a_newer_one_in_a_newer_term() {
+    let home = scratch();
+    let mut dir = open_dir(home.path()).unwrap();
+    let (mut log, _) = open_log(&mut dir, LogIo::Thread);
+    for (index, term, now) in [(1, 2, 2), (2, 5, 5), (2, 2, 6), (3, 6, 6)] {
+        let hard_state = HardState { term: Term(now), vote: 1, commit: LogIndex(1.min(index - 1)) };
+        let zxids = (Zxid(index.cast_signed()), Zxid(index.cast_signed()));
+        log.submit(&Append::entry(0, Term(term), LogIndex(index), zxids, hard_state, &[b"x"])).unwrap();
+    }
+    log.drain().unwrap();
+    drop(log);
+    drop(dir);
+    let (_, recovered) = open_log(&mut open_dir(home.path()).unwrap(), LogIo::Thread);
+    let entries: Vec<_> = recovered.entries.iter().map(|entry| (entry.index.0, entry.term.0)).collect();
+    assert_eq!(entries, [(1, 2), (2, 2), (3, 6)]);
+}
+
 #[test]
 fn no_more_than_four_records_are_in_flight_and_a_large_one_is_refused() {
     for io in DRIVERS {

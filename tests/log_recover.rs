@@ -402,7 +402,7 @@ fn contradictions_under_a_good_checksum_are_named() {
     let rows: [(&str, u64, u64, u64); 4] = [
         ("entries before it are missing", 5, 2, 2),
         ("it replaces a committed entry", 2, 3, 2),
-        ("it replaces an entry of a newer term", 3, 2, 2),
+        ("it replaces an entry, and not in a newer term", 3, 2, 2),
         ("its term is older", 4, 1, 2),
     ];
     for (want, index, term, commit) in rows {
@@ -412,6 +412,27 @@ fn contradictions_under_a_good_checksum_are_named() {
         }
         writer.entry(index, term, commit, b"x", 3);
         assert_eq!(last_of(&writer.memory), Err(DamageReason::Contradiction(want)));
+    }
+}
+
+/// Server 1 led for a moment in term 5, without entry 2 of term 2, and wrote its own there. Then one who had it led in term 6.
+#[test]
+fn an_entry_is_replaced_by_an_older_one_in_a_newer_term() {
+    let rows = [
+        (2, 6, Ok(2)),
+        (2, 5, Err("it replaces an entry, and not in a newer term")),
+        (1, 6, Err("its entry's term is older")),
+    ];
+    for (term, now, want) in rows {
+        let mut writer = Writer::new(12 * BLOCK);
+        writer.entry(1, 2, 0, b"x", 0);
+        writer.entry(2, 5, 1, b"of term 5", 1);
+        let hard_state = HardState { term: Term(now), vote: 0, commit: LogIndex(1) };
+        let append =
+            Append::entry(0, Term(term), LogIndex(2), (Zxid(2), Zxid(2)), hard_state, &[b"of term 2"]);
+        writer.append(&append, 2);
+        let found = read(&writer.memory, 0).map(|found| found.last().1 .0).map_err(|damage| damage.reason);
+        assert_eq!(found, want.map_err(DamageReason::Contradiction), "term {term} in {now}");
     }
 }
 

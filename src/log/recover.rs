@@ -479,10 +479,15 @@ impl Fold {
                         return Ok(());
                     }
                     let keep = (record.index.0 - self.base.0 .0 - 1) as usize;
-                    if record.term <= self.entries[keep].term {
-                        return contradiction("it replaces an entry of a newer term");
+                    // A leader never replaces its own. What it puts there may be older than what it finds: an entry that was
+                    // there before, and that the leader of a short reign did not have.
+                    if record.hard_state.term <= self.entries[keep].term {
+                        return contradiction("it replaces an entry, and not in a newer term");
                     }
                     self.entries.truncate(keep);
+                    if record.term < self.last().1 {
+                        return contradiction("its entry's term is older");
+                    }
                 } else if record.term < last_term {
                     return contradiction("its entry's term is older");
                 }

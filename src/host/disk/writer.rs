@@ -341,8 +341,9 @@ impl Log {
             let (last, last_term) = self.last();
             assert!(append.index.0 <= last.0 + 1, "entries are appended without a gap");
             assert!(append.index > self.base.0, "what a snapshot covers is not replaced");
-            let newer = self.entry(append.index).is_none_or(|old| append.term > old.term);
-            assert!(newer, "only a newer term replaces an entry");
+            // The entry itself may be of an older term than the one that it replaces: a later leader had it all along.
+            let newer = self.entry(append.index).is_none_or(|old| append.hard_state.term > old.term);
+            assert!(newer, "an entry is replaced in a newer term only");
             assert!(append.index <= last || append.term >= last_term, "terms never fall along the log");
             assert!(
                 append.index > last || append.index > self.hard_state.commit,
