@@ -246,6 +246,25 @@ impl BatchWriter {
         self.zxids += i64::from(txn.takes_zxid());
     }
 
+    /// What is wanted of a batch that this server wrote.
+    #[must_use]
+    pub fn of(batch: &[u8], mut keep: impl FnMut(&Txn<'_>) -> bool) -> BatchWriter {
+        let mut writer = BatchWriter::new(batch.len());
+        let mut batch = Batch::decode(batch).expect("a batch of this server's own decodes");
+        while let Some(txn) = batch.next_txn().expect("a batch of this server's own decodes") {
+            if keep(&txn) {
+                writer.push(&txn);
+            }
+        }
+        writer
+    }
+
+    /// What is wanted of the transactions so far.
+    #[must_use]
+    pub fn retain(self, keep: impl FnMut(&Txn<'_>) -> bool) -> BatchWriter {
+        BatchWriter::of(&self.into_unstamped(), keep)
+    }
+
     /// How many transactions.
     #[must_use]
     pub fn count(&self) -> u32 {

@@ -129,8 +129,8 @@ pub struct ShardView {
 pub enum Order {
     /// Begin to serve with this tree.
     Serve(Arc<Tree>),
-    /// Turn everybody away until the next order.
-    StopServing,
+    /// Turn everybody away until the next order. Publications up to this one are nobody's.
+    StopServing { upto: u64 },
 }
 
 /// A whole tree, for a shard's table.

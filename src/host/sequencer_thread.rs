@@ -287,8 +287,9 @@ impl SequencerThread {
 
     fn show_standing(&self) {
         let Some(peers) = &self.peers else { return };
+        // A leader that is known has yet to say from when on this server may serve.
         let role = match self.sequencer.leader() {
-            None if self.sequencer.serving() == Serving::ReadOnly => Role::ReadOnly,
+            _ if self.sequencer.serving() == Serving::ReadOnly => Role::ReadOnly,
             None => Role::Looking,
             Some(_) if self.sequencer.is_observer() => Role::Observer,
             Some(_) if self.sequencer.is_leading() => Role::Leader,
@@ -583,8 +584,9 @@ impl SequencerThread {
     fn stop_serving(&mut self) {
         if self.state.serving != Serving::No {
             self.state.serving = Serving::No;
+            let upto = self.sequencer.publications();
             for shard in &self.links.shards {
-                shard.order(Order::StopServing);
+                shard.order(Order::StopServing { upto });
             }
         }
     }

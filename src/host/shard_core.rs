@@ -96,6 +96,11 @@ impl Core {
 
     /// Takes over publications up to `upto`, as much as is good to be written at once. Whether that was all.
     pub(super) fn take_some(&mut self, now: Millis, upto: u64) -> bool {
+        // An order comes before the publications behind it, and `upto` was loaded before this look: nothing beyond a new
+        // tree is taken into the old one.
+        if let Some(order) = self.link().next_order() {
+            self.follow(&order);
+        }
         // The tree that a shard begins with holds the publications before it.
         if !self.shard.is_serving() {
             return true;
@@ -154,18 +159,23 @@ impl Core {
         match step {
             Step::Done => false,
             Step::More => true,
-            Step::Order(Order::Serve(tree)) => {
-                self.serve(&tree);
-                true
-            }
-            Step::Order(Order::StopServing) => {
-                self.shard.stop_serving();
-                self.forget_publications(u64::MAX);
+            Step::Order(order) => {
+                self.follow(&order);
                 true
             }
             Step::Stop => {
                 self.is_stopping = true;
                 false
+            }
+        }
+    }
+
+    fn follow(&mut self, order: &Order) {
+        match order {
+            Order::Serve(tree) => self.serve(tree),
+            Order::StopServing { upto } => {
+                self.shard.stop_serving();
+                self.forget_publications(*upto);
             }
         }
     }
@@ -188,7 +198,12 @@ impl Core {
 
     /// Those up to this one are in the tree that comes, or nobody will hear of them; what was begun of one is void.
     fn forget_publications(&mut self, upto: u64) {
-        (self.early, self.taken_of_next) = (None, Place::default());
+        self.taken_of_next = Place::default();
+        // What comes behind the tree was popped already, and all that lies in the ring is newer.
+        if self.early.as_ref().is_some_and(|early| early.number > upto) {
+            return;
+        }
+        self.early = None;
         while let Some(publication) = self.link().next_publication() {
             if publication.number > upto {
                 self.early = Some(publication);
@@ -329,6 +344,31 @@ mod tests {
         let committed: Vec<Committed> = (1..=transactions as i64).map(one).collect();
         let last_zxid = committed.last().map_or(first, |last| last.zxid);
         Arc::new(Publication { number, committed, sessions: 0, last_zxid, concerns: Concerns::ALL })
+    }
+
+    /// A tree takes a shard's place while it serves where read-only mode begins or ends.
+    #[test]
+    fn a_publication_behind_a_new_tree_is_not_forgotten_though_it_was_popped_or_begun() {
+        for upto in [1, 2] {
+            let mut core = core();
+            let table = || crate::tree::Table::new(PathHasher::new([1, 2, 3, 4]));
+            core.shard.serve(table(), Zxid::ZERO, 0);
+            for (number, transactions) in [(1, 1), (2, 2 * WORK_AT_ONCE), (3, 1)] {
+                core.links.publish(&publication(number, transactions));
+            }
+            assert_eq!(core.take_some(Millis(1), upto), upto == 1);
+            let tree = |publication| Tree {
+                table: table(),
+                last_zxid: Zxid::ZERO,
+                sessions: 0,
+                publication,
+                read_only: true,
+            };
+            // At 2 the second one has been taken in part, and is not in the tree.
+            core.links.shards[0].order(Order::Serve(Arc::new(tree(1))));
+            while !core.take_some(Millis(1), 3) {}
+            assert_eq!((core.taken, core.shard.last_zxid()), (3, Zxid((3 << 32) + 1)));
+        }
     }
 
     #[test]

@@ -112,6 +112,16 @@ impl Gather {
         self.clients.push(txn);
     }
 
+    /// Keeps of what gathered for clients what is wanted.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Txn<'_>) -> bool) {
+        let Pile { open, closed } = std::mem::replace(&mut self.clients, Pile::new(0));
+        self.clients = Pile {
+            closed: closed.into_iter().map(|batch| batch.retain(&mut keep)).collect(),
+            open: open.retain(&mut keep),
+        };
+        self.clients.closed.retain(|batch| !batch.is_empty());
+    }
+
     pub(super) fn next_batch(&mut self) -> Option<BatchWriter> {
         self.clients.next()
     }
@@ -132,6 +142,11 @@ impl Gather {
 
     pub(super) fn take_syncs(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.syncs)
+    }
+
+    /// What the next session will be named, or a later one.
+    pub(super) fn next_id(&self) -> SessionId {
+        SessionId(self.next_session)
     }
 
     pub(super) fn new_session(&mut self) -> (SessionId, [u8; 16]) {

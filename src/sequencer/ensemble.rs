@@ -81,7 +81,7 @@ impl Sequencer {
         self.consensus.peer_up(peer);
         self.tell_seat(peer);
         if self.consensus.leader().is_some_and(|(leader, _)| leader == peer) {
-            self.outbox.begin_again();
+            self.tell_again();
         }
     }
 
@@ -182,7 +182,7 @@ impl Sequencer {
             self.leading = false;
             self.expiry = Expiry::new(self.options.tick_ms);
             self.gather.drop_wishes();
-            self.outbox.begin_again();
+            self.tell_again();
         }
     }
 
@@ -198,6 +198,7 @@ impl Sequencer {
         self.reign = self.consensus.term();
         // What was proposed before may not be in the log that this server was elected with.
         self.outbox.begin_reign();
+        self.void_locals(false);
         if !mutant::is(Mutant::ZxidsFromStart) {
             self.last_logged_zxid = self.consensus.last_zxid().max(self.state.last_zxid());
         }
@@ -223,9 +224,15 @@ impl Sequencer {
     fn start_serving(&mut self) {
         if !self.is_serving() {
             self.serving = Serving::Yes;
-            self.gather.skip_sessions_of(&self.state);
+            self.skip_known_sessions();
             self.renew_locals();
         }
+    }
+
+    /// All that no leader has answered is told again; but what local sessions wished for is void.
+    fn tell_again(&mut self) {
+        self.outbox.begin_again();
+        self.void_locals(false);
     }
 
     /// Sees who leads now, and what that ends.
@@ -254,9 +261,14 @@ impl Sequencer {
             self.consensus.read_index(vec![Waiter::Serving]);
             self.pump();
         }
-        if now.mono.since(self.peers.led_at).0 > self.options.leaderless_ms {
+        if self.leaderless_for(now.mono).0 > self.options.leaderless_ms {
             self.serve_without_leader();
         }
+    }
+
+    /// How long nobody has led that this server knew of.
+    pub(super) fn leaderless_for(&self, now: Millis) -> Millis {
+        now.since(self.peers.led_at)
     }
 
     /// For too long nobody leads that this server knows of.
@@ -267,12 +279,13 @@ impl Sequencer {
             false => Serving::No,
         };
         if self.serving == Serving::Yes {
+            self.void_locals(true);
             self.effects.push_back(Effect::Note(Note::StoppedServing));
         }
         if self.serving != serving {
             self.serving = serving;
             if serving == Serving::ReadOnly {
-                self.gather.skip_sessions_of(&self.state);
+                self.skip_known_sessions();
                 self.renew_locals();
                 self.effects.push_back(Effect::Note(Note::ServesReadOnly));
             }
@@ -282,7 +295,7 @@ impl Sequencer {
     fn on_new_leader(&mut self, leader: Option<(ServerId, Term)>) {
         // A reign of this server's has begun again by itself.
         if leader.is_none_or(|(leader, _)| leader != self.options.server) {
-            self.outbox.begin_again();
+            self.tell_again();
         }
         let note = match leader {
             Some((leader, _)) if leader == self.options.server => return,

@@ -114,6 +114,7 @@ impl Sequencer {
         self.forget_own(next.saturating_sub(1));
         // Clients of this server have seen another state, and their replies may lie in what was skipped: they come back.
         self.serving = Serving::No;
+        self.void_locals(true);
         self.chains.begin_again();
         self.note_chain();
         self.records += 1;

@@ -18,6 +18,14 @@ pub(super) struct Locals {
     pub(super) expiry: Expiry,
     /// Told to the shards with the next turn.
     told: Vec<Committed>,
+    /// The first id that this run could give: those from there on that are not in the state are nobody's.
+    first_id: SessionId,
+    /// One of them has wished for something since the server began.
+    has_written: bool,
+    /// The oldest batch of this server that is not applied, and since when it is that.
+    oldest: (Option<u64>, Millis),
+    /// Connections may not have been read for a while.
+    has_waited: bool,
 }
 
 struct Local {
@@ -26,11 +34,33 @@ struct Local {
     owner: Owner,
     /// Granted in read-only mode, and gone with it.
     of_read_only: bool,
+    /// Its writes that are not applied yet.
+    pending: u64,
 }
 
+/// The xid of the transaction by which a local session enters the state: its client has asked for something else.
+const UPGRADE: Xid = Xid(-1);
+/// A batch of this server that no leader answers for so long may keep its clients from being read.
+const WAIT_MS: u64 = 500;
+
 impl Locals {
-    pub(super) fn new(tick_ms: u64) -> Locals {
-        Locals { sessions: BTreeMap::new(), expiry: Expiry::new(tick_ms), told: Vec::new() }
+    pub(super) fn new(tick_ms: u64, first_id: SessionId) -> Locals {
+        Locals {
+            sessions: BTreeMap::new(),
+            expiry: Expiry::new(tick_ms),
+            told: Vec::new(),
+            first_id,
+            has_written: false,
+            oldest: (None, Millis(0)),
+            has_waited: false,
+        }
+    }
+
+    /// A write of one of them was applied.
+    pub(super) fn applied(&mut self, session: SessionId) {
+        if let Some(local) = self.sessions.get_mut(&session) {
+            local.pending = local.pending.saturating_sub(1);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,42 +90,61 @@ impl Sequencer {
         let (id, password) = self.gather.new_session();
         let owner = self.owner(shard, conn);
         let of_read_only = self.serving == Serving::ReadOnly;
-        self.locals.sessions.insert(id, Local { timeout_ms, password, owner, of_read_only });
+        self.locals.sessions.insert(id, Local { timeout_ms, password, owner, of_read_only, pending: 0 });
         self.track_local(id, timeout_ms);
         let granted = Granted { id, timeout_ms, password, is_local: true };
         self.tell_local(Some((shard, conn)), None, Answer::Session(Box::new(granted)));
     }
 
     /// A client comes back on another connection. Returns whether it was answered here: the session is a local one of this
-    /// server, or nobody leads, who could say.
+    /// server, or nobody leads, who could say. With writes of it under way the attach goes through the log behind them, as
+    /// that of any session, so that its reads show them; `attach_local_now` answers then.
     pub(super) fn attach_local(
         &mut self,
         id: SessionId,
-        (shard, conn): (ShardId, ConnId),
+        to: (ShardId, ConnId),
         timeout_ms: i32,
         password: &[u8],
     ) -> bool {
-        let owner = self.owner(shard, conn);
-        let to = Some((shard, conn));
-        let Some(local) = self.locals.sessions.get_mut(&id) else {
+        let Some(local) = self.locals.sessions.get(&id) else {
             let is_answered = self.serving == Serving::ReadOnly;
             if is_answered {
-                self.tell_local(to, None, Answer::Moved);
+                // One of the ensemble is a leader's to keep. Of those that this run gave the state knows all that live.
+                let is_over = (self.locals.first_id..self.gather.next_id()).contains(&id)
+                    && self.state.sessions.get(id).is_none();
+                self.tell_local(Some(to), None, if is_over { Answer::SessionRefused } else { Answer::Moved });
             }
             return is_answered;
         };
         if local.password.as_slice() != password {
-            self.tell_local(to, None, Answer::SessionRefused);
+            self.tell_local(Some(to), None, Answer::SessionRefused);
             return true;
         }
+        if local.pending > 0 {
+            return false;
+        }
+        if let Some((change, answer)) = self.attach_local_now(id, to, timeout_ms) {
+            self.tell_local(Some(to), Some(change), answer);
+        }
+        true
+    }
+
+    /// Moves a local session, which its client has proved to be its own, to another connection.
+    pub(super) fn attach_local_now(
+        &mut self,
+        id: SessionId,
+        (shard, conn): (ShardId, ConnId),
+        timeout_ms: i32,
+    ) -> Option<(Change, Answer)> {
+        let owner = self.owner(shard, conn);
+        let local = self.locals.sessions.get_mut(&id)?;
         let old = std::mem::replace(&mut local.owner, owner);
         local.timeout_ms = timeout_ms;
         let password = local.password;
         self.track_local(id, timeout_ms);
         let moved = Change::Attached(Box::new(Attached { session: id, old: Some(old), new: owner }));
         let granted = Granted { id, timeout_ms, password, is_local: true };
-        self.tell_local(to, Some(moved), Answer::Session(Box::new(granted)));
-        true
+        Some((moved, Answer::Session(Box::new(granted))))
     }
 
     /// A write of a session that may be a local one: as what it goes into the log, and before it, where it needs a session
@@ -109,19 +158,107 @@ impl Sequencer {
         request: &'a [u8],
     ) -> Option<TxnBody<'a>> {
         let owner = self.owner(shard, conn);
-        let Some(local) = self.locals.sessions.get(&session) else {
+        let Some(local) = self.locals.sessions.get_mut(&session) else {
             return Some(TxnBody::Request { op, identities, request });
         };
-        if local.owner != owner {
+        if local.owner != owner || self.serving != Serving::Yes {
             return None;
         }
+        self.locals.has_written = true;
         if !(self.options.local_sessions_upgrade && makes_ephemeral(op, request)) {
+            local.pending += 1;
             return Some(TxnBody::LocalRequest { op, identities, request });
         }
         let body = TxnBody::CreateSession { timeout_ms: local.timeout_ms, password: local.password };
-        self.gather.push(&Txn { session, shard, conn, xid: Xid(0), body });
+        self.gather.push(&Txn { session, shard, conn, xid: UPGRADE, body });
         self.locals.remove(session);
         Some(TxnBody::Request { op, identities, request })
+    }
+
+    /// Wishes of local sessions that no leader has answered are void when there is another one, or none for too long, and
+    /// their connections closed: their clients may have been told elsewhere that the session is over, and what is done now
+    /// would be done behind what they did since. A session of the state is protected from that by its owner in the state.
+    /// With `all` also what waits to be batched: nobody is served any more.
+    pub(super) fn void_locals(&mut self, all: bool) {
+        if !self.locals.has_written {
+            return;
+        }
+        let (sessions, mut void) = (&self.locals.sessions, Vec::new());
+        let mut keep = |txn: &Txn<'_>| {
+            let kind = match &txn.body {
+                TxnBody::LocalRequest { .. } => AnswerKind::Write,
+                TxnBody::CreateSession { .. } if txn.xid == UPGRADE => AnswerKind::Write,
+                TxnBody::Attach { .. } if sessions.contains_key(&txn.session) => AnswerKind::Handshake,
+                _ => return true,
+            };
+            void.push(Addressee { shard: txn.shard, conn: txn.conn, xid: txn.xid, kind });
+            false
+        };
+        self.outbox.retain(&mut keep);
+        if all {
+            self.gather.retain(&mut keep);
+        }
+        let zxid = self.state.last_zxid();
+        let told = void.into_iter().map(|to| Committed {
+            zxid,
+            changes: Default::default(),
+            to: Some(to),
+            answer: Answer::Moved,
+        });
+        self.locals.told.extend(told);
+        if all {
+            self.locals.sessions.values_mut().for_each(|local| local.pending = 0);
+        }
+    }
+
+    /// This server stood still, or knew of no leader, for so long. A client that heard nothing for a third of its session's
+    /// time may have gone elsewhere, and heard there that its session is over: what it wished for here is void, and its
+    /// connection closed. If it did not, it comes back.
+    pub(super) fn detach_locals(&mut self, silent: Millis) {
+        let server = self.options.server;
+        let is_gone =
+            |local: &Local| silent.0.saturating_mul(3) > u64::try_from(local.timeout_ms).unwrap_or(0);
+        let nobody = Owner { server, ..Owner::default() };
+        let gone: Vec<Owner> = (self.locals.sessions.values_mut())
+            .filter(|local| is_gone(local) && local.owner != nobody)
+            .map(|local| std::mem::replace(&mut local.owner, nobody))
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.void_locals(true);
+        let zxid = self.state.last_zxid();
+        self.locals.told.extend(gone.into_iter().map(|owner| Committed {
+            zxid,
+            changes: Default::default(),
+            to: Some(Addressee {
+                shard: owner.shard,
+                conn: owner.conn,
+                xid: Xid(0),
+                kind: AnswerKind::Write,
+            }),
+            answer: Answer::Moved,
+        }));
+    }
+
+    /// Whether this server's clients may go unread: somebody else, or the disk, keeps their writes waiting. Afterwards each
+    /// local session has its full timeout again.
+    pub(super) fn locals_wait(&mut self, now: Millis) -> bool {
+        let oldest = self.outbox.oldest();
+        if oldest.is_none() || oldest != self.locals.oldest.0 {
+            self.locals.oldest = (oldest, now);
+        }
+        let is_late = oldest.is_some() && now.since(self.locals.oldest.1).0 > WAIT_MS;
+        let waits = match self.serving {
+            Serving::Yes => is_late || self.consensus.leader().is_none(),
+            Serving::ReadOnly | Serving::No => false,
+        };
+        if waits || self.log_stands(now) {
+            self.locals.has_waited = true;
+        } else if std::mem::take(&mut self.locals.has_waited) {
+            self.renew_locals();
+        }
+        self.locals.has_waited
     }
 
     /// Its client has closed it.
@@ -129,6 +266,8 @@ impl Sequencer {
         let owner = self.owner(shard, conn);
         if self.locals.sessions.get(&session).is_some_and(|local| local.owner == owner) {
             self.locals.remove(session);
+            // The shards hear how many are left.
+            self.tell_local(None, None, Answer::Code(Code::Ok));
         }
     }
 
@@ -147,6 +286,16 @@ impl Sequencer {
         let Some(local) = self.locals.remove(session) else { return };
         let closed = Change::SessionClosed(Box::new((session, local.owner)));
         self.tell_local(None, Some(closed), Answer::Code(Code::Ok));
+    }
+
+    /// No id that the history knows is given again.
+    pub(super) fn skip_known_sessions(&mut self) {
+        let next = self.gather.next_id();
+        self.gather.skip_sessions_of(&self.state);
+        if self.gather.next_id() != next {
+            // Those that were leapt over an earlier run may have given.
+            self.locals.first_id = self.gather.next_id();
+        }
     }
 
     /// This server serves again, or in another way: while it did not, nobody could be heard.

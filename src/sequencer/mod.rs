@@ -313,7 +313,7 @@ impl Sequencer {
             // A shard that has not reported yet has heard nothing: nothing expires before it has.
             heard_through: vec![Millis(0); options.shards],
             members: members::Members::new(options.seat),
-            locals: locals::Locals::new(options.tick_ms),
+            locals: locals::Locals::new(options.tick_ms, gather.next_id()),
             options,
             state,
             consensus,
@@ -418,7 +418,8 @@ impl Sequencer {
     /// Whether more proposals may be handed in. Otherwise they wait in their rings, and at last in the sockets.
     #[must_use]
     pub fn wants_proposals(&self) -> bool {
-        !self.gather.is_full()
+        // Without a leader shards send no writes; what is left of those before waits for one and must hold up nobody.
+        !self.gather.is_full() || self.serving == Serving::ReadOnly
     }
 
     /// Who leads in which term, as far as this server knows.
@@ -506,6 +507,7 @@ impl Sequencer {
         if let Some(last) = self.last_seen {
             if now.mono.since(last).0 > STALL_MS {
                 self.forgive(last.plus(Millis(TICK_MS)), now.mono);
+                self.detach_locals(now.mono.since(last));
             }
         }
         self.last_seen = Some(self.last_seen.map_or(now.mono, |last| last.max(now.mono)));
@@ -531,7 +533,10 @@ impl Sequencer {
         if self.leading || mutant::is(Mutant::ExpiredByFollower) {
             self.expire_sessions(now);
         }
-        if self.locals.len() > 0 && !self.log_stands(now.mono) {
+        if self.is_serving() && self.consensus.leader().is_none() {
+            self.detach_locals(self.leaderless_for(now.mono));
+        }
+        if self.locals.len() > 0 && !self.locals_wait(now.mono) {
             self.expire_locals(self.heard_here());
         }
         if self.leading {

@@ -5,7 +5,7 @@
 //! client of a living server does not notice an election.
 
 use super::{Effect, Note, Now, Sequencer};
-use crate::apply::{stamp, Batch, BatchHeader, TxnBody};
+use crate::apply::{stamp, Batch, BatchHeader, BatchWriter, Txn, TxnBody};
 use crate::ids::{ServerId, SessionId, Zxid};
 use crate::log::PAYLOAD_BYTES_MAX;
 use crate::mutant::{self, Mutant};
@@ -55,6 +55,20 @@ impl Outbox {
     pub(super) fn begin_reign(&mut self) {
         self.own.iter_mut().for_each(|own| own.is_handed_on = false);
         self.next.clear();
+    }
+
+    /// Keeps of this server's batches what is wanted. A number of which nothing is left still has its turn.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Txn<'_>) -> bool) {
+        for own in &mut self.own {
+            let writer = BatchWriter::of(&own.batch, &mut keep);
+            own.zxids = writer.zxids();
+            own.batch = Bytes::from(writer.into_unstamped());
+        }
+    }
+
+    /// The oldest of this server's batches that is not applied.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.own.front().map(|own| own.sequence)
     }
 
     /// Whether so many of this server's batches are unanswered that the next one only gathers.

@@ -50,11 +50,20 @@ impl Sequencer {
         let mut committed: Vec<Committed> = Vec::new();
         let (state, effects) = (&mut self.state, &mut self.effects);
         let me = (self.options.server, self.options.incarnation);
+        let locals = &mut self.locals;
+        let mut attached = Vec::new();
         let applied = state.apply_batch(payload, |txn, outcome| {
             // Told once: by the server whose client it was, and by no later run of it that reads its log.
             if mine {
                 effects
                     .extend(outcome.over_quota.into_iter().map(|over| Effect::Note(Note::OverQuota(over))));
+                match txn.body {
+                    TxnBody::LocalRequest { .. } => locals.applied(txn.session),
+                    TxnBody::Attach { timeout_ms, .. } if locals.has(txn.session) => {
+                        attached.push((committed.len(), txn.session, (txn.shard, txn.conn), timeout_ms));
+                    }
+                    _ => {}
+                }
             }
             committed.push(Committed {
                 zxid: outcome.zxid,
@@ -75,6 +84,11 @@ impl Sequencer {
         self.since_snapshot.0 += committed.len() as u64;
         self.since_snapshot.1 += payload.len() as u64;
         self.follow_sessions(&committed);
+        for (at, session, to, timeout_ms) in attached {
+            if let Some((change, answer)) = self.attach_local_now(session, to, timeout_ms) {
+                (committed[at].changes, committed[at].answer) = (std::iter::once(change).collect(), answer);
+            }
+        }
         self.publish(committed);
     }
 

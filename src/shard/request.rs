@@ -28,15 +28,16 @@ impl Shard {
             c.is_heard = true;
             self.heard.push(c.id);
         }
-        let op = OpCode::from_i32(header.op).filter(|op| is_a_clients(*op));
+        let known = OpCode::from_i32(header.op);
+        if self.read_only && known.is_some_and(OpCode::needs_a_leader) {
+            return self.refuse(c, now, header.xid, Code::NotReadOnly);
+        }
+        let op = known.filter(|op| is_a_clients(*op));
         c.last_op = op;
         if header.xid.0 >= 0 {
             c.last_xid = header.xid;
         }
         let Some(op) = op else { return self.refuse_unknown(now, c, header.xid) };
-        if self.read_only && op.needs_a_leader() {
-            return self.refuse(c, now, header.xid, Code::NotReadOnly);
-        }
         if self.lacks_required_identity(c, op) {
             let reply = header_reply(header.xid, Zxid(0), Code::SessionClosedRequireSaslAuth);
             self.note_cut(c, Why::AuthRequired);

@@ -1,12 +1,16 @@
 """Cases of sessions that one server alone knows: local sessions, and read-only mode."""
 import contextlib
 import os
+import signal
+import socket
 import struct
 import subprocess
+import threading
+import time
 
 import wire
 import zk
-from cases import SOON_S, case, same
+from cases import SOON_S, Skip, case, same
 from servers import Failed, START_S, four_letter, until
 from wire import OK, Client, Gone
 
@@ -62,6 +66,19 @@ def is_turned_away(server, again=None, **how):
     except Gone:
         return True
     return False
+
+
+@contextlib.contextmanager
+def stopped(*servers):
+    """They stand still, and go on at the end, if they were not killed meanwhile."""
+    for server in servers:
+        server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for server in servers:
+            if server.running:
+                server.process.send_signal(signal.SIGCONT)
 
 
 def ends(client, what):
@@ -157,6 +174,68 @@ def local_session_upgrade(lab):
         last.close()
 
 
+@case
+def local_session_late_write(lab):
+    """What a local session wished for is not done after its client was told elsewhere that it is over."""
+    ensemble = lab.ensemble(more=UPGRADE)
+    leader, (follower, other) = ensemble.leader(), ensemble.followers()
+    old = Session(follower, timeout_ms=SHORT_MS)
+    same(old.make("/x").error, OK, "a create")
+    with stopped(leader, follower):
+        # They lie in the socket of a server that stands still for longer than the client waits.
+        began = time.monotonic()
+        old.send(*zk.encode("set", ("/x", b"old", -1)))
+        old.send(*zk.encode("create", ("/x/e", b"", zk.EPHEMERAL)))
+        leader.kill()
+        leader.start()
+        other.await_writes()
+        same(is_over(other, old), True, "taken up at another server")
+        new = Session(other)
+        same(new.set("/x", b"new"), OK, "a set behind it")
+        until(lambda: time.monotonic() > began + SHORT_MS / 1000, "the client's patience is over", SOON_S)
+    follower.await_writes()
+    new.sync()
+    reply = new.call(*zk.encode("get", ("/x", False)))
+    same(zk.take_buffer(reply.body, 0)[0], b"new", "the data")
+    same(new.stat("/x/e"), None, "the ephemeral znode")
+
+
+@case
+def local_session_reads_its_writes(lab):
+    """Taken up again while a write of it is under way, it sees that write."""
+    ensemble = lab.ensemble(more=LOCAL)
+    leader, follower = ensemble.leader(), ensemble.followers()[0]
+    for round_number in range(20):
+        first = Session(follower)
+        path = "/q-%d" % round_number
+        xid = first.send(*zk.encode("create", (path, b"", 0)))
+        try:
+            again = Session(follower, first)
+        except Gone as gone:
+            raise Failed("taken up again: %s" % gone) from gone
+        with contextlib.suppress(Gone):
+            same(first.receive(xid).error, OK, "the create")
+        seen = again.stat(path) is not None
+        again.sync()
+        same(seen or again.stat(path) is None, True, "a read before its sync and after it")
+        again.close()
+
+
+@case
+def local_sessions_max(lab):
+    """Those that were closed count no more."""
+    if lab.target.is_zookeeper:
+        raise Skip("the limit is ringkeeper's own")
+    ensemble = lab.ensemble(more=LOCAL + ["ringkeeper.maxSessions=20"])
+    follower = ensemble.followers()[0]
+    for _ in range(3):
+        all_of_them = [Session(follower) for _ in range(20)]
+        same(is_turned_away(follower), True, "one more")
+        same({one.end() for one in all_of_them}, {OK}, "their ends")
+        until(lambda: not is_turned_away(follower, timeout_ms=SHORT_MS), "room for another one", SOON_S)
+        until(lambda: "zk_local_sessions\t0\n" in four_letter(follower.port, "mntr"), "none is left", START_S)
+
+
 def alone(lab, ensemble):
     """Kills all but one, and waits until that one serves read-only."""
     keeper = ensemble.followers()[0]
@@ -195,6 +274,9 @@ def read_only_mode(lab):
     again = Session(server, reader, read_only=b"\1")
     same((again.id, again.is_read_only), (reader.id, True), "taken up over another connection")
     same(again.end(), OK, "its end")
+    if not lab.target.is_zookeeper:
+        # There a client that asks for it again and again hears nothing until somebody leads.
+        same(is_over(server, again, read_only=b"\1"), True, "taken up after its end")
     for how in (b"\0", b""):
         same(is_turned_away(server, read_only=how), True, "one that does not ask for read-only mode (%r)" % how)
     for how in (b"\0", b"\1"):
@@ -279,3 +361,67 @@ def read_only_start(lab):
     reader = Session(server, read_only=b"\1")
     same((reader.stat("/known") is None, reader.set("/known")), (False, NOT_READ_ONLY), "a read and a write")
     reader.close()
+
+
+@case
+def read_only_behind_writes(lab):
+    """Writes that wait for a leader keep nobody from reading."""
+    ensemble = lab.ensemble(more=READ_ONLY)
+    server = ensemble.followers()[0]
+    same(Session(server).make("/big").error, OK, "a create")
+    writers = [Session(server) for _ in range(14)]
+    for other in ensemble.first:
+        if other is not server:
+            other.kill()
+
+    def write(one):
+        with contextlib.suppress(Gone):
+            for _ in range(3):
+                one.send(*zk.encode("set", ("/big", b"x" * 900000, -1)))
+    threads = [threading.Thread(target=write, args=(one,), daemon=True) for one in writers]
+    for thread in threads:
+        thread.start()
+    until(lambda: four_letter(server.port, "isro") == "ro", "isro says ro", START_S)
+    for thread in threads:
+        thread.join()
+    reader = Session(server, read_only=b"\1")
+    same((reader.stat("/big") is None, reader.end()), (False, OK), "a read, and the end of the session")
+
+
+@case
+def read_only_crowd(lab):
+    """Many that come, write and go all the time while a server becomes read-only and writable again."""
+    ensemble = lab.ensemble(more=READ_ONLY)
+    server = ensemble.followers()[0]
+    others, enough = [one for one in ensemble.first if one is not server], threading.Event()
+
+    def come_and_go():
+        frames = zk.hello(0, 6000, 0, bytes(16), b"\1") + zk.buffer(zk.i32(1) + zk.i32(zk.CLOSE))
+        while not enough.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 5) as s:
+                s.sendall(frames)
+                while s.recv(4096):
+                    pass
+
+    def write(number):
+        while not enough.is_set():
+            with contextlib.suppress(Gone):
+                one = Session(server, read_only=b"\1")
+                while not enough.is_set() and one.make("/crowd-%d-" % number, zk.SEQUENTIAL).error == OK:
+                    pass
+                one.close()
+    threads = [threading.Thread(target=come_and_go, daemon=True) for _ in range(3)]
+    threads += [threading.Thread(target=write, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            with stopped(*others):
+                until(lambda: four_letter(server.port, "isro") == "ro", "isro says ro", START_S)
+            server.await_mode("leader", "follower")
+        server.await_writes()
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join(SOON_S)
+    same(server.running, True, "the server runs")
