@@ -81,6 +81,16 @@ pub enum Mutant {
     MembersOutliveSnapshot = 37,
     /// Who is away is not asked whether it knows the rules that are raised.
     RulesRaisedEarly = 38,
+    /// A read of the strict listener is answered from what its server happens to have.
+    StrictUnasked = 39,
+    /// A strict read takes the barrier of an earlier moment for its own.
+    BarrierKept = 40,
+    /// A strict read overtakes an event that waits in a crowd's queue.
+    BarrierUnsettled = 41,
+    /// A record that a later one calls durable is cut like a torn one.
+    DamageCut = 42,
+    /// A record's checksum is not looked at.
+    ChecksumIgnored = 43,
 }
 
 #[cfg(feature = "mutants")]

@@ -122,6 +122,25 @@ fn a_watcher_gets_its_event_before_any_other_byte_and_sees_nothing_sooner() {
     assert_eq!(world.sides[0].shard.events_waiting(), 0, "who spoke is not waited for");
 }
 
+/// Its barrier ends in the moment in which the crowd begins to wait.
+#[test]
+fn a_strict_read_behind_its_barrier_does_not_overtake_an_event() {
+    let (mut world, actor, _) = waiting_crowd(2_000);
+    let strict = world.connect_strictly(0);
+    world.greet(strict, &hello(0, &[0; 16], 10_000)).expect("a session");
+    all_ask(&mut world, &[strict], Op::GetData, &read("/a", true));
+    world.post(actor, Op::SetData, &set("/a", b"new", -1));
+    world.read_some(actor.0, usize::MAX);
+    let asked = world.post(strict, Op::GetData, &read("/a", false));
+    world.read_some(strict.0, usize::MAX);
+    world.turn(0);
+    while world.sequencer_turn() {}
+    world.catch_up(0);
+    assert!(world.sides[0].shard.has_crowds());
+    world.settle();
+    assert_eq!(told(&world.hear(strict)), ["event 3 /a".to_owned(), format!("reply {asked} 0")]);
+}
+
 #[test]
 fn the_events_of_two_crowds_stay_in_order_and_a_crowd_in_front_of_a_few() {
     let mut world = World::new(1);

@@ -3,6 +3,7 @@
 use super::record::{NotARecord, Position, RecordHeader, Sequence, BLOCK};
 use super::recover::{BreakReason, Cut, Damage, DamageReason};
 use super::segment::SegmentHeader;
+use crate::mutant::{self, Mutant};
 
 /// The records of one segment, as far as the chain holds.
 pub struct Walk {
@@ -55,7 +56,7 @@ impl Walk {
             || (walk.end as usize) < bytes.len() && reason == BreakReason::NotARecord(NotARecord::Short);
         for record in later_records(header, bytes, walk.end) {
             torn = true;
-            if record.durable_upto >= walk.next_sequence {
+            if record.durable_upto >= walk.next_sequence && !mutant::is(Mutant::DamageCut) {
                 walk.damage = Some(walk.damaged(header, reason));
                 return walk;
             }

@@ -7,6 +7,7 @@ use super::Shard;
 use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
+use crate::mutant::{self, Mutant};
 use crate::tree::warm::AHEAD;
 use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
 
@@ -169,7 +170,12 @@ impl Shard {
                 }
                 Pending::Ready { bytes, close } => self.say_now(c, now, &bytes, close),
                 Pending::Deferred { frame, since, .. } => self.handle_deferred(now, c, &frame, since),
-                Pending::Sync { xid, .. } if is_barrier(xid) => {}
+                // No answer of its own brings what is queued for the read behind it.
+                Pending::Sync { xid, .. } if is_barrier(xid) => {
+                    if !mutant::is(Mutant::BarrierUnsettled) {
+                        self.settle(c);
+                    }
+                }
                 Pending::Sync { xid, path, since, .. } => {
                     self.settle(c);
                     if c.is_done() {

@@ -8,6 +8,7 @@ use super::pending::Pending;
 use super::Shard;
 use crate::handoff::Wish;
 use crate::ids::{ConnId, Millis, Xid};
+use crate::mutant::{self, Mutant};
 use crate::wire::OpCode;
 use std::net::SocketAddr;
 
@@ -31,8 +32,9 @@ impl Shard {
     /// Puts a barrier in front of a read, unless one of the same moment stands there.
     pub(super) fn put_barrier(&mut self, c: &mut Connection, op: OpCode) {
         let moment = self.inputs;
-        let Some(strict) = &mut c.strict else { return };
-        if matches!(op, OpCode::Ping) || strict.moment == moment && c.syncs_under_way > 0 {
+        let Some(strict) = c.strict.as_mut().filter(|_| !mutant::is(Mutant::StrictUnasked)) else { return };
+        let is_of_this_moment = strict.moment == moment || mutant::is(Mutant::BarrierKept);
+        if matches!(op, OpCode::Ping) || is_of_this_moment && c.syncs_under_way > 0 {
             return;
         }
         let xid = Xid(FIRST_BARRIER + strict.next % BARRIERS);

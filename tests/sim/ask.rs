@@ -74,6 +74,11 @@ impl Ask {
         )
     }
 
+    /// Whether it is answered with what the tree shows.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Ask::Get { .. } | Ask::Exists { .. } | Ask::Children { .. })
+    }
+
     /// Whether its answer proves that a majority was heard: what a server alone answers does not.
     pub fn asks_a_majority(&self) -> bool {
         self.is_write() || *self == Ask::Sync

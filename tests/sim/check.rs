@@ -214,13 +214,14 @@ impl Truth {
                 (*at, highest)
             })
             .collect();
-        for op in history.iter().filter(|op| op.ask.asks_a_majority()) {
+        for op in history.iter().filter(|op| op.ask.asks_a_majority() || op.is_strict && op.ask.is_read()) {
             let Some(done) = &op.done else { continue };
             let before = upto.partition_point(|(at, _)| *at < op.called);
             let Some((_, least)) = before.checked_sub(1).map(|at| upto[at]) else { continue };
-            if op.ask == Ask::Sync {
+            if !op.ask.is_write() {
                 // Its answer is not older than what was acknowledged before it was asked.
-                assert!(done.zxid >= least, "a sync at 0x{:x} behind 0x{least:x}: {op:?}", done.zxid);
+                let what = if op.ask == Ask::Sync { "sync" } else { "strict read" };
+                assert!(done.zxid >= least, "a {what} at 0x{:x} behind 0x{least:x}: {op:?}", done.zxid);
             } else {
                 assert!(done.zxid > least, "0x{:x} not above 0x{least:x}: {op:?}", done.zxid);
             }

@@ -18,6 +18,8 @@ pub struct Op {
     pub xid: i32,
     pub ask: Ask,
     pub called: u64,
+    /// Asked on a connection of the strict listener.
+    pub is_strict: bool,
     pub done: Option<Done>,
 }
 
@@ -67,6 +69,8 @@ pub struct Client {
     next_xid: i32,
     pending: VecDeque<usize>,
     keys: u64,
+    /// It connects to the strict listener.
+    is_strict: bool,
     pub memory: Memory,
     /// Asked for on this connection and not yet answered.
     setting_again: VecDeque<Again>,
@@ -93,10 +97,15 @@ impl Client {
             next_xid: 1,
             pending: VecDeque::new(),
             keys,
+            is_strict: false,
             memory: Memory::default(),
             setting_again: VecDeque::new(),
             stream: 0,
         }
+    }
+
+    pub fn with_strict_reads(self, is_strict: bool) -> Client {
+        Client { is_strict, ..self }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -198,7 +207,7 @@ impl Client {
         self.next_at = world + 50 + self.dice.below(150);
         let at = *servers.keys().nth(self.dice.pick(servers.len())).expect("one of them");
         let server = servers.get_mut(&at).expect("it was among them");
-        let conn = server.connect(world);
+        let conn = server.connect(world, self.is_strict);
         let mut hello = hello(self.session, &self.password, TIMEOUT_MS);
         hello.last_zxid_seen = self.last_zxid;
         let mut out = Vec::new();
@@ -358,6 +367,7 @@ impl Client {
         let (op, body) = ask.encode();
         self.put(server, conn, &request(xid, op.as_i32(), &body));
         self.pending.push_back(history.ops.len());
-        history.ops.push(Op { session: self.session, xid, ask, called: world, done: None });
+        let (session, is_strict) = (self.session, self.is_strict);
+        history.ops.push(Op { session, xid, ask, called: world, is_strict, done: None });
     }
 }

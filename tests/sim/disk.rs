@@ -1,20 +1,42 @@
-//! What a server has on disk: log records in the order in which they were written, and snapshots.
+//! What a server has on disk: the production's log and snapshot files in `files`, and beside them what the simulator
+//! remembers of what was written, so that each start is judged: all that was acknowledged is there, as it was.
 
+use crate::dice::Dice;
+use crate::files::{Driver, Files};
 use bytes::Bytes;
 use ringkeeper::apply::{SnapshotHead, State};
-use ringkeeper::ids::{LogIndex, Seat, ServerId, Term};
-use ringkeeper::log::HardState;
+use ringkeeper::host::disk::{
+    list_snapshots, purge_snapshots, DiskFault, Log, LogError, LogOptions, LogPlace, SubmitError,
+};
+use ringkeeper::host::{continue_from, Base, Recovery};
+use ringkeeper::ids::{LogIndex, Seat, ServerId, Term, Zxid};
+use ringkeeper::log::{Append, Damage, HardState, Recovered, Sequence};
 use ringkeeper::membership::Membership;
-use ringkeeper::sequencer::{Install, Logged, RecoveredEntry, RecoveredLog};
+use ringkeeper::sequencer::{Install, Logged, RecoveredLog};
 use ringkeeper::snapshot::{self, Encoder, Meta};
 use ringkeeper::tree::{Node, PathHasher};
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many snapshots are kept, and the log back to the oldest of them.
 const SNAPSHOTS_KEPT: usize = 2;
+/// After so long the last record is covered by an empty one.
+const QUIET_MS: u64 = 5;
+pub const CLUSTER: u128 = 1;
+pub const LOG: &str = "/log";
+const SNAPSHOTS: &str = "/snapshots";
 
-#[derive(Default)]
+/// What differs from disk to disk.
+#[derive(Clone, Copy)]
+pub struct Build {
+    pub segment_bytes: u64,
+    /// What is under way when the process dies arrives in part.
+    pub tears: bool,
+}
+
 pub struct Disk {
     /// The directory's own id: another one after the disk was wiped.
     pub birth: u128,
@@ -22,48 +44,97 @@ pub struct Disk {
     pub formed: Arc<[(ServerId, u128)]>,
     /// The seat that was written down.
     pub seat: Option<Seat>,
-    /// Entries not purged, and hard states.
-    pub durable: Vec<Logged>,
-    pub under_way: VecDeque<(u64, Logged)>,
+    pub files: Files,
+    build: Build,
+    /// A log was begun here.
+    pub is_begun: bool,
+    /// Somebody has tampered with it: a start may refuse it.
+    pub is_damaged: bool,
+    /// The next snapshot can not be written.
+    pub refuses_snapshot: bool,
+    /// While a process has it open.
+    log: Option<Log>,
+    /// Records that are durable, but for entries that are purged and what came before them.
+    pub durable: Vec<Record>,
+    pub under_way: VecDeque<UnderWay>,
+    /// Of those under way the log has so many.
+    submitted: usize,
+    submitted_at: u64,
+    is_covered: bool,
+    /// The last record that the process heard is durable.
+    pub acknowledged: Sequence,
     hard_state: HardState,
-    /// By index, the newest last.
-    snapshots: Vec<Snapshot>,
     /// Of another server: whole, but nobody's until the log goes on behind it.
     pub fetched: Option<Snapshot>,
+}
+
+/// A record in its place of the log.
+pub struct Record {
+    pub sequence: Sequence,
+    pub logged: Logged,
+}
+
+/// One that is not durable: when it is, and its place once the log has it.
+pub struct UnderWay {
+    pub due: u64,
+    sequence: Sequence,
+    logged: Logged,
 }
 
 /// A snapshot as its file holds it.
 #[derive(Clone)]
 pub struct Snapshot {
     pub index: LogIndex,
-    term: Term,
+    zxid: Zxid,
     bytes: Arc<[u8]>,
 }
 
 impl Snapshot {
     pub fn of(index: LogIndex, term: Term, head: &SnapshotHead, parts: &[Vec<Node>]) -> Snapshot {
-        let meta = Meta { cluster: 1, index, term };
+        let meta = Meta { cluster: CLUSTER, index, term };
         let mut bytes = Vec::new();
         let mut encoder = Encoder::begin(&mut bytes, &meta, head).expect("memory takes what is written");
         for nodes in parts {
             encoder.nodes(nodes).expect("memory takes what is written");
         }
         encoder.finish().expect("the parts are the state");
-        Snapshot { index, term, bytes: bytes.into() }
+        Snapshot { index, zxid: head.last_zxid, bytes: bytes.into() }
     }
 
-    pub fn read(&self, hasher: PathHasher) -> State {
-        let loaded =
-            snapshot::decode(&mut &self.bytes[..], hasher).expect("a snapshot is read as it was written");
-        assert_eq!((loaded.meta.index, loaded.meta.term), (self.index, self.term));
-        loaded.state
+    /// As who fetches it reads it. Nothing: it is damaged.
+    pub fn read(&self, hasher: PathHasher) -> Option<State> {
+        let loaded = snapshot::decode(&mut &self.bytes[..], hasher).ok()?;
+        assert_eq!(loaded.meta.index, self.index, "what is whole is the snapshot of its name");
+        Some(loaded.state)
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new(SNAPSHOTS).join(format!("{:016x}-{:016x}.snap", self.index.0, self.zxid.0))
     }
 }
 
 impl Disk {
     /// A new one of a server.
-    pub fn new(birth: u128, formed: Arc<[(ServerId, u128)]>) -> Disk {
-        Disk { birth, formed, ..Disk::default() }
+    pub fn new(birth: u128, formed: Arc<[(ServerId, u128)]>, build: Build, dice: Dice) -> Disk {
+        Disk {
+            birth,
+            formed,
+            seat: None,
+            files: Files::new(dice),
+            build,
+            is_begun: false,
+            is_damaged: false,
+            refuses_snapshot: false,
+            log: None,
+            durable: Vec::new(),
+            under_way: VecDeque::new(),
+            submitted: 0,
+            submitted_at: 0,
+            is_covered: true,
+            acknowledged: Sequence(0),
+            hard_state: HardState::default(),
+            fetched: None,
+        }
     }
 
     /// As the host finds it in the directory's marker.
@@ -73,82 +144,242 @@ impl Disk {
         self.seat.unwrap_or(first)
     }
 
-    /// What a server begins with: the newest snapshot, and the log after it.
-    pub fn open(&self, hasher: &PathHasher) -> (State, RecoveredLog) {
-        let newest = self.snapshots.last();
-        let base = newest.map_or((LogIndex(0), Term(0)), |snapshot| (snapshot.index, snapshot.term));
-        let mut state =
-            newest.map_or_else(|| State::new(hasher.clone()), |snapshot| snapshot.read(hasher.clone()));
-        if !state.membership.is_ensemble() {
-            state.membership = Membership::formed(&self.formed);
-        }
-        (state, self.recovered(base))
+    pub fn place(&self, server: ServerId) -> LogPlace {
+        let disk = Arc::new(self.files.clone());
+        LogPlace { disk, dir: LOG.into(), cluster: CLUSTER, server, begun: self.is_begun }
     }
 
-    /// Entries as recovery finds them: a record whose index is not above the last one replaces that suffix.
-    fn recovered(&self, base: (LogIndex, Term)) -> RecoveredLog {
-        let mut entries: Vec<RecoveredEntry> = Vec::new();
-        for one in self.durable.iter().filter(|one| one.index > base.0) {
-            while entries.last().is_some_and(|last| last.index >= one.index) {
+    /// The newest snapshot that is whole: as `host::load_base` finds it, which knows nothing of a newer release's rules.
+    pub fn base(&self, hasher: &PathHasher) -> Base {
+        let files = list_snapshots(&self.files, Path::new(SNAPSHOTS)).expect("memory is read");
+        for file in files {
+            let bytes = self.files.content(&file.path).expect("it is listed");
+            let Ok(loaded) = snapshot::decode(&mut &bytes[..], hasher.clone()) else { continue };
+            assert_eq!(loaded.meta.index, file.index, "what is whole is the snapshot of its name");
+            return Base { index: loaded.meta.index, term: loaded.meta.term, state: loaded.state };
+        }
+        Base { index: LogIndex(0), term: Term(0), state: State::new(hasher.clone()) }
+    }
+
+    /// What a server begins with: the newest snapshot that is whole, and the log after it.
+    pub fn open(&mut self, server: ServerId, hasher: &PathHasher) -> Result<(State, RecoveredLog), Damage> {
+        let mut base = self.base(hasher);
+        if !base.state.membership.is_ensemble() {
+            base.state.membership = Membership::formed(&self.formed);
+        }
+        let options = LogOptions {
+            segment_bytes: self.build.segment_bytes,
+            quiet: Duration::ZERO,
+            space_low_bytes: 0,
+            ballast: false,
+            ..LogOptions::default()
+        };
+        let driver = Box::new(Driver(self.files.clone()));
+        let opened = match Log::open_with(self.place(server), &options, driver, true, base.index) {
+            Ok(opened) => opened,
+            Err(LogError::Damaged(damage)) => return Err(damage),
+            Err(other) => panic!("server {server:?}: {other}"),
+        };
+        self.is_begun = true;
+        self.go_on_from(&opened.1, base.index);
+        let Recovery { state, log, recovered } = continue_from(base, opened);
+        assert_eq!(recovered.hard_state, self.hard_state, "recovery finds the vote as it was written");
+        (self.log, self.is_covered) = (Some(log), true);
+        Ok((state, recovered))
+    }
+
+    /// Recovery finds what was acknowledged, and maybe some of what was under way, as it was written.
+    fn go_on_from(&mut self, found: &Recovered, base: LogIndex) {
+        let next = found.tail.map_or(Sequence(1), |tail| tail.next_sequence);
+        assert!(
+            self.acknowledged < next,
+            "the log ends before {next:?}: {:?}, {:?}",
+            self.acknowledged,
+            found.cut
+        );
+        self.durable.retain(|record| record.sequence < next);
+        let mut entries: Vec<&Record> = Vec::new();
+        for one in self.durable.iter().filter(|one| one.logged.index > base) {
+            while entries.last().is_some_and(|last| last.logged.index >= one.logged.index) {
                 entries.pop();
             }
-            entries.push(RecoveredEntry {
-                index: one.index,
-                term: one.term,
-                tag: one.tag,
-                first_zxid: one.first_zxid,
-                last_zxid: one.last_zxid,
-                payload_len: one.payload.len(),
-            });
+            entries.push(one);
         }
-        let mut hard_state = self.hard_state;
-        let last = entries.last().map_or(base.0 .0, |entry| entry.index.0);
-        hard_state.commit.0 = hard_state.commit.0.min(last);
-        RecoveredLog { base, entries, hard_state }
+        let known = entries.iter().map(|one| {
+            let logged = &one.logged;
+            let zxids = (logged.first_zxid, logged.last_zxid);
+            (one.sequence, logged.index, logged.term, logged.tag, zxids, logged.payload.len())
+        });
+        let last = entries.last().map_or(base, |last| last.logged.index);
+        let all = found.entries.iter().filter(|entry| entry.index > base).map(|one| {
+            (
+                one.sequence,
+                one.index,
+                one.term,
+                one.tag,
+                (one.first_zxid, one.last_zxid),
+                one.payload_len as usize,
+            )
+        });
+        assert!(known.eq(all), "recovery finds the entries as they were written");
+        if let Some(record) = self.durable.last() {
+            self.hard_state = record.logged.hard_state;
+        }
+        self.hard_state.commit = self.hard_state.commit.min(last);
+        self.acknowledged = Sequence(next.0 - 1);
     }
 
-    /// A record has become durable.
-    pub fn keep(&mut self, record: Logged) {
-        self.hard_state = record.hard_state;
-        if record.index.0 > 0 {
-            self.durable.push(record);
+    /// The process is dead: so many of the records under way have arrived, and of those beside them some parts.
+    pub fn crash(&mut self, kept: usize) {
+        // What a failed disk has not taken it does not take any more.
+        let _ = self.arrive(kept);
+        // In a log that had to wait for a new segment's header more have arrived than anybody heard of.
+        self.files.crash(self.build.tears);
+        self.log = None;
+        // Which of these are there is for recovery to say.
+        let submitted = self.under_way.drain(..).take(self.submitted);
+        self.durable.extend(submitted.map(|one| Record { sequence: one.sequence, logged: one.logged }));
+        self.submitted = 0;
+        self.fetched = None;
+    }
+
+    fn arrive(&mut self, count: usize) -> Result<(), DiskFault> {
+        self.submit()?;
+        for _ in 0..count {
+            self.finish_first()?;
         }
+        Ok(())
+    }
+
+    /// A record that shall be durable at `due`.
+    pub fn append(&mut self, world: u64, due: u64, logged: Logged) -> Result<(), DiskFault> {
+        self.under_way.push_back(UnderWay { due, sequence: Sequence(0), logged });
+        self.submitted_at = world;
+        self.submit()
+    }
+
+    /// Hands the log what it takes.
+    fn submit(&mut self) -> Result<(), DiskFault> {
+        let log = self.log.as_mut().expect("the process runs");
+        while let Some(next) = self.under_way.get_mut(self.submitted) {
+            let one = &next.logged;
+            let payload: &[&[u8]] = &[&one.payload];
+            let append = if one.index.0 == 0 {
+                Append::hard_state(one.hard_state)
+            } else {
+                let zxids = (one.first_zxid, one.last_zxid);
+                Append::entry(one.tag, one.term, one.index, zxids, one.hard_state, payload)
+            };
+            match log.submit(&append) {
+                Ok(sequence) => next.sequence = sequence,
+                Err(SubmitError::Full) => break,
+                Err(SubmitError::Fault(fault)) => return Err(fault),
+                Err(other) => panic!("{other}"),
+            }
+            self.submitted += 1;
+            self.is_covered = false;
+        }
+        Ok(())
+    }
+
+    /// The first of the records under way is durable.
+    fn finish_first(&mut self) -> Result<(), DiskFault> {
+        while self.submitted == 0 {
+            // An empty record is in its way.
+            self.look(Sequence(u64::MAX))?;
+            self.submit()?;
+        }
+        let sequence = self.under_way.front().expect("it is under way").sequence;
+        self.look(sequence)?;
+        let first = self.under_way.pop_front().expect("it was looked at just now");
+        self.submitted -= 1;
+        self.hard_state = first.logged.hard_state;
+        self.durable.push(Record { sequence, logged: first.logged });
+        self.acknowledged = sequence;
+        self.submit()
+    }
+
+    fn look(&mut self, upto: Sequence) -> Result<(), DiskFault> {
+        self.files.arrive(upto.0);
+        self.log.as_mut().expect("the process runs").poll()
+    }
+
+    /// What has become durable by now: how many records.
+    pub fn turn(&mut self, world: u64) -> Result<u64, DiskFault> {
+        let mut durable = 0;
+        while self.under_way.front().is_some_and(|first| first.due <= world) {
+            self.finish_first()?;
+            durable += 1;
+        }
+        if !self.is_covered && self.under_way.is_empty() && world >= self.submitted_at + QUIET_MS {
+            let log = self.log.as_mut().expect("the process runs");
+            // It is quiet: the log writes its empty record.
+            self.files.arrive(0);
+            log.wait(Duration::ZERO, std::io::stdin().as_fd())?;
+            self.is_covered = true;
+        } else if self.is_covered && self.under_way.is_empty() {
+            self.look(Sequence(u64::MAX))?;
+        }
+        Ok(durable)
     }
 
     /// An entry, unless it is purged.
     pub fn entry(&self, index: LogIndex) -> Option<&Logged> {
-        let all = self.durable.iter().chain(self.under_way.iter().map(|(_, one)| one));
-        all.filter(|one| one.index == index).last()
+        let under_way = self.under_way.iter().rev().map(|one| &one.logged);
+        let mut all = under_way.chain(self.durable.iter().rev().map(|one| &one.logged));
+        all.find(|one| one.index == index)
     }
 
-    pub fn payload(&self, index: LogIndex) -> Bytes {
-        self.entry(index).expect("the log holds it").payload.clone()
+    /// What a server that starts reads of its log.
+    pub fn payload(&mut self, index: LogIndex) -> Bytes {
+        let read = self.log.as_mut().expect("the process runs").read(index);
+        let payload = read.unwrap_or_else(|why| panic!("entry {index:?}: {why}"));
+        let known = self.entry(index).expect("the log holds it");
+        assert_eq!(payload, known.payload, "entry {index:?} is read as it was written");
+        payload
     }
 
     pub fn snapshot(&self, index: LogIndex) -> Option<Snapshot> {
-        self.snapshots.iter().find(|snapshot| snapshot.index == index).cloned()
+        let all = list_snapshots(&self.files, Path::new(SNAPSHOTS)).ok()?;
+        let file = all.into_iter().find(|file| file.index == index)?;
+        Some(Snapshot { index, zxid: file.zxid, bytes: self.files.content(&file.path)?.into() })
     }
 
     /// A snapshot is written. What is older than the oldest kept one goes; returns the first entry that is still there.
-    pub fn add(&mut self, snapshot: Snapshot) -> LogIndex {
-        self.snapshots.push(snapshot);
-        self.snapshots.sort_by_key(|snapshot| snapshot.index);
-        let old = self.snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
-        self.snapshots.drain(..old);
-        let upto = if self.snapshots.len() == SNAPSHOTS_KEPT { self.snapshots[0].index } else { LogIndex(0) };
-        // A conflicting entry's predecessor at its index goes with it.
-        let kept = self.durable.iter().position(|one| one.index > upto).unwrap_or(self.durable.len());
+    /// Nothing: it could not be written.
+    pub fn add(&mut self, snapshot: &Snapshot) -> Option<LogIndex> {
+        if std::mem::take(&mut self.refuses_snapshot) {
+            return None;
+        }
+        self.files.publish(&snapshot.path(), &snapshot.bytes);
+        let purged =
+            purge_snapshots(&self.files, Path::new(SNAPSHOTS), SNAPSHOTS_KEPT).expect("memory is read");
+        let upto = purged.unwrap_or(LogIndex(0));
+        let first = LogIndex(upto.0 + 1);
+        let log = self.log.as_mut().expect("the process runs");
+        log.purge(first);
+        // It goes by segments. A conflicting entry's predecessor at its index goes with it.
+        let there = log.first_index();
+        let kept =
+            self.durable.iter().position(|one| one.logged.index >= there).unwrap_or(self.durable.len());
         self.durable.drain(..kept);
-        LogIndex(upto.0 + 1)
+        Some(first)
     }
 
     /// A fetched snapshot takes the log's place.
-    pub fn restart_at(&mut self, at: &Install) {
+    pub fn restart_at(&mut self, at: &Install) -> Result<(), LogError> {
         let fetched = self.fetched.take().filter(|fetched| fetched.index == at.index);
-        self.snapshots.push(fetched.expect("a snapshot is on disk before the log goes on behind it"));
-        self.snapshots.sort_by_key(|snapshot| snapshot.index);
+        let fetched = fetched.expect("a snapshot is on disk before the log goes on behind it");
+        let log = self.log.as_mut().expect("the process runs");
+        log.announce_snapshot(at.index, at.term)?;
+        self.files.publish(&fetched.path(), &fetched.bytes);
+        log.restart_at(at.index, at.term, at.hard_state)?;
         self.durable.clear();
         self.under_way.clear();
-        self.hard_state = at.hard_state;
+        self.submitted = 0;
+        self.is_covered = true;
+        self.acknowledged = log.durable();
+        self.hard_state = HardState { commit: at.hard_state.commit.max(at.index), ..at.hard_state };
+        Ok(())
     }
 }

@@ -7,9 +7,11 @@
 mod ask;
 mod check;
 mod client;
+mod damage;
 #[path = "../dice/mod.rs"]
 mod dice;
 mod disk;
+mod files;
 #[path = "../machines/mod.rs"]
 mod machines;
 mod net;
@@ -19,6 +21,7 @@ mod watches;
 
 use check::{Truth, Watchman};
 use client::{Client, History, TIMEOUT_MS};
+use damage::{Later, Losses};
 use dice::Dice;
 use disk::{Disk, Snapshot};
 use net::{Manners, Net, Told};
@@ -52,6 +55,7 @@ struct Report {
     /// Changes of members that were asked for and done, and disks that were lost.
     reconfigs: u64,
     wipes: u64,
+    losses: Losses,
     /// Of everything that was answered, and when.
     trace: u64,
 }
@@ -102,12 +106,18 @@ struct World {
     is_quiet_at_last: bool,
     incarnation: u64,
     faults: Faults,
+    later: Later,
+    losses: Losses,
     fault_count: u64,
     healed_at: u64,
 }
 
 impl World {
     fn new(seed: u64) -> World {
+        World::with(seed, Later::new(seed, true))
+    }
+
+    fn with(seed: u64, mut later: Later) -> World {
         let mut dice = Dice::new(seed);
         let count = [1, 3, 3, 3, 5, 5, 7][dice.pick(7)];
         let manners = Manners {
@@ -155,14 +165,21 @@ impl World {
             (1..=voters).filter(|_| voters > 1).map(|id| (ServerId(id), u128::from(id))).collect();
         let net = Net::new(count, manners, dice.fork());
         let operator = Operator::new(count, dice.fork());
-        let clients = (0..4 + dice.pick(5)).map(|n| Client::new(n, 12, dice.fork())).collect();
+        let clients = (0..4 + dice.pick(5)).map(|n| {
+            let is_strict = later.dice.permille(later.strict);
+            Client::new(n, 12, dice.fork()).with_strict_reads(is_strict)
+        });
+        let clients = clients.collect();
         let mut world = World {
             now: 0,
             count,
             lines,
             servers: BTreeMap::new(),
             down: (1..=count)
-                .map(|id| (id, (Disk::new(births[&id], formed.clone()), if id > voters { 2_000 } else { 0 })))
+                .map(|id| {
+                    let disk = Disk::new(births[&id], formed.clone(), later.build, later.dice.fork());
+                    (id, (disk, if id > voters { 2_000 } else { 0 }))
+                })
                 .collect(),
             births,
             voters,
@@ -179,6 +196,8 @@ impl World {
             is_quiet_at_last,
             incarnation: 0,
             faults,
+            later,
+            losses: Losses::default(),
             fault_count: 0,
             healed_at: u64::MAX,
             dice,
@@ -191,7 +210,14 @@ impl World {
         let due: Vec<u8> =
             self.down.iter().filter(|(_, (_, at))| *at <= self.now).map(|(id, _)| *id).collect();
         for id in due {
-            let (disk, _) = self.down.remove(&id).expect("it was looked at just now");
+            let (mut disk, _) = self.down.remove(&id).expect("it was looked at just now");
+            let found = match disk.open(ServerId(id), &PathHasher::new(machines::KEY)) {
+                Ok(found) => found,
+                Err(damage) => {
+                    self.replace_refused(id, &disk, &damage);
+                    continue;
+                }
+            };
             self.incarnation += 1;
             // One after the other is started with a newer release. Once all follow its rules nobody goes back.
             let follows = self.servers.values().any(|server| server.sequencer.state().rules > 1);
@@ -204,6 +230,7 @@ impl World {
                 lines: self.lines.clone(),
                 incarnation: self.incarnation,
                 disk,
+                found,
                 manners: self.disk_manners,
                 wall_skew: self.dice.below(5_000) as i64 - 2_500,
                 // A quartz loses some ten millionths; a bad one ten times as many.
@@ -235,10 +262,16 @@ impl World {
             return;
         }
         self.crash(id, told);
+        let empty = self.empty_disk(id);
+        let (disk, _) = self.down.get_mut(&id).expect("it went down just now");
+        *disk = empty;
+    }
+
+    /// Another one for a server that had one.
+    fn empty_disk(&mut self, id: u8) -> Disk {
         let birth = u128::from(self.incarnation + 1_000) << 8 | u128::from(id);
         self.births.insert(id, birth);
-        let (disk, _) = self.down.get_mut(&id).expect("it went down just now");
-        *disk = Disk::new(birth, self.formed.clone());
+        Disk::new(birth, self.formed.clone(), self.later.build, self.later.dice.fork())
     }
 
     fn may_lose(&self, id: u8) -> bool {
@@ -354,8 +387,10 @@ impl World {
     fn pulse(&mut self, is_harmful: bool) {
         self.now += PULSE_MS;
         let mut told = Vec::new();
+        self.bury(&mut told);
         if is_harmful {
             self.do_harm(&mut told);
+            self.harm_disks(&mut told);
         }
         self.bring_up();
         let servers = &self.servers;
@@ -378,7 +413,7 @@ impl World {
         }
         self.carry_snapshots();
         for server in self.servers.values_mut() {
-            if !server.is_paused(self.now) {
+            if !server.is_paused(self.now) && !server.is_failed {
                 server.turn(self.now, &mut self.net);
                 self.watchman.look(server);
                 check::sessions_are_with_their_owners(server);
@@ -413,9 +448,10 @@ impl World {
     fn give_snapshot(&mut self, id: u8, index: LogIndex, snapshot: Option<Snapshot>) {
         let server = self.servers.get_mut(&id).expect("it waits for it");
         server.fetch = None;
-        let state = snapshot.as_ref().map(|snapshot| Box::new(snapshot.read(PathHasher::new(machines::KEY))));
-        // On disk before anybody hears of it.
-        server.disk.fetched = snapshot;
+        // Its checksums are looked at before anybody hears of it. It is on disk then.
+        let state = snapshot.as_ref().and_then(|snapshot| snapshot.read(PathHasher::new(machines::KEY)));
+        server.disk.fetched = snapshot.filter(|_| state.is_some());
+        let state = state.map(Box::new);
         server.handle(self.now, Input::Fetched { index, state });
     }
 
@@ -489,6 +525,7 @@ impl World {
             events,
             reconfigs: self.operator.answers.get(&0).copied().unwrap_or(0),
             wipes: self.births.values().filter(|birth| **birth > u128::from(u8::MAX)).count() as u64,
+            losses: self.losses,
             trace,
         }
     }
@@ -580,7 +617,10 @@ fn plant() {
 fn seeds_that_once_failed_pass() {
     for line in include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#')) {
         let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
-        World::new(seed.unwrap_or_else(|| panic!("no seed in front of {line:?}"))).run();
+        let seed = seed.unwrap_or_else(|| panic!("no seed in front of {line:?}"));
+        // Most are older than the later faults.
+        World::with(seed, Later::new(seed, false)).run();
+        World::new(seed).run();
     }
 }
 
@@ -627,12 +667,26 @@ fn ensembles_lose_nothing_and_get_on_again() {
         all.events += report.events;
         all.reconfigs += report.reconfigs;
         all.wipes += report.wipes;
+        all.losses.failed += report.losses.failed;
+        all.losses.struck += report.losses.struck;
+        all.losses.refused += report.losses.refused;
+        all.losses.spared += report.losses.spared;
         all.trace = all.trace.rotate_left(1) ^ report.trace;
     }
     println!(
         "sim: {passed} passed, {failed} failed, {} operations, {} faults, {} elections, {} events, {} \
-         reconfigs, {} wiped, trace {:016x}",
-        all.operations, all.faults, all.elections, all.events, all.reconfigs, all.wipes, all.trace
+         reconfigs, {} wiped, {} writes failed, {} disks struck, {} refused, {} spared, trace {:016x}",
+        all.operations,
+        all.faults,
+        all.elections,
+        all.events,
+        all.reconfigs,
+        all.wipes,
+        all.losses.failed,
+        all.losses.struck,
+        all.losses.refused,
+        all.losses.spared,
+        all.trace
     );
     assert_eq!(failed, 0, "the seeds above");
 }

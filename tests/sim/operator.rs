@@ -45,7 +45,7 @@ impl Operator {
         }
         let id = *servers.keys().nth(self.dice.pick(servers.len())).expect("one of them");
         let server = servers.get_mut(&id).expect("it was among them");
-        let conn = server.connect(world);
+        let conn = server.connect(world, false);
         let mut out = Vec::new();
         hello(0, &[0; 16], 6_000).encode(&mut out);
         put(server, conn, &out);

@@ -6,12 +6,12 @@ use crate::disk::{Disk, Snapshot};
 use crate::machines::{default_options, table_of, KEY};
 use crate::net::Net;
 use bytes::Bytes;
-use ringkeeper::apply::{Options as TxnOptions, SnapshotHead};
+use ringkeeper::apply::{Options as TxnOptions, SnapshotHead, State};
 use ringkeeper::handoff::{Publication, Upward};
 use ringkeeper::ids::{ConnId, LogIndex, Millis, Seat, ServerId, Term, WallMillis};
 use ringkeeper::membership::ServerEntry;
 use ringkeeper::peer;
-use ringkeeper::sequencer::{self, Effect, Input, Install, Note, Now, Sequencer};
+use ringkeeper::sequencer::{self, Effect, Input, Install, Note, Now, RecoveredLog, Sequencer};
 use ringkeeper::shard::{self, Place, Shard, Slices};
 use ringkeeper::tree::{Node, PathHasher};
 use std::collections::{BTreeMap, VecDeque};
@@ -72,6 +72,8 @@ pub struct Server {
     pub fetch: Option<Fetch>,
     /// Snapshots of others that took the log's place.
     pub installed: u64,
+    /// A write of its log failed: the process ends.
+    pub is_failed: bool,
 }
 
 type Copied = (LogIndex, Term, Box<SnapshotHead>, Vec<Vec<Node>>);
@@ -92,6 +94,8 @@ pub struct Birth {
     pub incarnation: u64,
     pub rules: u32,
     pub disk: Disk,
+    /// What the disk held.
+    pub found: (State, RecoveredLog),
     pub manners: DiskManners,
     pub wall_skew: i64,
     pub drift_ppm: i64,
@@ -105,8 +109,8 @@ impl Server {
         seed.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&dice.roll().to_le_bytes()));
         let (options, shard) = (sequencer_options(&birth, seed), shard_options(&birth));
         let wall = wall(now, birth.wall_skew);
-        let (state, log) = birth.disk.open(&PathHasher::new(KEY));
-        let mut server = Server {
+        let (state, log) = birth.found;
+        Server {
             id: birth.id,
             sequencer: Sequencer::new(options, state, log, Now { mono: Millis(1_000), wall }),
             disk: birth.disk,
@@ -132,9 +136,8 @@ impl Server {
             written: None,
             fetch: None,
             installed: 0,
-        };
-        server.disk.under_way.clear();
-        server
+            is_failed: false,
+        }
     }
 
     pub fn now(&self, world: u64) -> Now {
@@ -146,8 +149,7 @@ impl Server {
     /// The process dies. Of what was under way to the disk a part has arrived.
     pub fn crash(mut self) -> Disk {
         let kept = self.dice.pick(self.disk.under_way.len() + 1);
-        let arrived: Vec<_> = self.disk.under_way.drain(..).take(kept).collect();
-        arrived.into_iter().for_each(|(_, record)| self.disk.keep(record));
+        self.disk.crash(kept);
         self.disk
     }
 
@@ -185,29 +187,32 @@ impl Server {
             self.sequencer.handle(now, Input::Tick);
             self.shard.tick(now.mono);
         }
-        let mut durable = 0;
-        while self.disk.under_way.front().is_some_and(|(due, _)| *due <= world) {
-            let (_, record) = self.disk.under_way.pop_front().expect("it was looked at just now");
-            self.disk.keep(record);
-            durable += 1;
-        }
+        let Ok(durable) = self.disk.turn(world) else { return self.is_failed = true };
         if self.written.as_ref().is_some_and(|(due, _)| *due <= world) {
             let (_, snapshot) = self.written.take().expect("it was looked at just now");
-            let first = self.disk.add(snapshot);
-            self.sequencer.handle(now, Input::SnapshotDone { written: true });
-            self.sequencer.handle(now, Input::Purged { first });
+            let first = self.disk.add(&snapshot);
+            self.sequencer.handle(now, Input::SnapshotDone { written: first.is_some() });
+            if let Some(first) = first {
+                self.sequencer.handle(now, Input::Purged { first });
+            }
         }
         if durable > 0 {
             let records = self.records - self.disk.under_way.len() as u64;
             self.sequencer.handle(now, Input::Persisted { records });
         }
         while self.shard_turn(now) | self.sequencer_turn(world, now, net) {}
+        if self.is_failed {
+            return;
+        }
         // One slice between two looks at the sockets: a crowd may be told in part when the next request comes.
         self.shard.tell_slice();
         self.flush(now);
     }
 
     fn sequencer_turn(&mut self, world: u64, now: Now, net: &mut Net) -> bool {
+        if self.is_failed {
+            return false;
+        }
         let mut any = false;
         while self.sequencer.wants_proposals() {
             let Some(up) = self.up.pop_front() else { break };
@@ -215,7 +220,7 @@ impl Server {
             self.sequencer.handle(now, Input::Up(up));
         }
         self.sequencer.turn(now);
-        while let Some(effect) = self.sequencer.next_effect() {
+        while let Some(effect) = self.sequencer.next_effect().filter(|_| !self.is_failed) {
             any = true;
             match effect {
                 Effect::Append(record) => {
@@ -223,9 +228,9 @@ impl Server {
                     if self.dice.permille(self.manners.slow_permille) {
                         due += self.dice.below(self.manners.slow_ms);
                     }
-                    due = due.max(self.disk.under_way.back().map_or(0, |(last, _)| *last));
+                    due = due.max(self.disk.under_way.back().map_or(0, |last| last.due));
                     self.records += 1;
-                    self.disk.under_way.push_back((due, record));
+                    self.is_failed |= self.disk.append(world, due, record).is_err();
                 }
                 Effect::Send(addressed) if self.lost.contains(&addressed.to) => {}
                 Effect::Send(mut addressed) => {
@@ -281,11 +286,13 @@ impl Server {
                 self.shard.stop_serving();
             }
         }
-        any || self.sequencer.is_busy()
+        !self.is_failed && (any || self.sequencer.is_busy())
     }
 
     fn install(&mut self, now: Now, at: &Install) {
-        self.disk.restart_at(at);
+        if self.disk.restart_at(at).is_err() {
+            return self.is_failed = true;
+        }
         self.installed += 1;
         self.records += 1;
         if std::mem::take(&mut self.served) {
@@ -378,9 +385,10 @@ impl Server {
 
     // ---- the clients' end ----
 
-    pub fn connect(&mut self, world: u64) -> ConnId {
-        let now = self.now(world);
-        let id = self.shard.accept(now.mono, "127.0.0.1:4711".parse().expect("an address"));
+    /// By the listener whose connections read strictly, or by the other one.
+    pub fn connect(&mut self, world: u64, is_strict: bool) -> ConnId {
+        let (now, peer) = (self.now(world).mono, "127.0.0.1:4711".parse().expect("an address"));
+        let id = if is_strict { self.shard.accept_strict(now, peer) } else { self.shard.accept(now, peer) };
         self.wires.insert(id, Wire::default());
         id
     }
