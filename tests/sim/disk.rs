@@ -225,6 +225,12 @@ impl Disk {
         if let Some(record) = self.durable.last() {
             self.hard_state = record.logged.hard_state;
         }
+        // A snapshot that was announced, and is there, is committed; whoever has an entry of a term has seen the term.
+        let (index, term) = found.base;
+        self.hard_state.commit = self.hard_state.commit.max(index);
+        if self.hard_state.term < term {
+            self.hard_state = HardState { term, vote: 0, ..self.hard_state };
+        }
         self.hard_state.commit = self.hard_state.commit.min(last);
         self.acknowledged = Sequence(next.0 - 1);
     }
