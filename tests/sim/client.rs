@@ -45,6 +45,7 @@ pub const TIMEOUT_MS: i32 = 6_000;
 const PATIENCE_MS: u64 = 2_500;
 const IMPATIENT_MS: u64 = 600;
 const PING_MS: u64 = 800;
+const PIPELINED_MAX: usize = 8;
 /// The longest pause between two bursts of operations.
 const THINK_MS: u64 = 28;
 const LONG_THINK_MS: u64 = 2_000;
@@ -180,6 +181,12 @@ impl Client {
         let waited = world.saturating_sub(self.heard_at);
         if may_ask && waited > IMPATIENT_MS && !self.pending.is_empty() && self.dice.permille(10) {
             self.ask(world, server, conn, Ask::Sync, history);
+        }
+        // A strict one asks also while the others are asked about what it read before: that answer is no later read's.
+        let asks_more = self.is_strict && (1..PIPELINED_MAX).contains(&self.pending.len());
+        if may_ask && asks_more && self.dice.permille(100) {
+            let ask = ask::after_sync(&mut self.dice, self.keys);
+            self.ask(world, server, conn, ask, history);
         }
         if may_ask && self.pending.is_empty() && world >= self.next_at {
             let think = if self.dice.permille(8) { LONG_THINK_MS } else { THINK_MS };

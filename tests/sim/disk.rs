@@ -54,7 +54,7 @@ pub struct Disk {
     pub refuses_snapshot: bool,
     /// While a process has it open.
     log: Option<Log>,
-    /// Records that are durable, but for entries that are purged and what came before them.
+    /// Records that are durable, in order. Those that are purged may be on disk for a while, and found there.
     pub durable: Vec<Record>,
     pub under_way: VecDeque<UnderWay>,
     /// Of those under way the log has so many.
@@ -64,6 +64,10 @@ pub struct Disk {
     /// The last record that the process heard is durable.
     pub acknowledged: Sequence,
     hard_state: HardState,
+    /// Entries before it are purged.
+    first: LogIndex,
+    /// A fetched snapshot that the log was to go on behind when a write failed.
+    announced: Option<Install>,
     /// Of another server: whole, but nobody's until the log goes on behind it.
     pub fetched: Option<Snapshot>,
 }
@@ -133,6 +137,8 @@ impl Disk {
             is_covered: true,
             acknowledged: Sequence(0),
             hard_state: HardState::default(),
+            first: LogIndex(1),
+            announced: None,
             fetched: None,
         }
     }
@@ -183,7 +189,6 @@ impl Disk {
         self.is_begun = true;
         self.go_on_from(&opened.1, base.index);
         let Recovery { state, log, recovered } = continue_from(base, opened);
-        assert_eq!(recovered.hard_state, self.hard_state, "recovery finds the vote as it was written");
         (self.log, self.is_covered) = (Some(log), true);
         Ok((state, recovered))
     }
@@ -198,13 +203,13 @@ impl Disk {
             found.cut
         );
         self.durable.retain(|record| record.sequence < next);
-        let mut entries: Vec<&Record> = Vec::new();
-        for one in self.durable.iter().filter(|one| one.logged.index > base) {
-            while entries.last().is_some_and(|last| last.logged.index >= one.logged.index) {
-                entries.pop();
-            }
-            entries.push(one);
+        // A process that died between a snapshot's announcement and the log behind it goes on behind it now. It lacks
+        // nothing that the snapshot does not hold, and what follows an entry that the snapshot contradicts is void.
+        let behind = self.announced.filter(|at| at.index == base && !self.holds(at.index, at.term));
+        if behind.is_some() {
+            self.durable.clear();
         }
+        let entries = replay(&self.durable, base);
         let known = entries.iter().map(|one| {
             let logged = &one.logged;
             let zxids = (logged.first_zxid, logged.last_zxid);
@@ -212,27 +217,33 @@ impl Disk {
         });
         let last = entries.last().map_or(base, |last| last.logged.index);
         let all = found.entries.iter().filter(|entry| entry.index > base).map(|one| {
-            (
-                one.sequence,
-                one.index,
-                one.term,
-                one.tag,
-                (one.first_zxid, one.last_zxid),
-                one.payload_len as usize,
-            )
+            let zxids = (one.first_zxid, one.last_zxid);
+            (one.sequence, one.index, one.term, one.tag, zxids, one.payload_len as usize)
         });
         assert!(known.eq(all), "recovery finds the entries as they were written");
-        if let Some(record) = self.durable.last() {
-            self.hard_state = record.logged.hard_state;
+        let mut hard_state = self.durable.last().map_or(self.hard_state, |record| record.logged.hard_state);
+        hard_state.commit = hard_state.commit.min(last);
+        if let Some(at) = behind {
+            // The last step came to its end, or the start takes it: what is in the snapshot is committed, and whoever has an
+            // entry of a term has seen the term.
+            let steps = [at.hard_state, hard_state].map(|known| {
+                let seen =
+                    if known.term < at.term { HardState { term: at.term, vote: 0, ..known } } else { known };
+                HardState { commit: at.index, ..seen }
+            });
+            assert!(steps.contains(&found.hard_state), "{:?} of {steps:?}", found.hard_state);
+            hard_state = found.hard_state;
+            self.announced = None;
         }
-        // A snapshot that was announced, and is there, is committed; whoever has an entry of a term has seen the term.
-        let (index, term) = found.base;
-        self.hard_state.commit = self.hard_state.commit.max(index);
-        if self.hard_state.term < term {
-            self.hard_state = HardState { term, vote: 0, ..self.hard_state };
-        }
-        self.hard_state.commit = self.hard_state.commit.min(last);
-        self.acknowledged = Sequence(next.0 - 1);
+        assert_eq!(found.hard_state, hard_state, "recovery finds the vote as it was written");
+        (self.hard_state, self.acknowledged) = (hard_state, Sequence(next.0 - 1));
+        self.first = LogIndex(base.0 + 1);
+    }
+
+    /// Whether the log has got to this entry.
+    fn holds(&self, index: LogIndex, term: Term) -> bool {
+        let entries = replay(&self.durable, LogIndex(0));
+        entries.iter().any(|one| (one.logged.index, one.logged.term) == (index, term))
     }
 
     /// The process is dead: so many of the records under way have arrived, and of those beside them some parts.
@@ -333,7 +344,7 @@ impl Disk {
     pub fn entry(&self, index: LogIndex) -> Option<&Logged> {
         let under_way = self.under_way.iter().rev().map(|one| &one.logged);
         let mut all = under_way.chain(self.durable.iter().rev().map(|one| &one.logged));
-        all.find(|one| one.index == index)
+        all.find(|one| one.index == index && index >= self.first)
     }
 
     /// What a server that starts reads of its log.
@@ -361,15 +372,9 @@ impl Disk {
         let purged =
             purge_snapshots(&self.files, Path::new(SNAPSHOTS), SNAPSHOTS_KEPT).expect("memory is read");
         let upto = purged.unwrap_or(LogIndex(0));
-        let first = LogIndex(upto.0 + 1);
-        let log = self.log.as_mut().expect("the process runs");
-        log.purge(first);
-        // It goes by segments. A conflicting entry's predecessor at its index goes with it.
-        let there = log.first_index();
-        let kept =
-            self.durable.iter().position(|one| one.logged.index >= there).unwrap_or(self.durable.len());
-        self.durable.drain(..kept);
-        Some(first)
+        self.first = LogIndex(upto.0 + 1);
+        self.log.as_mut().expect("the process runs").purge(self.first);
+        Some(self.first)
     }
 
     /// A fetched snapshot takes the log's place.
@@ -377,9 +382,12 @@ impl Disk {
         let fetched = self.fetched.take().filter(|fetched| fetched.index == at.index);
         let fetched = fetched.expect("a snapshot is on disk before the log goes on behind it");
         let log = self.log.as_mut().expect("the process runs");
+        self.announced = Some(*at);
         log.announce_snapshot(at.index, at.term)?;
         self.files.publish(&fetched.path(), &fetched.bytes);
         log.restart_at(at.index, at.term, at.hard_state)?;
+        self.announced = None;
+        self.first = LogIndex(at.index.0 + 1);
         self.durable.clear();
         self.under_way.clear();
         self.submitted = 0;
@@ -388,4 +396,16 @@ impl Disk {
         self.hard_state = HardState { commit: at.hard_state.commit.max(at.index), ..at.hard_state };
         Ok(())
     }
+}
+
+/// The entries that records above `base` make: one whose index is not above the last one replaces that suffix.
+fn replay(records: &[Record], base: LogIndex) -> Vec<&Record> {
+    let mut entries: Vec<&Record> = Vec::new();
+    for one in records.iter().filter(|one| one.logged.index > base) {
+        while entries.last().is_some_and(|last| last.logged.index >= one.logged.index) {
+            entries.pop();
+        }
+        entries.push(one);
+    }
+    entries
 }
