@@ -2,7 +2,8 @@
 //! socket goes to the sequencer's thread, which never waits for a stranger.
 //!
 //! Of two servers the one with the higher id dials; the other one does it too where nobody came for a while: the first one
-//! may not know of it yet. Names are resolved anew on every dial.
+//! may not know of it yet. When it starts it knocks: the first one may be in the midst of a pause between two dials. Names
+//! are resolved anew on every dial.
 
 use super::acquaintance::Acquaintance;
 use super::complaints::Complaints;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -54,8 +55,15 @@ struct Entry {
 
 #[derive(Default)]
 struct Redial {
-    state: Mutex<Wanted>,
+    state: Mutex<State>,
     bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: Wanted,
+    /// The other side has just said that it is there.
+    has_knocked: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -69,16 +77,35 @@ enum Wanted {
 }
 
 impl Redial {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, wanted: Wanted) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        self.lock().wanted = wanted;
+        self.bell.notify_all();
+    }
+
+    /// The other side is there, and has no connection: whatever this side believes, it dials, and pauses no longer.
+    fn knock(&self) {
+        let mut state = self.lock();
+        if state.wanted != Wanted::Never {
+            *state = State { wanted: Wanted::Yes, has_knocked: true };
+        }
+        drop(state);
         self.bell.notify_all();
     }
 
     /// Waits for a word, or for this long.
     fn wait(&self, timeout: Duration) -> Wanted {
-        let wanted = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.bell.wait_timeout_while(wanted, timeout, |wanted| *wanted == Wanted::No);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.bell.wait_timeout_while(self.lock(), timeout, |state| state.wanted == Wanted::No);
+        waited.unwrap_or_else(PoisonError::into_inner).0.wanted
+    }
+
+    /// Pauses between two dials, until the other side knocks.
+    fn pause(&self, pause: Duration) {
+        let waited = self.bell.wait_timeout_while(self.lock(), pause, |state| !state.has_knocked);
+        waited.unwrap_or_else(PoisonError::into_inner).0.has_knocked = false;
     }
 }
 
@@ -169,7 +196,21 @@ impl Greeter {
         }
     }
 
+    /// A server has started: it is dialled at once, if that is this server's part.
+    fn knocked(&self, server: ServerId) {
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = book.get(&server).filter(|_| server < self.me) {
+            entry.redial.knock();
+        }
+    }
+
     fn dial_for_ever(&self, server: ServerId, redial: &Redial) {
+        if server > self.me && !self.acquaintance.is_connected(server) {
+            if let Some(place) = self.place(server) {
+                // Where it is not there, or will not have this server, it says so itself when it dials.
+                let _ = self.dial(&place, Purpose::Knock);
+            }
+        }
         let mut pause = PAUSE_MIN;
         let mut alone_since = Instant::now();
         loop {
@@ -203,7 +244,7 @@ impl Greeter {
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
-            std::thread::sleep(pause);
+            redial.pause(pause);
         }
     }
 
@@ -339,6 +380,10 @@ impl Greeter {
     }
 
     fn hand_over(&self, arrival: Arrival) {
+        if arrival.purpose == Purpose::Knock {
+            self.knocked(arrival.server);
+            return;
+        }
         // Bounded: a sequencer that takes none lets them wait in their threads.
         if self.arrivals.send(arrival).is_ok() {
             self.links.sequencer.ring_anyway();
@@ -472,4 +517,69 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&SockAddr::from(address))?;
     socket.listen(128)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::peers::acquaintance::Formed;
+    use crossbeam::channel::{bounded, Receiver};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn address(port: u16) -> PeerAddress {
+        PeerAddress { host: "127.0.0.1".to_owned(), quorum_port: port, election_port: port }
+    }
+
+    /// Server `me` of a cluster of two; the other one listens at `port`.
+    fn server(
+        me: u8,
+        listen: TcpListener,
+        port: u16,
+        is_connected: bool,
+    ) -> (Arc<Greeter>, Receiver<Arrival>) {
+        let formed = Formed { cluster: 7, births: vec![(ServerId(1), 11), (ServerId(2), 22)] };
+        let (other, birth) = (ServerId(3 - me), u128::from(me) * 11);
+        let listed = vec![(ServerId(1), false), (ServerId(2), false)];
+        let acquaintance = Arc::new(Acquaintance::new(ServerId(me), birth, 1, listed, Some(formed)));
+        acquaintance.set_connected(other, is_connected.then_some(33 - birth));
+        let (arrivals, arrived) = bounded(4);
+        let links = Arc::new(Links::new(1).unwrap());
+        let places = vec![(other, vec![address(port)])];
+        let me = ServerId(me);
+        let greeter =
+            Greeter::start(me, acquaintance, arrivals, links, Protection::Plain, vec![listen], places);
+        (greeter.unwrap(), arrived)
+    }
+
+    #[test]
+    fn a_server_that_starts_is_dialled_by_one_that_believes_to_have_a_connection() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, two) = (listen(), listen());
+        let (port_one, port_two) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
+        // Nothing but a knock makes the second one dial.
+        let (_two, arrived_two) = server(2, two, port_one, true);
+        let (_one, arrived_one) = server(1, one, port_two, false);
+        let dialled = arrived_two.recv_timeout(LONG).expect("the second server dials");
+        let greeted = arrived_one.recv_timeout(LONG).expect("the first is dialled");
+        assert_eq!([dialled.purpose, greeted.purpose], [Purpose::Messages; 2]);
+        // Not the other way round, which happens when nobody has come for a while.
+        assert_eq!(dialled.stream.socket().peer_addr().unwrap().port(), port_one);
+    }
+
+    #[test]
+    fn a_knock_ends_a_pause() {
+        let redial = Arc::new(Redial::default());
+        let (done, is_done) = bounded(1);
+        let pausing = redial.clone();
+        std::thread::spawn(move || {
+            pausing.pause(LONG * 60);
+            done.send(pausing.wait(Duration::ZERO) == Wanted::Yes)
+        });
+        redial.knock();
+        assert_eq!(is_done.recv_timeout(LONG), Ok(true));
+        redial.set(Wanted::Never);
+        redial.knock();
+        assert!(redial.wait(Duration::ZERO) == Wanted::Never, "it is in the book no more");
+    }
 }

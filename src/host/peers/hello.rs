@@ -34,6 +34,8 @@ pub enum Purpose {
     Messages,
     /// A snapshot is fetched.
     Snapshot,
+    /// The other one is to dial, and at once: this server has just started, and the dialling is the other one's part.
+    Knock,
 }
 
 /// Who speaks.
@@ -168,6 +170,7 @@ impl Hello {
         let purpose = match reader.u8()? {
             0 => Purpose::Messages,
             1 => Purpose::Snapshot,
+            2 => Purpose::Knock,
             _ => return Err(BadHello::Malformed),
         };
         let cluster = wide(&mut reader)?;
