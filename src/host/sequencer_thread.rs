@@ -128,6 +128,8 @@ impl SequencerThread {
         self.note_commit()?;
         self.log.close().map_err(Fatal::disk)?;
         self.snapshots.finish();
+        // The process ends: to drop a million znodes one by one takes seconds, and they are of no use to anybody.
+        std::mem::forget(self.sequencer);
         Ok(())
     }
 
@@ -572,9 +574,10 @@ impl SequencerThread {
         }
         self.state.serving = serving;
         self.state.silences.clear();
-        let order = Order::Serve(self.tree());
-        for shard in &self.links.shards {
-            shard.order(order.clone());
+        // The last shard is given the tree itself: a lone one need not copy it again.
+        let orders = std::iter::repeat_n(Order::Serve(self.tree()), self.links.shards.len());
+        for (shard, order) in self.links.shards.iter().zip(orders) {
+            shard.order(order);
         }
         if let Some(on_serving) = self.on_serving.take() {
             on_serving();

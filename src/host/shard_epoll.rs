@@ -427,5 +427,6 @@ impl EpollShard {
         while let Some(conn) = self.core.shard.next_dirty() {
             self.write(now, conn);
         }
+        self.core.shard.leave_tree();
     }
 }

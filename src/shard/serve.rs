@@ -32,6 +32,13 @@ impl Shard {
         }
     }
 
+    /// The process ends, and the tree with it: nothing is dropped znode by znode, which takes seconds for a million.
+    pub fn leave_tree(&mut self) {
+        self.serving = false;
+        let empty = Table::new(self.table.hasher().clone());
+        std::mem::forget(std::mem::replace(&mut self.table, empty));
+    }
+
     /// Whether it serves.
     #[must_use]
     pub fn is_serving(&self) -> bool {
