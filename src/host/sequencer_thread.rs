@@ -32,6 +32,8 @@ const HOLD_MS: u64 = 1;
 const HAND_OVER_MS: u64 = 1_000;
 /// Raft's tick in an ensemble.
 const PEER_TICK_MS: u64 = 25;
+/// How many of these a quiet server sleeps through before the one that wakes it.
+const SLEPT_TICKS_MAX: u64 = 4;
 /// How often the disk's room is looked at.
 const SPACE_MS: u64 = 1_000;
 
@@ -95,6 +97,7 @@ impl SequencerThread {
         // On a full disk nothing that grows is taken, from the first write on.
         self.look_at_space();
         loop {
+            self.count_slept_ticks();
             let mut did_work = self.take_proposals();
             did_work |= self.hear_peers()?;
             did_work |= self.tick();
@@ -166,7 +169,7 @@ impl SequencerThread {
         bell.sleep.fall_asleep();
         // No shard rings when it has caught up.
         let holds = self.holds();
-        let pause = if holds { HOLD_MS } else { self.tick_ms() };
+        let pause = if holds { HOLD_MS } else { self.till_tick() };
         let has_mail =
             !holds && self.sequencer.wants_proposals() && self.links.shards.iter().any(ShardLink::has_mail);
         // A server that goes down takes no mail; it waits for what it hands over.
@@ -256,12 +259,37 @@ impl SequencerThread {
         fault.map_or(Ok(()), |error| Err(Fatal::log(error)))
     }
 
+    /// Milliseconds until a tick has to be counted.
+    fn till_tick(&self) -> u64 {
+        let ticks = if self.peers.is_some() { self.sequencer.quiet_ticks() } else { 1 };
+        let since = self.clock.mono().since(self.state.ticked_at).0;
+        (ticks * self.tick_ms()).saturating_sub(since).max(1)
+    }
+
+    /// The ticks that this thread slept through are counted before what has come meanwhile is heard. One that stood still
+    /// for longer counts no more than it would have slept.
+    fn count_slept_ticks(&mut self) {
+        if self.peers.is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        let ticks = now.mono.since(self.state.ticked_at).0 / PEER_TICK_MS;
+        if ticks > 1 {
+            let slept = (ticks - 1).min(SLEPT_TICKS_MAX);
+            self.sequencer.handle(now, Input::Slept { ticks: slept });
+            self.state.ticked_at = Millis(self.state.ticked_at.0 + slept * PEER_TICK_MS);
+        }
+    }
+
     fn tick(&mut self) -> bool {
         let now = self.clock.now();
-        if now.mono.since(self.state.ticked_at).0 < self.tick_ms() {
+        let since = now.mono.since(self.state.ticked_at).0;
+        if since < self.tick_ms() {
             return false;
         }
-        self.state.ticked_at = now.mono;
+        // In step where it can be: what is left of a tick counts for the next one.
+        let is_next = self.peers.is_some() && since < 2 * PEER_TICK_MS;
+        self.state.ticked_at = if is_next { Millis(self.state.ticked_at.0 + PEER_TICK_MS) } else { now.mono };
         self.sequencer.handle(now, Input::Tick);
         if let Some((written, took)) = self.snapshots.take_done() {
             self.links.meters.snapshot.record(took);

@@ -229,6 +229,31 @@ impl Consensus {
         self.retry_reads();
     }
 
+    /// How many ticks may pass at once because nothing is expected: a leader's until its next heartbeat, a follower's until the
+    /// leader's is late. From then on, and while anything is under way, each has its moment: those who wait for an
+    /// election at random must not stand for it together.
+    pub(super) fn quiet_ticks(&self) -> u64 {
+        let raft = &self.node.raft;
+        let is_quiet = self.hurry.is_none()
+            && self.reads.is_empty()
+            && self.unpersisted.is_empty()
+            && raft.raft_log.committed == self.last_index().0
+            && raft.raft_log.persisted == self.last_index().0
+            && raft.leader_id != INVALID_ID
+            && raft.lead_transferee.is_none()
+            && !raft.has_pending_conf();
+        let ticks = match raft.state {
+            StateRole::Leader => HEARTBEAT_TICKS.saturating_sub(raft.heartbeat_elapsed()),
+            StateRole::Follower => (HEARTBEAT_TICKS + 2).saturating_sub(raft.election_elapsed),
+            _ => 1,
+        };
+        if is_quiet {
+            ticks.max(1) as u64
+        } else {
+            1
+        }
+    }
+
     /// Whether a snapshot has taken the log's place and is not durable yet. The crate counts it as applied only then, and who
     /// stands for election before looks for entries that are gone (the simulator, seed 1780189776).
     fn is_installing(&self) -> bool {

@@ -23,6 +23,13 @@ pub(super) fn is_offer(message: &RaftMessage) -> bool {
     message.kind == MessageType::MsgSnapshot as u8
 }
 
+impl Fetching {
+    /// Whether one is offered or fetched.
+    pub(super) fn is_any(&self) -> bool {
+        self.offer.is_some() || self.ready.is_some()
+    }
+}
+
 impl Sequencer {
     /// A leader offers a snapshot. Raft hears of it when it is here.
     pub(super) fn on_offer(&mut self, from: ServerId, offer: RaftMessage) {

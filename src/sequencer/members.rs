@@ -210,6 +210,23 @@ impl Sequencer {
         self.members.away_since = away.map(|seat| (seat, known.get(&seat).copied().unwrap_or(now))).collect();
     }
 
+    /// Whether nobody is on the way in or out, as far as this server has a part in it.
+    pub(super) fn members_are_settled(&self) -> bool {
+        let (members, own) = (&self.state.membership, &self.members);
+        let joins = |seat: &Seat| participants(&members.servers).contains(&seat.server());
+        let leads_change = || {
+            members.wish.is_some()
+                || members.conf.is_joint()
+                || own.marks.len() < LAG_TICKS
+                || self.newcomer().is_some()
+                || members.conf.learners.iter().any(joins)
+        };
+        own.errand.is_none()
+            && own.given.is_none()
+            && own.written.is_none()
+            && !(self.leading && leads_change())
+    }
+
     /// Proposes the next step, if there is one to be done.
     pub(super) fn change_members(&mut self, now: Now) {
         // What a step waits for is seen at a tick; while a change is under way, at once.

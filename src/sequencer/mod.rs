@@ -108,6 +108,9 @@ pub struct Now {
 pub enum Input {
     /// Time passes. At least every `TICK_MS`, or the server counts as stalled.
     Tick,
+    /// So many ticks of an ensemble's have passed before the one that comes, because `quiet_ticks` let the host sleep; of
+    /// what has come meanwhile nothing was handed in yet.
+    Slept { ticks: u64 },
     /// What a shard gathered.
     Up(Upward),
     /// The log holds this many of the records that were handed to it since the start.
@@ -348,6 +351,7 @@ impl Sequencer {
         self.observe(now);
         match input {
             Input::Tick => self.on_tick(now),
+            Input::Slept { ticks } => (0..ticks).for_each(|_| self.consensus.tick()),
             Input::Up(up) => self.on_up(up),
             Input::Persisted { records } => self.on_persisted(now, records),
             Input::Read { index, payload } => self.on_read(index, payload),
@@ -413,6 +417,22 @@ impl Sequencer {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.state.is_copying() || self.can_reap()
+    }
+
+    /// After how many ticks the host is to wake up by itself: 1 while anything is under way. An idle server that woke up at
+    /// each of them used 0.5 % of a core for nothing.
+    #[must_use]
+    pub fn quiet_ticks(&self) -> u64 {
+        let is_quiet = self.is_serving()
+            && self.records == self.persisted
+            && self.committed.is_empty()
+            && !self.fetching.is_any()
+            && self.members_are_settled();
+        if is_quiet {
+            self.consensus.quiet_ticks()
+        } else {
+            1
+        }
     }
 
     /// Whether more proposals may be handed in. Otherwise they wait in their rings, and at last in the sockets.

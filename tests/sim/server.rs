@@ -21,6 +21,7 @@ use std::sync::Arc;
 pub const PULSE_MS: u64 = 5;
 /// As the host ticks an ensemble's sequencer.
 const TICK_MS: u64 = 25;
+const SLEPT_TICKS_MAX: u64 = 4;
 
 /// How a disk behaves.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,8 @@ pub struct Server {
     pub wires: BTreeMap<ConnId, Wire>,
     records: u64,
     ticked_at: u64,
+    /// Until then it sleeps.
+    wakes_at: u64,
     /// Until then the process gets no turn.
     pub paused_until: u64,
     /// Its wall clock runs ahead of the world's by so much; monotonic time counts from the process's start, and goes wrong
@@ -122,6 +125,7 @@ impl Server {
             wires: BTreeMap::new(),
             records: 0,
             ticked_at: 0,
+            wakes_at: 0,
             paused_until: 0,
             started_at: now,
             wall_skew: birth.wall_skew,
@@ -157,8 +161,20 @@ impl Server {
         if self.is_paused(world) || !self.inbox.is_empty() {
             return self.inbox.push_back(input);
         }
+        self.count_slept_ticks(world);
         let now = self.now(world);
         self.sequencer.handle(now, input);
+    }
+
+    /// As the host does: before anything is heard.
+    fn count_slept_ticks(&mut self, world: u64) {
+        let ticks = (world - self.ticked_at) / TICK_MS;
+        if ticks > 1 {
+            let slept = (ticks - 1).min(SLEPT_TICKS_MAX);
+            let now = self.now(world);
+            self.sequencer.handle(now, Input::Slept { ticks: slept });
+            self.ticked_at += slept * TICK_MS;
+        }
     }
 
     /// The seat that it takes itself to have.
@@ -175,6 +191,9 @@ impl Server {
         let now = self.now(world);
         // Awake again, its threads look at clients first, or at peers.
         let waiting = std::mem::take(&mut self.inbox);
+        if !waiting.is_empty() {
+            self.count_slept_ticks(world);
+        }
         if !waiting.is_empty() && self.dice.permille(500) {
             let lost = |input: &Input| if let Input::PeerDown(peer) = input { Some(*peer) } else { None };
             self.lost = waiting.iter().filter_map(lost).collect();
@@ -182,7 +201,9 @@ impl Server {
             self.lost.clear();
         }
         waiting.into_iter().for_each(|input| self.sequencer.handle(now, input));
-        if world >= self.ticked_at + TICK_MS {
+        // A quiet server sleeps through some ticks, unless something wakes it.
+        if world >= self.ticked_at + TICK_MS && (world >= self.wakes_at || !self.up.is_empty()) {
+            self.count_slept_ticks(world);
             self.ticked_at = world;
             self.sequencer.handle(now, Input::Tick);
             self.shard.tick(now.mono);
@@ -207,6 +228,7 @@ impl Server {
         // One slice between two looks at the sockets: a crowd may be told in part when the next request comes.
         self.shard.tell_slice();
         self.flush(now);
+        self.wakes_at = self.ticked_at + self.sequencer.quiet_ticks() * TICK_MS;
     }
 
     fn sequencer_turn(&mut self, world: u64, now: Now, net: &mut Net) -> bool {
