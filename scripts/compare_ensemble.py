@@ -285,23 +285,61 @@ def idle(ensemble, seconds):
     return (sum(cpu_seconds(pid) for pid in ensemble.pids()) - before) / seconds * 100
 
 
-def rejoin(args, ensemble, znodes):
-    """Kills a follower, makes so many znodes, starts it again: how long until it serves with all of them."""
+def leave_behind(args, ensemble, znodes, size):
+    """Kills a follower and makes so many znodes of so many bytes: the follower, and the addresses of the others."""
     ensemble.wait_serving()
     follower = next(n for n in ensemble.ids if ensemble.mode(n) == "follower")
     ensemble.kill(follower)
     others = ",".join(f"127.0.0.1:{ensemble.ports[n]}" for n in ensemble.ids if n != follower)
-    subprocess.run([args.load, "fill", "-s", others, "-k", str(znodes), "-v", "100", "-q"], check=True, stdout=subprocess.DEVNULL)
-    leader = ensemble.leader()
+    fill = [args.load, "fill", "-s", others, "-k", str(znodes), "-v", str(size), "-q", "--root", f"/fill{size}"]
+    subprocess.run(fill, check=True, stdout=subprocess.DEVNULL)
+    return follower, others
 
-    def zxid(n):
-        return next((line for line in word(ensemble.ports[n], b"srvr").splitlines() if line.startswith("Zxid")), "")
 
-    want = zxid(leader)
+def zxid(ensemble, n):
+    lines = word(ensemble.ports[n], b"srvr").splitlines()
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("Zxid")), -1)
+
+
+def start_until_here(ensemble, follower):
+    """Starts it: how long until it serves with all that the leader has at this moment."""
+    want = zxid(ensemble, ensemble.leader())
     began = time.monotonic()
     ensemble.start(follower)
-    wait_for("the follower", lambda: zxid(follower) == want and ensemble.mode(follower), 180)
+    wait_for("the follower", lambda: zxid(ensemble, follower) >= want and ensemble.mode(follower), 180)
     return time.monotonic() - began
+
+
+def rejoin(args, ensemble, znodes):
+    """Kills a follower, makes so many znodes, starts it again: how long until it serves with all of them."""
+    follower, _ = leave_behind(args, ensemble, znodes, 100)
+    return start_until_here(ensemble, follower)
+
+
+def catch_up(args, ensemble):
+    """What the others' clients feel while a follower fetches 1 GB: (p99 before, p99 meanwhile, seconds that it took)."""
+    follower, others = leave_behind(args, ensemble, 1_000_000, 1000)
+    path = os.path.join(args.results, "catch_up.json")
+    command = [args.load, "run", "-r", "2000", "-c", "16", "-d", "4", "-q", "-s", others, "--json", path, "--root", "/catch"]
+
+    def p99():
+        with open(path) as file:
+            return json.load(file)["all"]["intended"]["p99"] / 1000
+
+    # A snapshot of what was made may be under way.
+    time.sleep(5)
+    # 3: its own lag counts, as it must where all share two CPUs.
+    ended = subprocess.run([*command, "--duration", "8"], stdout=subprocess.DEVNULL)
+    if ended.returncode not in (0, 3):
+        sys.exit(f"compare_ensemble: the load ended with {ended.returncode}")
+    quiet = p99()
+    load = subprocess.Popen([*command, "--no-setup", "--duration", "180", "--warmup", "1"], stdout=subprocess.DEVNULL)
+    time.sleep(1.5)
+    took = start_until_here(ensemble, follower)
+    # What is measured until then is kept.
+    load.send_signal(signal.SIGINT)
+    load.wait(30)
+    return quiet, p99(), took
 
 
 def median(values):
@@ -377,6 +415,11 @@ def measure(args, parts, ensembles):
         stopped = [failover(one, max(1, args.kills // 2), signal.SIGTERM) for one in ensembles]
         row("leader stopped (SIGTERM)", "longest gap of writes, ms, median", [median(gaps) for gaps, _ in stopped], "{:.0f}")
         row("leader stopped (SIGTERM)", "the longest of all, ms", [max(gaps) for gaps, _ in stopped], "{:.0f}")
+    if "catchup" in parts:
+        found = [catch_up(args, one) for one in ensembles]
+        row("a follower takes 1 GB", "p99 of the others' clients before, ms", [quiet for quiet, _, _ in found], "{:.2f}")
+        row("a follower takes 1 GB", "p99 of the others' clients meanwhile, ms", [busy for _, busy, _ in found], "{:.2f}")
+        row("a follower takes 1 GB", "s until it serves", [took for _, _, took in found], "{:.2f}")
     if "rejoin" in parts:
         row(f"follower {args.znodes} znodes behind", "s until it serves", [rejoin(args, one, args.znodes) for one in ensembles],
             "{:.2f}")

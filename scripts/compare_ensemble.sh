@@ -2,7 +2,7 @@
 # The race of ensembles: three ZooKeepers and three of us on one machine, under the same load; then idle, then with their
 # leaders killed, then with a follower far behind. Prints a Markdown table of medians and ratios.
 #
-#   scripts/compare_ensemble.sh [PART...]     default: race idle failover rejoin
+#   scripts/compare_ensemble.sh [PART...]     default: race idle failover rejoin; also: catchup
 #
 # Environment: ROUNDS (3), SECONDS_EACH (5), KILLS (20), ZNODES (1000000), RESULTS (where the servers' data goes: the disk
 # that is measured; default target/compare_ensemble), ONLY=ringkeeper or zookeeper, NO_BUILD=1.

@@ -91,6 +91,12 @@ pub enum Mutant {
     DamageCut = 42,
     /// A record's checksum is not looked at.
     ChecksumIgnored = 43,
+    /// A local session whose way into the state came to nothing is gone.
+    UpgradeForgotten = 44,
+    /// A session has entered the state after all, and another connection speaks for it on.
+    EnteredSpeaksOn = 45,
+    /// What a server hears of its local sessions does not count.
+    LocalsUnheard = 46,
 }
 
 #[cfg(feature = "mutants")]

@@ -4,6 +4,7 @@ use super::{Effect, Note, Now, Options, Sequencer, TICK_MS};
 use crate::apply::TxnBody;
 use crate::handoff::Heard;
 use crate::ids::{Millis, ShardId, WallMillis};
+use crate::mutant::{self, Mutant};
 use crate::tree::{ephemeral_kind, EphemeralKind, Path, Znode};
 
 impl Sequencer {
@@ -13,6 +14,9 @@ impl Sequencer {
         }
         for (session, at) in heard.sessions {
             if self.locals.len() > 0 && self.locals.has(session) {
+                if mutant::is(Mutant::LocalsUnheard) {
+                    continue;
+                }
                 self.locals.expiry.touch(session, self.clock.at(at));
             } else if self.leading {
                 self.expiry.touch(session, self.clock.at(at));

@@ -122,6 +122,7 @@ impl Sequencer {
         // Clients of this server have seen another state, and their replies may lie in what was skipped: they come back.
         self.serving = Serving::No;
         self.void_locals(true);
+        self.leave_entered();
         self.chains.begin_again();
         self.note_chain();
         self.records += 1;

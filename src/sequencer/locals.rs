@@ -7,6 +7,7 @@ use crate::apply::{Txn, TxnBody};
 use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed};
 use crate::ids::{ConnId, Millis, Owner, SessionId, ShardId, Xid};
+use crate::mutant::{self, Mutant};
 use crate::session::{Expiry, Password};
 use crate::tree::{Answer, Attached, Change, Granted};
 use crate::wire::{Create, MultiItem, MultiReader, OpCode};
@@ -36,6 +37,8 @@ struct Local {
     of_read_only: bool,
     /// Its writes that are not applied yet.
     pending: u64,
+    /// It is on its way into the state; if that comes to nothing, it stays what it was.
+    is_entering: bool,
 }
 
 /// The xid of the transaction by which a local session enters the state: its client has asked for something else.
@@ -71,6 +74,17 @@ impl Locals {
         self.sessions.contains_key(&session)
     }
 
+    fn entering(&self, session: SessionId) -> Option<i32> {
+        let local = self.sessions.get(&session).filter(|local| local.is_entering);
+        local.map(|local| local.timeout_ms)
+    }
+
+    /// A session has entered the state. Gives the connection that speaks for it meanwhile, if it was given up that this would
+    /// happen: a leader had the wish after all.
+    pub(super) fn entered(&mut self, session: SessionId) -> Option<Owner> {
+        self.remove(session).filter(|local| !local.is_entering).map(|local| local.owner)
+    }
+
     fn remove(&mut self, session: SessionId) -> Option<Local> {
         self.expiry.forget(session);
         self.sessions.remove(&session)
@@ -78,6 +92,11 @@ impl Locals {
 }
 
 impl Sequencer {
+    /// The local sessions, and the connection that speaks for each.
+    pub fn locals(&self) -> impl Iterator<Item = (SessionId, Owner)> + '_ {
+        self.locals.sessions.iter().map(|(id, local)| (*id, local.owner))
+    }
+
     /// Whether a new session is a local one.
     pub(super) fn grants_local(&self) -> bool {
         match self.serving {
@@ -90,7 +109,8 @@ impl Sequencer {
         let (id, password) = self.gather.new_session();
         let owner = self.owner(shard, conn);
         let of_read_only = self.serving == Serving::ReadOnly;
-        self.locals.sessions.insert(id, Local { timeout_ms, password, owner, of_read_only, pending: 0 });
+        let local = Local { timeout_ms, password, owner, of_read_only, pending: 0, is_entering: false };
+        self.locals.sessions.insert(id, local);
         self.track_local(id, timeout_ms);
         let granted = Granted { id, timeout_ms, password, is_local: true };
         self.tell_local(Some((shard, conn)), None, Answer::Session(Box::new(granted)));
@@ -120,7 +140,7 @@ impl Sequencer {
             self.tell_local(Some(to), None, Answer::SessionRefused);
             return true;
         }
-        if local.pending > 0 {
+        if local.pending > 0 || local.is_entering {
             return false;
         }
         if let Some((change, answer)) = self.attach_local_now(id, to, timeout_ms) {
@@ -165,29 +185,38 @@ impl Sequencer {
             return None;
         }
         self.locals.has_written = true;
+        if local.is_entering {
+            return Some(TxnBody::Request { op, identities, request });
+        }
         if !(self.options.local_sessions_upgrade && makes_ephemeral(op, request)) {
             local.pending += 1;
             return Some(TxnBody::LocalRequest { op, identities, request });
         }
+        local.is_entering = true;
         let body = TxnBody::CreateSession { timeout_ms: local.timeout_ms, password: local.password };
         self.gather.push(&Txn { session, shard, conn, xid: UPGRADE, body });
-        self.locals.remove(session);
         Some(TxnBody::Request { op, identities, request })
     }
 
     /// Wishes of local sessions that no leader has answered are void when there is another one, or none for too long, and
     /// their connections closed: their clients may have been told elsewhere that the session is over, and what is done now
     /// would be done behind what they did since. A session of the state is protected from that by its owner in the state.
-    /// With `all` also what waits to be batched: nobody is served any more.
+    /// With `all` also what waits to be batched: nobody is served any more. One that was to enter the state by them stays a
+    /// local one (the simulator, seed 520016).
     pub(super) fn void_locals(&mut self, all: bool) {
         if !self.locals.has_written {
             return;
         }
-        let (sessions, mut void) = (&self.locals.sessions, Vec::new());
+        let (sessions, mut void, mut stay) = (&self.locals.sessions, Vec::new(), Vec::new());
+        let enters = |session| sessions.get(&session).is_some_and(|local| local.is_entering);
         let mut keep = |txn: &Txn<'_>| {
             let kind = match &txn.body {
                 TxnBody::LocalRequest { .. } => AnswerKind::Write,
-                TxnBody::CreateSession { .. } if txn.xid == UPGRADE => AnswerKind::Write,
+                TxnBody::CreateSession { .. } if txn.xid == UPGRADE => {
+                    stay.push(txn.session);
+                    AnswerKind::Write
+                }
+                TxnBody::Request { .. } if enters(txn.session) => AnswerKind::Write,
                 TxnBody::Attach { .. } if sessions.contains_key(&txn.session) => AnswerKind::Handshake,
                 _ => return true,
             };
@@ -206,8 +235,14 @@ impl Sequencer {
             answer: Answer::Moved,
         });
         self.locals.told.extend(told);
-        if all {
-            self.locals.sessions.values_mut().for_each(|local| local.pending = 0);
+        if mutant::is(Mutant::UpgradeForgotten) {
+            self.locals.sessions.retain(|id, _| !stay.contains(id));
+        }
+        for (id, local) in &mut self.locals.sessions {
+            local.is_entering &= !(all || stay.contains(id));
+            if all {
+                local.pending = 0;
+            }
         }
     }
 
@@ -277,6 +312,11 @@ impl Sequencer {
             return;
         }
         for session in self.locals.expiry.expired(self.clock.at(through)) {
+            if let Some(timeout_ms) = self.locals.entering(session) {
+                // It is the leader's to end, in a moment.
+                self.track_local(session, timeout_ms);
+                continue;
+            }
             self.end_local(session);
             self.effects.push_back(Effect::Note(Note::SessionExpired { session }));
         }
@@ -286,6 +326,15 @@ impl Sequencer {
         let Some(local) = self.locals.remove(session) else { return };
         let closed = Change::SessionClosed(Box::new((session, local.owner)));
         self.tell_local(None, Some(closed), Answer::Code(Code::Ok));
+    }
+
+    /// The state was replaced: those that it knows entered it.
+    pub(super) fn leave_entered(&mut self) {
+        let known = |id: &SessionId| self.state.sessions.get(*id).is_some();
+        let entered: Vec<SessionId> = self.locals.sessions.keys().copied().filter(known).collect();
+        for session in entered {
+            self.locals.remove(session);
+        }
     }
 
     /// No id that the history knows is given again.

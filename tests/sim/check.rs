@@ -7,13 +7,16 @@ use crate::machines::KEY;
 use crate::server::Server;
 use crate::watches::{parent, Fact};
 use bytes::Bytes;
-use ringkeeper::apply::{Batch, State};
+use ringkeeper::apply::{Batch, State, TxnBody};
 use ringkeeper::error::Code;
 use ringkeeper::ids::{LogIndex, ServerId};
 use ringkeeper::membership::Membership;
 use ringkeeper::tree::{Answer, Change, PathHasher};
 use ringkeeper::wire::{Reader, Stat};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What a server without a leader says to all but reads.
+pub const NOT_READ_ONLY: i32 = -119;
 
 /// What is remembered of the past, to be compared with.
 #[derive(Default)]
@@ -50,6 +53,8 @@ impl Watchman {
 
 /// The history as the log tells it.
 pub struct Truth {
+    /// The sessions that were ever in the state.
+    sessions: BTreeSet<i64>,
     /// By zxid: session, xid and result of who asked.
     asked: BTreeMap<i64, (i64, i32, Result)>,
     /// By path: its data from each zxid on; nothing: it is not there.
@@ -81,6 +86,7 @@ impl Truth {
     /// Replays all that was applied, from the first entry.
     pub fn of(watchman: &Watchman, server: &Server) -> Truth {
         let mut truth = Truth {
+            sessions: BTreeSet::new(),
             asked: BTreeMap::new(),
             data: BTreeMap::new(),
             children: BTreeMap::new(),
@@ -97,6 +103,9 @@ impl Truth {
             let done = state.apply_batch(payload, |txn, outcome| {
                 // What comes from a session's earlier owner, or after its end, takes a number and does nothing.
                 let is_void = matches!(outcome.answer, Answer::Moved | Answer::Code(Code::SessionExpired));
+                if matches!(txn.body, TxnBody::CreateSession { .. }) {
+                    truth.sessions.insert(txn.session.0);
+                }
                 if txn.takes_zxid() && !is_void {
                     let who = (txn.session.0, txn.xid.0, Result::of(&outcome.answer));
                     let twice = truth.asked.insert(outcome.zxid.0, who);
@@ -174,6 +183,11 @@ impl Truth {
 
     /// Everything that was answered, against the log.
     pub fn judge(&self, history: &[Op]) {
+        for op in history.iter().filter(|op| op.is_read_only) {
+            let Some(done) = &op.done else { continue };
+            let is_refused = op.ask.asks_a_majority() || op.is_strict && op.ask.is_read();
+            assert!(!is_refused || done.err == NOT_READ_ONLY || self.is_local_close(op), "{op:?}");
+        }
         self.in_order();
         self.writes(history);
         self.reads(history);
@@ -190,10 +204,28 @@ impl Truth {
         }
     }
 
+    /// How many of those who asked were never in the state.
+    pub fn local_sessions(&self, history: &[Op]) -> u64 {
+        let asked: BTreeSet<i64> = history.iter().map(|op| op.session).collect();
+        asked.difference(&self.sessions).count() as u64
+    }
+
+    /// The end of a session that was never in the state: nobody but its server hears of it.
+    fn is_local_close(&self, op: &Op) -> bool {
+        op.ask == Ask::Close && !self.sessions.contains(&op.session)
+    }
+
+    /// What a leader had a part in. A server without one refuses the rest, on a connection that it granted for reading; on
+    /// others it is a full disk that makes the leader answer so.
+    fn is_led(&self, op: &Op) -> bool {
+        let is_refused = op.done.as_ref().is_some_and(|done| done.err == NOT_READ_ONLY);
+        !(is_refused && op.is_read_only || self.is_local_close(op))
+    }
+
     fn writes(&self, history: &[Op]) {
         // By real time: a write that was answered before another was asked has the smaller zxid.
         let mut answered: Vec<(u64, i64)> = Vec::new();
-        for op in history.iter().filter(|op| op.ask.is_write()) {
+        for op in history.iter().filter(|op| op.ask.is_write() && self.is_led(op)) {
             let Some(done) = op.done.as_ref().filter(|done| done.err != -112) else { continue };
             let Some((session, xid, result)) = self.asked.get(&done.zxid) else {
                 panic!("an acknowledged write is not in the log: {op:?}")
@@ -215,7 +247,7 @@ impl Truth {
             })
             .collect();
         for op in history.iter().filter(|op| op.ask.asks_a_majority() || op.is_strict && op.ask.is_read()) {
-            let Some(done) = &op.done else { continue };
+            let Some(done) = op.done.as_ref().filter(|_| self.is_led(op)) else { continue };
             let before = upto.partition_point(|(at, _)| *at < op.called);
             let Some((_, least)) = before.checked_sub(1).map(|at| upto[at]) else { continue };
             if !op.ask.is_write() {
@@ -231,7 +263,7 @@ impl Truth {
     /// A read is exact at the zxid in its header.
     fn reads(&self, history: &[Op]) {
         for op in history {
-            let Some(done) = &op.done else { continue };
+            let Some(done) = op.done.as_ref().filter(|_| self.is_led(op)) else { continue };
             let (Ask::Get { path, .. } | Ask::Exists { path, .. } | Ask::Children { path, .. }) = &op.ask
             else {
                 continue;
@@ -304,8 +336,10 @@ pub fn ephemerals_have_owners(server: &Server) {
 /// Who speaks for a session at this server owns it, as far as the server's log goes.
 pub fn sessions_are_with_their_owners(server: &Server) {
     let sessions = &server.sequencer.state().sessions;
+    let locals: BTreeMap<_, _> = server.sequencer.locals().collect();
     for (session, conn) in server.shard.sessions_after(None) {
-        let owner = sessions.get(session).map(|session| (session.owner.server.0, session.owner.conn));
+        let owner = sessions.get(session).map(|session| session.owner).or(locals.get(&session).copied());
+        let owner = owner.map(|owner| (owner.server.0, owner.conn));
         assert_eq!(
             owner,
             Some((server.id, conn)),

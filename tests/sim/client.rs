@@ -3,6 +3,7 @@
 //! each connection heard, in order, into a stream of its own.
 
 use crate::ask::{self, Ask};
+use crate::check::NOT_READ_ONLY;
 use crate::dice::Dice;
 use crate::machines::client::{self, hello, request, Said};
 use crate::server::Server;
@@ -20,6 +21,8 @@ pub struct Op {
     pub called: u64,
     /// Asked on a connection of the strict listener.
     pub is_strict: bool,
+    /// Asked on a connection that was granted for reading only.
+    pub is_read_only: bool,
     pub done: Option<Done>,
 }
 
@@ -46,6 +49,17 @@ const PATIENCE_MS: u64 = 2_500;
 const IMPATIENT_MS: u64 = 600;
 const PING_MS: u64 = 800;
 const PIPELINED_MAX: usize = 8;
+/// Who has to know a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// Everybody: it is in the state.
+    Anywhere,
+    /// This run of this server, whatever the others say; by its own choice it may be in the state.
+    Here { server: u8, incarnation: u64 },
+    /// Nobody: it was granted for reading only.
+    Nowhere,
+}
+
 /// The longest pause between two bursts of operations.
 const THINK_MS: u64 = 28;
 const LONG_THINK_MS: u64 = 2_000;
@@ -72,6 +86,11 @@ pub struct Client {
     keys: u64,
     /// It connects to the strict listener.
     is_strict: bool,
+    /// It takes a server that has no leader; this connection is one.
+    may_only_read: bool,
+    is_read_only: bool,
+    /// Where its session is known, as far as it can tell.
+    home: Home,
     pub memory: Memory,
     /// Asked for on this connection and not yet answered.
     setting_again: VecDeque<Again>,
@@ -99,6 +118,9 @@ impl Client {
             pending: VecDeque::new(),
             keys,
             is_strict: false,
+            may_only_read: false,
+            is_read_only: false,
+            home: Home::Anywhere,
             memory: Memory::default(),
             setting_again: VecDeque::new(),
             stream: 0,
@@ -107,6 +129,10 @@ impl Client {
 
     pub fn with_strict_reads(self, is_strict: bool) -> Client {
         Client { is_strict, ..self }
+    }
+
+    pub fn with_read_only(self, may_only_read: bool) -> Client {
+        Client { may_only_read, ..self }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -217,6 +243,7 @@ impl Client {
         let conn = server.connect(world, self.is_strict);
         let mut hello = hello(self.session, &self.password, TIMEOUT_MS);
         hello.last_zxid_seen = self.last_zxid;
+        hello.read_only = Some(self.may_only_read);
         let mut out = Vec::new();
         hello.encode(&mut out);
         self.at = Some((at, conn));
@@ -243,7 +270,7 @@ impl Client {
                 bytes.first_chunk::<4>().map(|head| i32::from_be_bytes(*head)).expect("a frame") as usize;
             let answer = ConnectResponse::decode(&bytes[4..4 + len]).expect("an answer to a handshake");
             bytes.drain(..4 + len);
-            if !self.on_greeting(world, server.id, &answer, history) {
+            if !self.on_greeting(world, server, &answer, history) {
                 return;
             }
             self.set_again(server, conn);
@@ -262,7 +289,7 @@ impl Client {
     fn on_greeting(
         &mut self,
         world: u64,
-        server: u8,
+        server: &Server,
         answer: &ConnectResponse,
         history: &mut History,
     ) -> bool {
@@ -274,8 +301,18 @@ impl Client {
         if answer.session_id == 0 {
             // The last word of a majority to it: until its timeout has passed since, no session may end.
             let silent = world - self.answered_at;
+            let may_be_unknown = match self.home {
+                Home::Anywhere => false,
+                Home::Here { server: id, incarnation } => {
+                    (id, incarnation) != (server.id, server.incarnation)
+                }
+                Home::Nowhere => true,
+            };
             assert!(
-                self.session == 0 || self.has_closed || silent + EARLY_MS >= TIMEOUT_MS as u64,
+                self.session == 0
+                    || self.has_closed
+                    || may_be_unknown
+                    || silent + EARLY_MS >= TIMEOUT_MS as u64,
                 "session {:x} ended {silent} ms after it asked what was answered last",
                 self.session
             );
@@ -283,12 +320,24 @@ impl Client {
             return false;
         }
         assert!(is_old || self.session == 0, "a session is attached or refused, never replaced");
+        self.is_read_only = answer.read_only == Some(true);
+        assert!(
+            self.may_only_read || !self.is_read_only,
+            "who does not ask for it is not granted read-only mode"
+        );
+        if !is_old {
+            self.home = match (self.is_read_only, server.grants_local) {
+                (true, _) => Home::Nowhere,
+                (false, true) => Home::Here { server: server.id, incarnation: server.incarnation },
+                (false, false) => Home::Anywhere,
+            };
+        }
         self.session = answer.session_id;
         self.password = answer.password;
         self.is_greeted = true;
         self.answered_at = self.answered_at.max(self.dialled_at);
         self.stream = history.streams.len();
-        history.streams.push(Stream { client: self.number, server, items: Vec::new() });
+        history.streams.push(Stream { client: self.number, server: server.id, items: Vec::new() });
         true
     }
 
@@ -357,9 +406,12 @@ impl Client {
         let done = Done { at: world, zxid: reply.zxid, err: reply.err, body: reply.body };
         self.memory.on_answer(&op.ask, &done);
         items.push(Item::Answer(at));
-        // A read, or a ping, is answered by a server that hears of no majority too.
-        if op.ask.asks_a_majority() {
+        // A read, or a ping, is answered by a server that hears of no majority too, and so is what such a server refuses.
+        if op.ask.asks_a_majority() && done.err != NOT_READ_ONLY {
             self.answered_at = self.answered_at.max(op.called);
+        }
+        if matches!(op.ask, Ask::Create { flags: ask::EPHEMERAL, .. }) && done.err == 0 {
+            self.home = Home::Anywhere;
         }
         let is_close = op.ask == Ask::Close;
         op.done = Some(done);
@@ -374,7 +426,7 @@ impl Client {
         let (op, body) = ask.encode();
         self.put(server, conn, &request(xid, op.as_i32(), &body));
         self.pending.push_back(history.ops.len());
-        let (session, is_strict) = (self.session, self.is_strict);
-        history.ops.push(Op { session, xid, ask, called: world, is_strict, done: None });
+        let (session, is_strict, is_read_only) = (self.session, self.is_strict, self.is_read_only);
+        history.ops.push(Op { session, xid, ask, called: world, is_strict, is_read_only, done: None });
     }
 }

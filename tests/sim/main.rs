@@ -12,6 +12,7 @@ mod damage;
 mod dice;
 mod disk;
 mod files;
+mod locals;
 #[path = "../machines/mod.rs"]
 mod machines;
 mod net;
@@ -24,6 +25,7 @@ use client::{Client, History, TIMEOUT_MS};
 use damage::{Later, Losses};
 use dice::Dice;
 use disk::{Disk, Snapshot};
+use locals::Locals;
 use net::{Manners, Net, Told};
 use operator::Operator;
 use ringkeeper::ids::{LogIndex, Seat, ServerId};
@@ -56,6 +58,9 @@ struct Report {
     reconfigs: u64,
     wipes: u64,
     losses: Losses,
+    /// Sessions that were never in the state, and what servers without a leader have answered.
+    locals: u64,
+    read_only: u64,
     /// Of everything that was answered, and when.
     trace: u64,
 }
@@ -107,6 +112,7 @@ struct World {
     incarnation: u64,
     faults: Faults,
     later: Later,
+    locals: Locals,
     losses: Losses,
     fault_count: u64,
     healed_at: u64,
@@ -114,10 +120,10 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        World::with(seed, Later::new(seed, true))
+        World::with(seed, Later::new(seed, true), Locals::new(seed, true))
     }
 
-    fn with(seed: u64, mut later: Later) -> World {
+    fn with(seed: u64, mut later: Later, locals: Locals) -> World {
         let mut dice = Dice::new(seed);
         let count = [1, 3, 3, 3, 5, 5, 7][dice.pick(7)];
         let manners = Manners {
@@ -165,9 +171,11 @@ impl World {
             (1..=voters).filter(|_| voters > 1).map(|id| (ServerId(id), u128::from(id))).collect();
         let net = Net::new(count, manners, dice.fork());
         let operator = Operator::new(count, dice.fork());
+        let mut readers = Dice::new(seed ^ 0x7265_6164_6572_7321);
         let clients = (0..4 + dice.pick(5)).map(|n| {
             let is_strict = later.dice.permille(later.strict);
-            Client::new(n, 12, dice.fork()).with_strict_reads(is_strict)
+            let may_only_read = readers.permille(locals.read_only_clients);
+            Client::new(n, 12, dice.fork()).with_strict_reads(is_strict).with_read_only(may_only_read)
         });
         let clients = clients.collect();
         let mut world = World {
@@ -197,6 +205,7 @@ impl World {
             incarnation: 0,
             faults,
             later,
+            locals,
             losses: Losses::default(),
             fault_count: 0,
             healed_at: u64::MAX,
@@ -237,6 +246,7 @@ impl World {
                 drift_ppm: self.dice.below(1_001) as i64 - 500,
                 snapshot_txns: self.snapshot_txns,
                 slices: self.slices,
+                locals: self.locals,
             };
             let dice = self.dice.fork();
             self.servers.insert(id, Server::start(birth, self.now, dice));
@@ -467,7 +477,10 @@ impl World {
             && !self.operator.is_busy()
             && check::members_are_as_named(&self.servers)
             && self.servers.values().all(|server| {
-                server.served && server.sequencer.applied() == applied && !server.shard.has_crowds()
+                server.served
+                    && server.sequencer.is_serving()
+                    && server.sequencer.applied() == applied
+                    && !server.shard.has_crowds()
             })
             && self.clients.iter().all(Client::is_idle)
     }
@@ -529,6 +542,9 @@ impl World {
             reconfigs: self.operator.answers.get(&0).copied().unwrap_or(0),
             wipes: self.births.values().filter(|birth| **birth > u128::from(u8::MAX)).count() as u64,
             losses: self.losses,
+            locals: truth.local_sessions(&self.history.ops),
+            read_only: self.history.ops.iter().filter(|op| op.is_read_only && op.done.is_some()).count()
+                as u64,
             trace,
         }
     }
@@ -552,8 +568,13 @@ impl World {
             sessions(&self.clients),
             "sessions that were there before a quiet time, and after it"
         );
+        let locals: BTreeSet<i64> =
+            self.servers.values().flat_map(|server| server.sequencer.locals()).map(|(id, _)| id.0).collect();
         for server in self.servers.values() {
-            let kept: BTreeSet<i64> = server.sequencer.state().sessions.iter().map(|(id, _)| id.0).collect();
+            let mut kept: BTreeSet<i64> =
+                server.sequencer.state().sessions.iter().map(|(id, _)| id.0).collect();
+            assert!(kept.is_disjoint(&locals), "server {}: a local session stands in the state", server.id);
+            kept.extend(&locals);
             assert_eq!(kept, before, "server {}: sessions that it keeps, and those that live", server.id);
         }
     }
@@ -563,7 +584,8 @@ impl World {
             client.end(&self.servers, &mut self.history);
         }
         let counts = self.servers.iter().map(|(id, server)| (*id, server.shard.watches().count()));
-        watches::judge(&self.history.streams, truth, &self.history.ops, &counts.collect());
+        let may_have_more = self.locals.are_on || self.locals.read_only_mode;
+        watches::judge(&self.history.streams, truth, &self.history.ops, &counts.collect(), may_have_more);
         for (number, client) in self.clients.iter().enumerate() {
             client.memory.nothing_was_missed(number, truth);
         }
@@ -622,7 +644,8 @@ fn seeds_that_once_failed_pass() {
         let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
         let seed = seed.unwrap_or_else(|| panic!("no seed in front of {line:?}"));
         // Most are older than the later faults.
-        World::with(seed, Later::new(seed, false)).run();
+        World::with(seed, Later::new(seed, false), Locals::new(seed, false)).run();
+        World::with(seed, Later::new(seed, true), Locals::new(seed, false)).run();
         World::new(seed).run();
     }
 }
@@ -670,6 +693,8 @@ fn ensembles_lose_nothing_and_get_on_again() {
         all.events += report.events;
         all.reconfigs += report.reconfigs;
         all.wipes += report.wipes;
+        all.locals += report.locals;
+        all.read_only += report.read_only;
         all.losses.failed += report.losses.failed;
         all.losses.struck += report.losses.struck;
         all.losses.refused += report.losses.refused;
@@ -678,7 +703,7 @@ fn ensembles_lose_nothing_and_get_on_again() {
     }
     println!(
         "sim: {passed} passed, {failed} failed, {} operations, {} faults, {} elections, {} events, {} \
-         reconfigs, {} wiped, {} writes failed, {} disks struck, {} refused, {} spared, trace {:016x}",
+         reconfigs, {} wiped, {} writes failed, {} disks struck, {} refused, {} spared, {} local sessions, {} answers without a leader, trace {:016x}",
         all.operations,
         all.faults,
         all.elections,
@@ -689,6 +714,8 @@ fn ensembles_lose_nothing_and_get_on_again() {
         all.losses.struck,
         all.losses.refused,
         all.losses.spared,
+        all.locals,
+        all.read_only,
         all.trace
     );
     assert_eq!(failed, 0, "the seeds above");

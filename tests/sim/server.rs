@@ -3,6 +3,7 @@
 
 use crate::dice::Dice;
 use crate::disk::{Disk, Snapshot};
+use crate::locals::Locals;
 use crate::machines::{default_options, table_of, KEY};
 use crate::net::Net;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use ringkeeper::handoff::{Publication, Upward};
 use ringkeeper::ids::{ConnId, LogIndex, Millis, Seat, ServerId, Term, WallMillis};
 use ringkeeper::membership::ServerEntry;
 use ringkeeper::peer;
-use ringkeeper::sequencer::{self, Effect, Input, Install, Note, Now, RecoveredLog, Sequencer};
+use ringkeeper::sequencer::{self, Effect, Input, Install, Note, Now, RecoveredLog, Sequencer, Serving};
 use ringkeeper::shard::{self, Place, Shard, Slices};
 use ringkeeper::tree::{Node, PathHasher};
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,9 @@ pub struct Wire {
 
 pub struct Server {
     pub id: u8,
+    pub incarnation: u64,
+    /// New sessions may be local ones.
+    pub grants_local: bool,
     pub sequencer: Sequencer,
     pub disk: Disk,
     pub shard: Shard,
@@ -48,6 +52,7 @@ pub struct Server {
     ring: VecDeque<Arc<Publication>>,
     taken: u64,
     pub served: bool,
+    serving: Serving,
     pub wires: BTreeMap<ConnId, Wire>,
     records: u64,
     ticked_at: u64,
@@ -104,6 +109,7 @@ pub struct Birth {
     pub drift_ppm: i64,
     pub snapshot_txns: u64,
     pub slices: Slices,
+    pub locals: Locals,
 }
 
 impl Server {
@@ -115,6 +121,8 @@ impl Server {
         let (state, log) = birth.found;
         Server {
             id: birth.id,
+            incarnation: birth.incarnation,
+            grants_local: birth.locals.are_on,
             sequencer: Sequencer::new(options, state, log, Now { mono: Millis(1_000), wall }),
             disk: birth.disk,
             shard: Shard::new(shard, PathHasher::new(KEY), Millis(1_000)),
@@ -122,6 +130,7 @@ impl Server {
             ring: VecDeque::new(),
             taken: 0,
             served: false,
+            serving: Serving::No,
             wires: BTreeMap::new(),
             records: 0,
             ticked_at: 0,
@@ -168,6 +177,7 @@ impl Server {
 
     /// As the host does: before anything is heard.
     fn count_slept_ticks(&mut self, world: u64) {
+        self.wakes_at = world;
         let ticks = (world - self.ticked_at) / TICK_MS;
         if ticks > 1 {
             let slept = (ticks - 1).min(SLEPT_TICKS_MAX);
@@ -299,9 +309,10 @@ impl Server {
                 Effect::Install { at, .. } => self.install(now, &at),
             }
         }
-        if self.sequencer.is_serving() != self.served {
+        if self.sequencer.serving() != self.serving {
             any = true;
-            self.served = self.sequencer.is_serving();
+            self.serving = self.sequencer.serving();
+            self.served = self.serving != Serving::No;
             if self.served {
                 self.serve();
             } else {
@@ -317,6 +328,7 @@ impl Server {
         }
         self.installed += 1;
         self.records += 1;
+        self.serving = Serving::No;
         if std::mem::take(&mut self.served) {
             self.shard.stop_serving();
         }
@@ -340,8 +352,14 @@ impl Server {
     }
 
     fn serve(&mut self) {
-        let state = self.sequencer.state();
-        self.shard.serve(table_of(state), state.last_zxid(), state.sessions.len());
+        if self.shard.is_serving() {
+            self.shard.stop_serving();
+        }
+        let (state, sessions) = (self.sequencer.state(), self.sequencer.sessions());
+        match self.serving {
+            Serving::ReadOnly => self.shard.serve_read_only(table_of(state), state.last_zxid(), sessions),
+            Serving::Yes | Serving::No => self.shard.serve(table_of(state), state.last_zxid(), sessions),
+        }
         self.taken = self.sequencer.publications();
         self.ring.clear();
     }
@@ -439,10 +457,10 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
         birth: birth.disk.birth,
         rules: birth.rules,
         lines: birth.lines.clone(),
-        leaderless_ms: 4_000,
-        local_sessions: false,
-        local_sessions_upgrade: false,
-        read_only_mode: false,
+        leaderless_ms: birth.locals.leaderless_ms,
+        local_sessions: birth.locals.are_on,
+        local_sessions_upgrade: birth.locals.upgrade,
+        read_only_mode: birth.locals.read_only_mode,
         snapshot_txns: birth.snapshot_txns,
         snapshot_grows: false,
         incarnation: birth.incarnation,
