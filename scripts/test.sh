@@ -50,6 +50,11 @@ aside() { # NAME COMMAND...
   "$@" >"${outputs[$name]}" 2>&1 &
   pids[$name]=$!
 }
+after() { # PID COMMAND...
+  tail --pid "$1" -f /dev/null
+  shift
+  "$@"
+}
 of() {
   local status=0
   wait "${pids[$1]}" || status=$?
@@ -66,12 +71,13 @@ step optional "cargo deny" scripts/deny.sh
 if [ "$mode" = full ]; then
   step required build cargo build --locked --bin ringkeeper
   # Two long builds that later steps wait for go on beside those that mostly wait for servers. What is wrong with one its step
-  # says again.
+  # says again. After them Miri, which takes a quarter of an hour of one CPU and has no clock that others could disturb.
   {
     nice -n 19 cargo test --profile sim --locked --no-run --test sim
     nice -n 19 cargo build --profile bench --locked --example count
   } >/dev/null 2>&1 &
   builds=$!
+  aside miri after "$builds" nice -n 19 scripts/miri.sh
   step required smoke scripts/smoke.sh
   step required "load smoke" scripts/load_smoke.sh
   # Servers that come and go are waited for, most of the time: beside the clients and the kills.
@@ -90,8 +96,6 @@ if [ "$mode" = full ]; then
   step optional "ensemble's checker" scripts/ensemble.sh --self-test
   step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"
   step optional "hostile inputs" scripts/hostile.sh
-  # It takes a quarter of an hour of one CPU; what is left has no clock that another process could disturb.
-  aside miri scripts/miri.sh
   step required loom scripts/loom.sh
   step required instructions scripts/instructions.sh --check
   step optional fuzz scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
