@@ -304,6 +304,8 @@ def zxid(ensemble, n):
 def start_until_here(ensemble, follower):
     """Starts it: how long until it serves with all that the leader has at this moment."""
     want = zxid(ensemble, ensemble.leader())
+    if want < 0:
+        sys.exit("compare_ensemble: the leader does not say how far it is")
     began = time.monotonic()
     ensemble.start(follower)
     wait_for("the follower", lambda: zxid(ensemble, follower) >= want and ensemble.mode(follower), 180)

@@ -32,8 +32,6 @@ const HOLD_MS: u64 = 1;
 const HAND_OVER_MS: u64 = 1_000;
 /// Raft's tick in an ensemble.
 const PEER_TICK_MS: u64 = 25;
-/// How many of these a quiet server sleeps through before the one that wakes it.
-const SLEPT_TICKS_MAX: u64 = 4;
 /// How often the disk's room is looked at.
 const SPACE_MS: u64 = 1_000;
 
@@ -66,6 +64,8 @@ pub(super) struct LoopState {
     in_flight: VecDeque<(Sequence, u64, Millis)>,
     records: u64,
     ticked_at: Millis,
+    /// How many ticks might pass in the sleep that ends now.
+    may_sleep: u64,
     space_at: Millis,
     /// The low mark was passed when the room was last looked at.
     space_low: bool,
@@ -97,8 +97,8 @@ impl SequencerThread {
         // On a full disk nothing that grows is taken, from the first write on.
         self.look_at_space();
         loop {
-            self.count_slept_ticks();
-            let mut did_work = self.take_proposals();
+            let mut did_work = self.count_slept_ticks();
+            did_work |= self.take_proposals();
             did_work |= self.hear_peers()?;
             did_work |= self.tick();
             self.reap_log()?;
@@ -165,11 +165,11 @@ impl SequencerThread {
     }
 
     fn sleep(&mut self) -> Result<(), Fatal> {
-        let bell = &self.links.sequencer;
-        bell.sleep.fall_asleep();
+        self.links.sequencer.sleep.fall_asleep();
         // No shard rings when it has caught up.
         let holds = self.holds();
         let pause = if holds { HOLD_MS } else { self.till_tick() };
+        let bell = &self.links.sequencer;
         let has_mail =
             !holds && self.sequencer.wants_proposals() && self.links.shards.iter().any(ShardLink::has_mail);
         // A server that goes down takes no mail; it waits for what it hands over.
@@ -260,25 +260,28 @@ impl SequencerThread {
     }
 
     /// Milliseconds until a tick has to be counted.
-    fn till_tick(&self) -> u64 {
+    fn till_tick(&mut self) -> u64 {
         let ticks = if self.peers.is_some() { self.sequencer.quiet_ticks() } else { 1 };
+        self.state.may_sleep = ticks;
         let since = self.clock.mono().since(self.state.ticked_at).0;
         (ticks * self.tick_ms()).saturating_sub(since).max(1)
     }
 
-    /// The ticks that this thread slept through are counted before what has come meanwhile is heard. One that stood still
-    /// for longer counts no more than it would have slept.
-    fn count_slept_ticks(&mut self) {
-        if self.peers.is_none() {
-            return;
+    /// The ticks that this thread slept through, as far as it might, are counted before what has come meanwhile is heard, the
+    /// last of them too: a tick that passed before the leader was lost must not count for the wait that begins then.
+    fn count_slept_ticks(&mut self) -> bool {
+        let may_sleep = std::mem::replace(&mut self.state.may_sleep, 1);
+        if self.peers.is_none() || may_sleep <= 1 {
+            return false;
         }
         let now = self.clock.now();
         let ticks = now.mono.since(self.state.ticked_at).0 / PEER_TICK_MS;
-        if ticks > 1 {
-            let slept = (ticks - 1).min(SLEPT_TICKS_MAX);
+        let slept = ticks.min(may_sleep).saturating_sub(1);
+        if slept > 0 {
             self.sequencer.handle(now, Input::Slept { ticks: slept });
             self.state.ticked_at = Millis(self.state.ticked_at.0 + slept * PEER_TICK_MS);
         }
+        self.tick()
     }
 
     fn tick(&mut self) -> bool {

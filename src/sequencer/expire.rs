@@ -18,6 +18,10 @@ impl Sequencer {
                     continue;
                 }
                 self.locals.expiry.touch(session, self.clock.at(at));
+                // The leader may know it by now.
+                if self.locals.entering(session).is_some() && !self.leading {
+                    self.report.heard(session, at);
+                }
             } else if self.leading {
                 self.expiry.touch(session, self.clock.at(at));
             } else {

@@ -11,7 +11,7 @@ use crate::mutant::{self, Mutant};
 use crate::session::{Expiry, Password};
 use crate::tree::{Answer, Attached, Change, Granted};
 use crate::wire::{Create, MultiItem, MultiReader, OpCode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The local sessions of this server.
 pub(super) struct Locals {
@@ -74,7 +74,8 @@ impl Locals {
         self.sessions.contains_key(&session)
     }
 
-    fn entering(&self, session: SessionId) -> Option<i32> {
+    /// The timeout of one that is on its way into the state.
+    pub(super) fn entering(&self, session: SessionId) -> Option<i32> {
         let local = self.sessions.get(&session).filter(|local| local.is_entering);
         local.map(|local| local.timeout_ms)
     }
@@ -207,7 +208,9 @@ impl Sequencer {
         if !self.locals.has_written {
             return;
         }
+        let server = self.options.server;
         let (sessions, mut void, mut stay) = (&self.locals.sessions, Vec::new(), Vec::new());
+        let mut cut: BTreeSet<SessionId> = BTreeSet::new();
         let enters = |session| sessions.get(&session).is_some_and(|local| local.is_entering);
         let mut keep = |txn: &Txn<'_>| {
             let kind = match &txn.body {
@@ -220,12 +223,23 @@ impl Sequencer {
                 TxnBody::Attach { .. } if sessions.contains_key(&txn.session) => AnswerKind::Handshake,
                 _ => return true,
             };
+            if kind == AnswerKind::Write {
+                cut.insert(txn.session);
+            }
             void.push(Addressee { shard: txn.shard, conn: txn.conn, xid: txn.xid, kind });
             false
         };
         self.outbox.retain(&mut keep);
         if all {
             self.gather.retain(&mut keep);
+        } else if !cut.is_empty() {
+            // Nothing is done that was asked behind what is void.
+            self.gather.retain(|txn| {
+                if txn.xid == UPGRADE && cut.contains(&txn.session) {
+                    stay.push(txn.session);
+                }
+                !cut.contains(&txn.session) || matches!(txn.body, TxnBody::Attach { .. })
+            });
         }
         let zxid = self.state.last_zxid();
         let told = void.into_iter().map(|to| Committed {
@@ -235,14 +249,28 @@ impl Sequencer {
             answer: Answer::Moved,
         });
         self.locals.told.extend(told);
+        for id in cut {
+            if let Some(local) = self.locals.sessions.get_mut(&id) {
+                local.owner = Owner { server, ..Owner::default() };
+            }
+        }
+        for id in &stay {
+            let Some(local) = self.locals.sessions.get_mut(id) else { continue };
+            local.is_entering = false;
+            // A leader may have had it after all: its client comes back behind it.
+            local.pending += 1;
+        }
         if mutant::is(Mutant::UpgradeForgotten) {
             self.locals.sessions.retain(|id, _| !stay.contains(id));
         }
-        for (id, local) in &mut self.locals.sessions {
-            local.is_entering &= !(all || stay.contains(id));
-            if all {
-                local.pending = 0;
+        if all {
+            // What is still entering waits nowhere: its entry is in what a snapshot has skipped.
+            let gone = self.locals.sessions.iter().filter(|(_, local)| local.is_entering);
+            let gone: Vec<SessionId> = gone.map(|(id, _)| *id).collect();
+            for session in gone {
+                self.locals.remove(session);
             }
+            self.locals.sessions.values_mut().for_each(|local| local.pending = 0);
         }
     }
 

@@ -210,9 +210,15 @@ impl Truth {
         asked.difference(&self.sessions).count() as u64
     }
 
-    /// The end of a session that was never in the state: nobody but its server hears of it.
+    /// The end of a session that was not in the state, as far as its server and its client knew: nobody else hears of it. An
+    /// entry that had been given up may bring it into the state later; there it ends with its timeout.
     fn is_local_close(&self, op: &Op) -> bool {
-        op.ask == Ask::Close && !self.sessions.contains(&op.session)
+        let is_logged = |zxid| {
+            self.asked.get(&zxid).is_some_and(|(session, xid, _)| (*session, *xid) == (op.session, op.xid))
+        };
+        let was_local =
+            || op.may_be_local && op.done.as_ref().is_some_and(|done| done.err == 0 && !is_logged(done.zxid));
+        op.ask == Ask::Close && (!self.sessions.contains(&op.session) || was_local())
     }
 
     /// What a leader had a part in. A server without one refuses the rest, on a connection that it granted for reading; on

@@ -23,6 +23,8 @@ pub struct Op {
     pub is_strict: bool,
     /// Asked on a connection that was granted for reading only.
     pub is_read_only: bool,
+    /// Of a session of which its client does not know that the state has it.
+    pub may_be_local: bool,
     pub done: Option<Done>,
 }
 
@@ -427,6 +429,16 @@ impl Client {
         self.put(server, conn, &request(xid, op.as_i32(), &body));
         self.pending.push_back(history.ops.len());
         let (session, is_strict, is_read_only) = (self.session, self.is_strict, self.is_read_only);
-        history.ops.push(Op { session, xid, ask, called: world, is_strict, is_read_only, done: None });
+        let may_be_local = self.home != Home::Anywhere;
+        history.ops.push(Op {
+            session,
+            xid,
+            ask,
+            called: world,
+            is_strict,
+            is_read_only,
+            may_be_local,
+            done: None,
+        });
     }
 }

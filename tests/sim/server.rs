@@ -22,7 +22,6 @@ use std::sync::Arc;
 pub const PULSE_MS: u64 = 5;
 /// As the host ticks an ensemble's sequencer.
 const TICK_MS: u64 = 25;
-const SLEPT_TICKS_MAX: u64 = 4;
 
 /// How a disk behaves.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +55,9 @@ pub struct Server {
     pub wires: BTreeMap<ConnId, Wire>,
     records: u64,
     ticked_at: u64,
-    /// Until then it sleeps.
+    /// Until then it sleeps, through so many ticks at the most.
     wakes_at: u64,
+    may_sleep: u64,
     /// Until then the process gets no turn.
     pub paused_until: u64,
     /// Its wall clock runs ahead of the world's by so much; monotonic time counts from the process's start, and goes wrong
@@ -135,6 +135,7 @@ impl Server {
             records: 0,
             ticked_at: 0,
             wakes_at: 0,
+            may_sleep: 1,
             paused_until: 0,
             started_at: now,
             wall_skew: birth.wall_skew,
@@ -178,13 +179,23 @@ impl Server {
     /// As the host does: before anything is heard.
     fn count_slept_ticks(&mut self, world: u64) {
         self.wakes_at = world;
+        let may_sleep = std::mem::replace(&mut self.may_sleep, 1);
         let ticks = (world - self.ticked_at) / TICK_MS;
-        if ticks > 1 {
-            let slept = (ticks - 1).min(SLEPT_TICKS_MAX);
-            let now = self.now(world);
-            self.sequencer.handle(now, Input::Slept { ticks: slept });
-            self.ticked_at += slept * TICK_MS;
+        if may_sleep <= 1 || ticks == 0 {
+            return;
         }
+        let now = self.now(world);
+        let slept = ticks.min(may_sleep) - 1;
+        if slept > 0 {
+            self.sequencer.handle(now, Input::Slept { ticks: slept });
+        }
+        self.tick(world, now);
+    }
+
+    fn tick(&mut self, world: u64, now: Now) {
+        self.ticked_at = world;
+        self.sequencer.handle(now, Input::Tick);
+        self.shard.tick(now.mono);
     }
 
     /// The seat that it takes itself to have.
@@ -214,9 +225,9 @@ impl Server {
         // A quiet server sleeps through some ticks, unless something wakes it.
         if world >= self.ticked_at + TICK_MS && (world >= self.wakes_at || !self.up.is_empty()) {
             self.count_slept_ticks(world);
-            self.ticked_at = world;
-            self.sequencer.handle(now, Input::Tick);
-            self.shard.tick(now.mono);
+            if self.ticked_at < world {
+                self.tick(world, now);
+            }
         }
         let Ok(durable) = self.disk.turn(world) else { return self.is_failed = true };
         if self.written.as_ref().is_some_and(|(due, _)| *due <= world) {
@@ -238,7 +249,8 @@ impl Server {
         // One slice between two looks at the sockets: a crowd may be told in part when the next request comes.
         self.shard.tell_slice();
         self.flush(now);
-        self.wakes_at = self.ticked_at + self.sequencer.quiet_ticks() * TICK_MS;
+        self.may_sleep = self.sequencer.quiet_ticks();
+        self.wakes_at = self.ticked_at + self.may_sleep * TICK_MS;
     }
 
     fn sequencer_turn(&mut self, world: u64, now: Now, net: &mut Net) -> bool {

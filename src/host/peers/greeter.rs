@@ -64,6 +64,7 @@ struct State {
     wanted: Wanted,
     /// The other side has just said that it is there.
     has_knocked: bool,
+    knocked_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -89,8 +90,10 @@ impl Redial {
     /// The other side is there, and has no connection: whatever this side believes, it dials, and pauses no longer.
     fn knock(&self) {
         let mut state = self.lock();
-        if state.wanted != Wanted::Never {
-            *state = State { wanted: Wanted::Yes, has_knocked: true };
+        // One that knocks all the time has a new connection now and then.
+        let is_early = state.knocked_at.is_some_and(|at| at.elapsed() < PAUSE_MAX);
+        if state.wanted != Wanted::Never && !is_early {
+            *state = State { wanted: Wanted::Yes, has_knocked: true, knocked_at: Some(Instant::now()) };
         }
         drop(state);
         self.bell.notify_all();
