@@ -288,7 +288,14 @@ def idle(ensemble, seconds):
 def leave_behind(args, ensemble, znodes, size):
     """Kills a follower and makes so many znodes of so many bytes: the follower, and the addresses of the others."""
     ensemble.wait_serving()
-    follower = next(n for n in ensemble.ids if ensemble.mode(n) == "follower")
+    followers = []
+
+    def look():
+        followers[:] = [n for n in ensemble.ids if ensemble.mode(n) == "follower"]
+        return followers
+
+    wait_for("a follower", look, 60)
+    follower = followers[0]
     ensemble.kill(follower)
     others = ",".join(f"127.0.0.1:{ensemble.ports[n]}" for n in ensemble.ids if n != follower)
     fill = [args.load, "fill", "-s", others, "-k", str(znodes), "-v", str(size), "-q", "--root", f"/fill{size}"]
