@@ -71,13 +71,17 @@ step optional "cargo deny" scripts/deny.sh
 if [ "$mode" = full ]; then
   step required build cargo build --locked --bin ringkeeper
   # Two long builds that later steps wait for go on beside those that mostly wait for servers. What is wrong with one its step
-  # says again. After them Miri, which takes a quarter of an hour of one CPU and has no clock that others could disturb.
+  # says again. After them two more that have no clock which others could disturb: the fuzz targets, ten minutes of building
+  # with sanitizers, and Miri, a quarter of an hour of one CPU.
   {
     nice -n 19 cargo test --profile sim --locked --no-run --test sim
     nice -n 19 cargo build --profile bench --locked --example count
   } >/dev/null 2>&1 &
   builds=$!
+  after "$builds" nice -n 19 scripts/fuzz.sh 0 >/dev/null 2>&1 &
   aside miri after "$builds" nice -n 19 scripts/miri.sh
+  # The cases of reconfig that need it must not come before the suite that fetches it.
+  step optional "ZooKeeper's jars" scripts/zookeeper.sh fetch
   step required smoke scripts/smoke.sh
   step required "load smoke" scripts/load_smoke.sh
   # Servers that come and go are waited for, most of the time: beside the clients and the kills.

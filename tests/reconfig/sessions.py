@@ -228,8 +228,15 @@ def local_sessions_max(lab):
         raise Skip("the limit is ringkeeper's own")
     ensemble = lab.ensemble(more=LOCAL + ["ringkeeper.maxSessions=20"])
     follower = ensemble.followers()[0]
+
+    def opened():
+        with contextlib.suppress(Gone):
+            return Session(follower)
+        return None
+
     for _ in range(3):
-        all_of_them = [Session(follower) for _ in range(20)]
+        # A shard hears a moment after `mntr` that the last one has ended.
+        all_of_them = [until(opened, "room for a new one", SOON_S) for _ in range(20)]
         same(is_turned_away(follower), True, "one more")
         same({one.end() for one in all_of_them}, {OK}, "their ends")
         until(lambda: not is_turned_away(follower, timeout_ms=SHORT_MS), "room for another one", SOON_S)
