@@ -33,15 +33,24 @@ work=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
 if [ -n "$mutants" ]; then
-  passed=0 failed=0
-  printf '| planted bug | seeds | what gave it away |\n|---|---:|---|\n'
+  look_for() { # NAME NUMBER: its row of the table
+    SIM_MUTANT=$2 SIM_SEEDS=$seeds SIM_FIRST=$first RUST_BACKTRACE=0 "$program" --nocapture ensembles >"$work/$2.out" 2>&1 || true
+    local found how
+    found=$(sed -n 's/^found after \([0-9]*\) seeds/\1/p' "$work/$2.out")
+    how=$(sed -nE 's/^seed [0-9]+ failed: (.{0,110}).*/\1/p' "$work/$2.out" | tr '|' '/')
+    printf '| %s | %s | %s |\n' "$1" "${found:-not in $seeds}" "$how" >"$work/$2.row"
+  }
+  numbers=()
   while read -r name number; do
-    SIM_MUTANT=$number SIM_SEEDS=$seeds SIM_FIRST=$first RUST_BACKTRACE=0 "$program" --nocapture ensembles >"$work/out" 2>&1 || true
-    found=$(sed -n 's/^found after \([0-9]*\) seeds/\1/p' "$work/out")
-    if [ -n "$found" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
-    how=$(sed -nE 's/^seed [0-9]+ failed: (.{0,110}).*/\1/p' "$work/out" | tr '|' '/')
-    printf '| %s | %s | %s |\n' "$name" "${found:-not in $seeds}" "$how"
+    [ "${#numbers[@]}" -lt "$jobs" ] || wait -n || true
+    look_for "$name" "$number" &
+    numbers+=("$number")
   done < <(sed -nE 's/^    ([A-Z][A-Za-z]+) = ([0-9]+),/\1 \2/p' src/mutant.rs)
+  wait
+  printf '| planted bug | seeds | what gave it away |\n|---|---:|---|\n'
+  for number in "${numbers[@]}"; do cat "$work/$number.row"; done
+  failed=$(cat "$work"/*.row | grep -c 'not in') || true
+  passed=$((${#numbers[@]} - failed))
   echo "$passed passed, $failed failed"
   exit $((failed > 0))
 fi

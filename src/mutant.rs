@@ -93,8 +93,8 @@ pub enum Mutant {
     ChecksumIgnored = 43,
     /// A local session whose way into the state came to nothing is gone.
     UpgradeForgotten = 44,
-    /// A session has entered the state after all, and another connection speaks for it on.
-    EnteredSpeaksOn = 45,
+    /// A local session is taken up at once, although it may enter the state yet.
+    EntryNotAwaited = 45,
     /// What a server hears of its local sessions does not count.
     LocalsUnheard = 46,
 }

@@ -39,6 +39,8 @@ struct Local {
     pending: u64,
     /// It is on its way into the state; if that comes to nothing, it stays what it was.
     is_entering: bool,
+    /// That was given up once; but a leader may have had the wish, and it enters after all. Nobody says when that is over.
+    may_enter: bool,
 }
 
 /// The xid of the transaction by which a local session enters the state: its client has asked for something else.
@@ -80,10 +82,9 @@ impl Locals {
         local.map(|local| local.timeout_ms)
     }
 
-    /// A session has entered the state. Gives the connection that speaks for it meanwhile, if it was given up that this would
-    /// happen: a leader had the wish after all.
-    pub(super) fn entered(&mut self, session: SessionId) -> Option<Owner> {
-        self.remove(session).filter(|local| !local.is_entering).map(|local| local.owner)
+    /// A session of the state is no local one.
+    pub(super) fn entered(&mut self, session: SessionId) {
+        self.remove(session);
     }
 
     fn remove(&mut self, session: SessionId) -> Option<Local> {
@@ -110,7 +111,15 @@ impl Sequencer {
         let (id, password) = self.gather.new_session();
         let owner = self.owner(shard, conn);
         let of_read_only = self.serving == Serving::ReadOnly;
-        let local = Local { timeout_ms, password, owner, of_read_only, pending: 0, is_entering: false };
+        let local = Local {
+            timeout_ms,
+            password,
+            owner,
+            of_read_only,
+            pending: 0,
+            is_entering: false,
+            may_enter: false,
+        };
         self.locals.sessions.insert(id, local);
         self.track_local(id, timeout_ms);
         let granted = Granted { id, timeout_ms, password, is_local: true };
@@ -119,7 +128,9 @@ impl Sequencer {
 
     /// A client comes back on another connection. Returns whether it was answered here: the session is a local one of this
     /// server, or nobody leads, who could say. With writes of it under way the attach goes through the log behind them, as
-    /// that of any session, so that its reads show them; `attach_local_now` answers then.
+    /// that of any session, so that its reads show them, and so that no connection speaks for it as a local one when a leader
+    /// had its way into the state after all; `attach_local_now` answers then. In read-only mode there is no log to go through,
+    /// and its connections end with it.
     pub(super) fn attach_local(
         &mut self,
         id: SessionId,
@@ -141,7 +152,8 @@ impl Sequencer {
             self.tell_local(Some(to), None, Answer::SessionRefused);
             return true;
         }
-        if local.pending > 0 || local.is_entering {
+        let is_behind = local.pending > 0 || local.is_entering || local.may_enter;
+        if is_behind && self.serving != Serving::ReadOnly && !mutant::is(Mutant::EntryNotAwaited) {
             return false;
         }
         if let Some((change, answer)) = self.attach_local_now(id, to, timeout_ms) {
@@ -256,9 +268,7 @@ impl Sequencer {
         }
         for id in &stay {
             let Some(local) = self.locals.sessions.get_mut(id) else { continue };
-            local.is_entering = false;
-            // A leader may have had it after all: its client comes back behind it.
-            local.pending += 1;
+            (local.is_entering, local.may_enter) = (false, true);
         }
         if mutant::is(Mutant::UpgradeForgotten) {
             self.locals.sessions.retain(|id, _| !stay.contains(id));
