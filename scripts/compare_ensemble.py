@@ -285,8 +285,9 @@ def idle(ensemble, seconds):
     return (sum(cpu_seconds(pid) for pid in ensemble.pids()) - before) / seconds * 100
 
 
-def leave_behind(args, ensemble, znodes, size):
-    """Kills a follower and makes so many znodes of so many bytes: the follower, and the addresses of the others."""
+def leave_behind(args, ensemble, znodes, size, elsewhere=None):
+    """Kills a follower and makes so many znodes of so many bytes: the follower, and the addresses of the others. With
+    `elsewhere` its data moves into that directory first."""
     ensemble.wait_serving()
     followers = []
 
@@ -297,6 +298,10 @@ def leave_behind(args, ensemble, znodes, size):
     wait_for("a follower", look, 60)
     follower = followers[0]
     ensemble.kill(follower)
+    if elsewhere:
+        data = f"{ensemble.dir}/{follower}"
+        shutil.move(data, elsewhere)
+        os.symlink(os.path.join(elsewhere, str(follower)), data)
     others = ",".join(f"127.0.0.1:{ensemble.ports[n]}" for n in ensemble.ids if n != follower)
     fill = [args.load, "fill", "-s", others, "-k", str(znodes), "-v", str(size), "-q", "--root", f"/fill{size}"]
     subprocess.run(fill, check=True, stdout=subprocess.DEVNULL)
@@ -327,7 +332,7 @@ def rejoin(args, ensemble, znodes):
 
 def catch_up(args, ensemble):
     """What the others' clients feel while a follower fetches 1 GB: (p99 before, p99 meanwhile, seconds that it took)."""
-    follower, others = leave_behind(args, ensemble, 1_000_000, 1000)
+    follower, others = leave_behind(args, ensemble, 1_000_000, 1000, args.follower_data)
     path = os.path.join(args.results, "catch_up.json")
     command = [args.load, "run", "-r", "2000", "-c", "16", "-d", "4", "-q", "-s", others, "--json", path, "--root", "/catch"]
 
@@ -367,6 +372,7 @@ def main():
     parser.add_argument("--znodes", type=int, default=1_000_000)
     parser.add_argument("--ports", type=int, default=21_000)
     parser.add_argument("--parts", default="race,idle,failover,rejoin")
+    parser.add_argument("--follower-data", default=None)
     parser.add_argument("--only", choices=["ringkeeper", "zookeeper"], default=None)
     args = parser.parse_args()
     parts = args.parts.split(",")

@@ -73,6 +73,8 @@ class Run:
 
     def __init__(self, scenario, args):
         self.scenario, self.args = scenario, args
+        if args.dir:
+            os.makedirs(args.dir, exist_ok=True)
         self.dir = tempfile.mkdtemp(prefix="ensemble-%s-" % scenario.name, dir=args.dir)
         self.net = net.Net(scenario.servers)
         self.loads, self.disks, self.wire, self.ensemble, self.context = [], None, None, None, None

@@ -5,18 +5,17 @@
 //! none, and its bytes are found by index. What a peer says is looked at by `guard` before the crate sees it.
 
 use super::batch::Waiter;
+use super::conf;
 use super::guard::{self, Nonsense};
+use super::reads::Reads;
 use super::storage::{self, Slot, Store};
 use crate::ids::{LogIndex, Seat, ServerId, Term, Zxid};
 use crate::log::HardState as Vote;
-use crate::membership::{Becomes, Conf, ConfChange};
+use crate::membership::{Conf, ConfChange};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, RaftMessage};
 use bytes::Bytes;
-use raft::eraftpb::{
-    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType,
-    HardState, MessageType, Snapshot,
-};
+use raft::eraftpb::{Entry, EntryType, HardState, MessageType, Snapshot};
 use raft::{RawNode, SnapshotStatus, StateRole, INVALID_ID};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -94,15 +93,6 @@ struct Unpersisted {
     send: Vec<Addressed>,
 }
 
-/// A read that asks for a moment which no later commit precedes.
-struct Asked {
-    number: u64,
-    /// How often it was asked again. Each time under a context of its own: a late acknowledgement of an earlier asking
-    /// would else confirm the leader for a younger one, and for all that was asked in between.
-    attempt: u64,
-    waiters: Vec<Waiter>,
-}
-
 /// Election and heartbeat, in ticks.
 const ELECTION_TICKS: usize = 16;
 const HEARTBEAT_TICKS: usize = 3;
@@ -116,16 +106,12 @@ const MESSAGE_BYTES: u64 = 1 << 20;
 pub(super) struct Consensus {
     pub(super) node: RawNode<Store>,
     pub(super) id: u64,
-    incarnation: u64,
     seed: u64,
     base_term: Term,
     /// Payloads of proposals and of peers' entries that Raft may take in this turn, by index and term.
     arriving: BTreeMap<(u64, u64), (Bytes, (Zxid, Zxid))>,
     unpersisted: VecDeque<Unpersisted>,
-    /// Answered out of order, and lost with a leader: asked again by context.
-    reads: VecDeque<Asked>,
-    ready_reads: Vec<(u64, Vec<Waiter>)>,
-    next_read: u64,
+    reads: Reads,
     campaigned: bool,
     /// Ticks until this server stands for election, the leader's connection being gone.
     hurry: Option<u64>,
@@ -154,21 +140,18 @@ impl Consensus {
             vote: log.hard_state.vote,
             commit: log.hard_state.commit.0.clamp(index, last),
         };
-        let conf = if conf.voters.is_empty() { alone(id) } else { conf_state(conf) };
+        let conf = if conf.voters.is_empty() { conf::alone(id) } else { conf::state_of(conf) };
         let store = Store::new((index, term), log.entries.iter().map(slot).collect(), hard_state, conf);
         let mut seed_bytes = [0; 8];
         seed_bytes.copy_from_slice(&seed[..8]);
         let mut consensus = Consensus {
             node: raw_node(id, index, store),
             id,
-            incarnation,
             seed: u64::from_le_bytes(seed_bytes),
             base_term: Term(term),
             arriving: BTreeMap::new(),
             unpersisted: VecDeque::new(),
-            reads: VecDeque::new(),
-            ready_reads: Vec::new(),
-            next_read: 0,
+            reads: Reads::new(seat, incarnation),
             campaigned: false,
             hurry: None,
         };
@@ -226,7 +209,9 @@ impl Consensus {
             }
         }
         self.pin_election_timeout();
-        self.retry_reads();
+        for context in self.reads.ask_again() {
+            self.node.read_index(context);
+        }
     }
 
     /// How many ticks may pass at once because nothing is expected: a leader's until its next heartbeat, a follower's until the
@@ -235,7 +220,7 @@ impl Consensus {
     pub(super) fn quiet_ticks(&self) -> u64 {
         let raft = &self.node.raft;
         let is_quiet = self.hurry.is_none()
-            && self.reads.is_empty()
+            && self.reads.is_settled()
             && self.unpersisted.is_empty()
             && raft.raft_log.committed == self.last_index().0
             && raft.raft_log.persisted == self.last_index().0
@@ -388,7 +373,7 @@ impl Consensus {
     /// the entries that follow say what it really is.
     pub(super) fn restore(&mut self, offer: RaftMessage, conf: &Conf) {
         let leader = Seat(self.node.raft.leader_id);
-        let mut conf = conf_state(conf);
+        let mut conf = conf::state_of(conf);
         let known = [&conf.voters, &conf.voters_outgoing, &conf.learners];
         if !known.iter().any(|seats| seats.contains(&self.id)) {
             conf.learners.push(self.id);
@@ -424,7 +409,7 @@ impl Consensus {
         if self.is_conf_pending() || is_joint != matches!(change, ConfChange::Leave) {
             return None;
         }
-        self.node.propose_conf_change(Vec::new(), to_change(change)).ok()?;
+        self.node.propose_conf_change(Vec::new(), conf::change_of(change)).ok()?;
         let index = self.node.raft.raft_log.last_index();
         self.arriving.insert((index, self.node.raft.term), (payload, NO_ZXIDS));
         Some(LogIndex(index))
@@ -439,7 +424,7 @@ impl Consensus {
 
     /// An entry that is applied now has changed the configuration.
     pub(super) fn apply_conf(&mut self, change: &ConfChange) {
-        let conf = self.node.apply_conf_change(&to_change(change));
+        let conf = self.node.apply_conf_change(&conf::change_of(change));
         let conf = conf.expect("the membership takes no step that Raft would not");
         self.node.mut_store().conf = conf;
         self.pin_election_timeout();
@@ -454,6 +439,7 @@ impl Consensus {
         let applied = self.node.raft.raft_log.applied;
         let store = std::mem::take(self.node.mut_store());
         self.id = seat.0;
+        self.reads.take_seat(seat);
         self.node = raw_node(self.id, applied, store);
         self.arriving.clear();
         (self.campaigned, self.hurry) = (false, None);
@@ -490,44 +476,14 @@ impl Consensus {
 
     /// Asks for a moment that no later commit precedes. It may vanish silently: `tick` asks again.
     pub(super) fn read_index(&mut self, waiters: Vec<Waiter>) {
-        if mutant::is(Mutant::SyncWithoutQuorum) {
-            self.ready_reads.push((0, waiters));
-            return;
-        }
-        self.next_read += 1;
-        self.node.read_index(self.read_context(self.next_read, 0));
-        self.reads.push_back(Asked { number: self.next_read, attempt: 0, waiters });
-    }
-
-    fn read_context(&self, number: u64, attempt: u64) -> Vec<u8> {
-        let mut context = ((number << ATTEMPT_BITS) | attempt).to_be_bytes().to_vec();
-        context.extend_from_slice(&self.incarnation.to_be_bytes());
-        context.push(self.id as u8);
-        context
-    }
-
-    fn retry_reads(&mut self) {
-        for at in 0..self.reads.len() {
-            let asked = &mut self.reads[at];
-            // Days without an answer: its contexts begin again, older than any word that is still under way.
-            asked.attempt = (asked.attempt + 1) & ATTEMPT_MAX;
-            let (number, attempt) = (asked.number, asked.attempt);
-            let context = self.read_context(number, attempt);
+        if let Some(context) = self.reads.ask(waiters) {
             self.node.read_index(context);
         }
     }
 
     /// The syncs whose moment has been applied.
     pub(super) fn take_reads(&mut self, applied: LogIndex) -> Vec<Waiter> {
-        let mut done = Vec::new();
-        self.ready_reads.retain_mut(|(index, waiters)| {
-            let ready = *index <= applied.0;
-            if ready {
-                done.append(waiters);
-            }
-            !ready
-        });
-        done
+        self.reads.take(applied)
     }
 
     /// This many records are durable. Returns what may be said now.
@@ -586,7 +542,7 @@ impl Consensus {
                 payload_len: 0,
             });
         }
-        self.take_read_states(ready.take_read_states());
+        self.reads.answered(&ready.take_read_states());
         let committed = ready.take_committed_entries();
         let committed = committed.iter().map(|entry| self.logged(entry, hard_state)).collect();
         let mut send = self.addressed(ready.take_messages());
@@ -632,22 +588,6 @@ impl Consensus {
         all.into_iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
-    fn take_read_states(&mut self, states: Vec<raft::ReadState>) {
-        for state in states {
-            // Found by context, never by position: answers may be lost or come twice, and one to what this server asked
-            // before it was started again may come only now.
-            let Some(head) = state.request_ctx.first_chunk::<8>() else { continue };
-            let (number, attempt) = split_attempt(u64::from_be_bytes(*head));
-            if state.request_ctx != self.read_context(number, attempt) {
-                continue;
-            }
-            if let Some(at) = self.reads.iter().position(|asked| asked.number == number) {
-                let asked = self.reads.remove(at).expect("its position was found just now");
-                self.ready_reads.push((state.index, asked.waiters));
-            }
-        }
-    }
-
     pub(super) fn vote(&self) -> Vote {
         let hs = &self.node.store().hard_state;
         Vote { term: Term(hs.term), vote: hs.vote, commit: LogIndex(hs.commit) }
@@ -684,14 +624,7 @@ impl Consensus {
     }
 }
 
-/// Of a read's context: which attempt it is.
-const ATTEMPT_BITS: u32 = 24;
-const ATTEMPT_MAX: u64 = (1 << ATTEMPT_BITS) - 1;
 const NO_ZXIDS: (Zxid, Zxid) = (Zxid::ZERO, Zxid::ZERO);
-
-fn split_attempt(head: u64) -> (u64, u64) {
-    (head >> ATTEMPT_BITS, head & ATTEMPT_MAX)
-}
 
 fn raw_node(id: u64, applied: u64, store: Store) -> RawNode<Store> {
     let config = raft::Config {
@@ -711,39 +644,6 @@ fn raw_node(id: u64, applied: u64, store: Store) -> RawNode<Store> {
     };
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     RawNode::new(&config, store, &logger).expect("the configuration of Raft is constant and valid")
-}
-
-fn alone(id: u64) -> ConfState {
-    ConfState { voters: vec![id], ..ConfState::default() }
-}
-
-fn conf_state(conf: &Conf) -> ConfState {
-    let ids = |seats: &BTreeSet<Seat>| seats.iter().map(|seat| seat.0).collect();
-    ConfState {
-        voters: ids(&conf.voters),
-        voters_outgoing: ids(&conf.outgoing),
-        learners: ids(&conf.learners),
-        learners_next: ids(&conf.learners_next),
-        ..ConfState::default()
-    }
-}
-
-fn to_change(change: &ConfChange) -> ConfChangeV2 {
-    let ConfChange::Enter(seats) = change else { return ConfChangeV2::default() };
-    let one = |(seat, becomes): &(Seat, Becomes)| ConfChangeSingle {
-        node_id: seat.0,
-        change_type: match becomes {
-            Becomes::Voter => ConfChangeType::AddNode,
-            Becomes::Learner => ConfChangeType::AddLearnerNode,
-            Becomes::Gone => ConfChangeType::RemoveNode,
-        } as i32,
-    };
-    ConfChangeV2 {
-        // Left by an entry of the leader's own, never by the crate's.
-        transition: ConfChangeTransition::Explicit as i32,
-        changes: seats.iter().map(one).collect(),
-        ..ConfChangeV2::default()
-    }
 }
 
 /// A fixed scramble of 64 bits.

@@ -5,6 +5,7 @@
 
 mod agree;
 mod batch;
+mod conf;
 mod consensus;
 mod ensemble;
 mod expire;
@@ -14,6 +15,7 @@ mod locals;
 mod members;
 mod propose;
 mod publish;
+mod reads;
 mod storage;
 mod translate;
 

@@ -1,0 +1,103 @@
+//! Reads that ask for a moment which no later commit precedes (ReadIndex, section 6.4 of the Raft thesis): asked of the
+//! leader again and again, since both the question and the answer may be lost, and done once that moment is applied.
+
+use super::batch::Waiter;
+use crate::ids::{LogIndex, Seat};
+use crate::mutant::{self, Mutant};
+use raft::ReadState;
+use std::collections::VecDeque;
+
+/// Of a read's context: which attempt it is.
+const ATTEMPT_BITS: u32 = 24;
+const ATTEMPT_MAX: u64 = (1 << ATTEMPT_BITS) - 1;
+
+struct Asked {
+    number: u64,
+    /// How often it was asked again. Each time under a context of its own: a late acknowledgement of an earlier asking
+    /// would else confirm the leader for a younger one, and for all that was asked in between.
+    attempt: u64,
+    waiters: Vec<Waiter>,
+}
+
+pub(super) struct Reads {
+    seat: Seat,
+    incarnation: u64,
+    /// Answered out of order, and lost with a leader: asked again by context.
+    asked: VecDeque<Asked>,
+    /// Answered, by the index that must be applied first.
+    answered: Vec<(u64, Vec<Waiter>)>,
+    last: u64,
+}
+
+impl Reads {
+    pub(super) fn new(seat: Seat, incarnation: u64) -> Reads {
+        Reads { seat, incarnation, asked: VecDeque::new(), answered: Vec::new(), last: 0 }
+    }
+
+    /// What is under way is asked again from the new seat.
+    pub(super) fn take_seat(&mut self, seat: Seat) {
+        self.seat = seat;
+    }
+
+    /// Nobody waits for the leader's answer.
+    pub(super) fn is_settled(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// The context under which to ask the leader for them, if it must be asked.
+    pub(super) fn ask(&mut self, waiters: Vec<Waiter>) -> Option<Vec<u8>> {
+        if mutant::is(Mutant::SyncWithoutQuorum) {
+            self.answered.push((0, waiters));
+            return None;
+        }
+        self.last += 1;
+        self.asked.push_back(Asked { number: self.last, attempt: 0, waiters });
+        Some(self.context(self.last, 0))
+    }
+
+    /// The contexts under which to ask once more for all that is not answered.
+    pub(super) fn ask_again(&mut self) -> Vec<Vec<u8>> {
+        for asked in &mut self.asked {
+            // Days without an answer: its contexts begin again, older than any word that is still under way.
+            asked.attempt = (asked.attempt + 1) & ATTEMPT_MAX;
+        }
+        self.asked.iter().map(|asked| self.context(asked.number, asked.attempt)).collect()
+    }
+
+    fn context(&self, number: u64, attempt: u64) -> Vec<u8> {
+        let mut context = ((number << ATTEMPT_BITS) | attempt).to_be_bytes().to_vec();
+        context.extend_from_slice(&self.incarnation.to_be_bytes());
+        context.push(self.seat.0 as u8);
+        context
+    }
+
+    /// Answers are found by context, never by position: they may be lost or come twice, and one to what this server asked
+    /// before it was started again may come only now.
+    pub(super) fn answered(&mut self, states: &[ReadState]) {
+        for state in states {
+            let Some(head) = state.request_ctx.first_chunk::<8>() else { continue };
+            let head = u64::from_be_bytes(*head);
+            let (number, attempt) = (head >> ATTEMPT_BITS, head & ATTEMPT_MAX);
+            if state.request_ctx != self.context(number, attempt) {
+                continue;
+            }
+            if let Some(at) = self.asked.iter().position(|asked| asked.number == number) {
+                let asked = self.asked.remove(at).expect("its position was found just now");
+                self.answered.push((state.index, asked.waiters));
+            }
+        }
+    }
+
+    /// Those whose moment has been applied.
+    pub(super) fn take(&mut self, applied: LogIndex) -> Vec<Waiter> {
+        let mut done = Vec::new();
+        self.answered.retain_mut(|(index, waiters)| {
+            let is_applied = *index <= applied.0;
+            if is_applied {
+                done.append(waiters);
+            }
+            !is_applied
+        });
+        done
+    }
+}
