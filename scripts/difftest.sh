@@ -46,9 +46,10 @@ settings=(
 )
 
 # Against an ensemble difftest.py sends a sync to every session after each step. What it cannot send there are requests that
-# end a connection at one server a moment earlier than at the other; and who leads and who follows shows in the words.
+# end a connection at one server a moment earlier than at the other; and who leads and who follows shows in the words. Nor,
+# at random, a multi: one that can not be read takes a zxid twice at ZooKeeper, whose followers then answer nobody (3.9.5).
 common=(--ignore childorder --skip-ops deleteContainer --show 0)
-[ -z "$servers" ] || common=(--ignore childorder --skip-ops "check,deleteContainer" --no-fuzz --skip-cases "malformed,four_letter" --show 0)
+[ -z "$servers" ] || common=(--ignore childorder --skip-ops "check,deleteContainer,multi" --no-fuzz --skip-cases "malformed,four_letter" --show 0)
 
 # Starts both sides; leaves in $a and $b what a client connects to.
 start_both() {

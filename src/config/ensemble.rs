@@ -120,10 +120,10 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
     Members { own_id, own_client, servers: Some(members) }
 }
 
-/// A slip in the N must not make the ensemble smaller; ZooKeeper does not start with it either.
+/// A slip in the word or in the N must not make the ensemble smaller; with the latter ZooKeeper does not start either.
 fn refuse_unnumbered(r: &mut Reader) {
     let is_slip = |key: &str, value: &str| {
-        key.starts_with("server.") && server_number(key).is_none() && parse_server(ServerId(1), value).is_ok()
+        !key.starts_with("group.") && server_number(key).is_none() && parse_server(ServerId(1), value).is_ok()
     };
     let lines: Vec<(String, Given)> = r
         .given

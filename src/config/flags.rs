@@ -170,7 +170,8 @@ enum Word {
     /// When most voters are lost for ever: make a new data directory in which the given one's server votes alone. What the lost
     /// ones had and this one had not is gone
     Recover {
-        /// The data directory of the server that is left; nothing in it is changed
+        /// The data directory of the server that is left, of several the one with the highest term and then entry; nothing in
+        /// it is changed
         from: PathBuf,
         /// The new data directory, missing or empty
         to: PathBuf,

@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Connections of other servers that the sequencer has not taken, at the most.
 const PEER_ARRIVALS_MAX: usize = 64;
@@ -73,9 +73,11 @@ pub(super) fn meet_peers(
     let acquaintance = Arc::new(Acquaintance::new(me, dir.birth(), incarnation, listed, formed.clone()));
     let own = ensemble.servers.iter().find(|entry| entry.id == me);
     let own = own.map_or_else(Vec::new, |entry| entry.addresses.clone());
-    let listeners = peers::listen(&own, ensemble.listen_on_all).map_err(|error| {
-        Fatal::os("listening for the other servers (the first port of this server's line)", &error)
-    })?;
+    let (listeners, unknown) =
+        peers::listen(&own, ensemble.listen_on_all).map_err(|text| Fatal::new(preflight::EX_OSERR, text))?;
+    for host in unknown {
+        warn!("{host} (this server's line) is no address of this host: listening for other servers on all addresses");
+    }
     let (arrivals, arrived) = bounded(PEER_ARRIVALS_MAX);
     let protection = protection(ensemble)?;
     let greeter = Greeter::start(
@@ -141,7 +143,7 @@ fn wait_formed(acquaintance: &Acquaintance, signals: &Signals) -> Option<Formed>
             return None;
         }
         let missing = acquaintance.missing();
-        if since.elapsed() > SAY_MISSING_AFTER && missing != said {
+        if since.elapsed() > SAY_MISSING_AFTER && missing != said && !missing.is_empty() {
             info!("not yet heard of server {}", list(&missing));
             (since, said) = (Instant::now(), missing);
         }

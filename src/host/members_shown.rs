@@ -2,7 +2,7 @@
 
 use crate::admin::Members;
 use crate::ids::{Seat, ServerId, Zxid};
-use crate::membership::Membership;
+use crate::membership::{Membership, PeerAddress};
 use tracing::{info, warn};
 
 /// What was shown last.
@@ -32,6 +32,22 @@ impl MembersShown {
             info!(%version, voters = ids(false), observers = ids(true), "the ensemble's members");
         }
         true
+    }
+
+    /// Says in the log that the members' list has this server at another place than the one where it listens.
+    pub(super) fn see_place(members: &Membership, me: ServerId, own: Option<&[PeerAddress]>) {
+        let listed = members.servers.get(&me).map(|line| line.addresses.as_slice());
+        if let (Some(listed), Some(own)) = (listed, own) {
+            let ports = |all: &[PeerAddress]| all.iter().map(|one| one.quorum_port).collect::<Vec<_>>();
+            if ports(listed) != ports(own) {
+                warn!(
+                    "the ensemble's members list this server at port {:?}, and it listens at {:?}, as its configuration says: \
+                     change its server line there, and start it again",
+                    ports(listed),
+                    ports(own)
+                );
+            }
+        }
     }
 
     /// Says in the log when this server's vote comes or goes, and that it is no member, once it follows a leader.

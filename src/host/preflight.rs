@@ -16,15 +16,17 @@ mod uring;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 pub use cpus::PinPlan;
+pub(super) use port::explain as explain_port;
 pub use port::HeldPort;
 pub use uring::{LOG_RING_DEPTH, SHARD_IO_MEMORY, SHARD_RING_DEPTH};
 
-use crate::config::{Config, Io, Pin};
+use super::peers;
+use crate::config::{Config, Ensemble, Io, PeerSecurity, Pin};
 
 /// `EX_OSERR`: the machine refuses something that the server needs.
 pub const EX_OSERR: i32 = 71;
@@ -141,6 +143,38 @@ impl Report {
     }
 }
 
+/// The port for the other servers, and what protects it.
+fn examine_ensemble(report: &mut Report, config: &Config, ensemble: &Ensemble) {
+    let own = ensemble.servers.iter().find(|entry| entry.id == config.server_id);
+    let own = own.map_or(&[][..], |entry| &entry.addresses);
+    let clients = [Some(config.client_address.port()), config.strict_client_port];
+    let shared = own.iter().find(|address| clients.contains(&Some(address.quorum_port)));
+    if let Some(address) = shared {
+        let port = address.quorum_port;
+        let text = format!(
+            "{port} is the first port of this server's server.N line and one for clients: two are needed"
+        );
+        report.refuse("peer port", EX_CONFIG, text);
+    } else {
+        match peers::listen(own, ensemble.listen_on_all) {
+            Ok((listeners, _)) => {
+                let address =
+                    |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
+                let addresses: Vec<String> = listeners.iter().filter_map(|one| address(one).ok()).collect();
+                report.fine("peer port", format!("{} is free", addresses.join(", ")));
+            }
+            Err(text) => report.refuse("peer port", EX_OSERR, text),
+        }
+    }
+    match (&ensemble.security, peers::Protection::load(&ensemble.security)) {
+        (PeerSecurity::Plain, _) => report.note("peers", "they speak in plain text (sslQuorum=false)"),
+        (PeerSecurity::Tls { .. }, Ok(_)) => {
+            report.fine("peers", "TLS: certificate, key and authorities are read")
+        }
+        (PeerSecurity::Tls { .. }, Err(why)) => report.refuse("peers", EX_CONFIG, why),
+    }
+}
+
 /// Looks at the machine for this configuration and leaves nothing on it. The report is whole in any case.
 pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
     let mut report = Report::default();
@@ -167,7 +201,7 @@ pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
     let files = raise_to_hard(libc::RLIMIT_NOFILE).unwrap_or(1024);
     let connections_max = connections_max(&mut report, files, config.limits.connections_max, plan.shards);
     let direct_io = dirs::examine(&mut report, config);
-    let port = port::hold(config.client_address);
+    let port = port::hold(config.client_address, "clientPort or --client-port");
     match &port {
         Ok(held) => report.fine("client port", format!("{} is free", held.address)),
         Err(text) => report.refuse("client port", EX_OSERR, text.clone()),
@@ -177,13 +211,16 @@ pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
     }
     let mut ports = Vec::new();
     if let (Some(strict), Ok(held)) = (config.strict_client_port, &port) {
-        match port::hold(SocketAddr::new(held.address.ip(), strict)) {
+        match port::hold(SocketAddr::new(held.address.ip(), strict), "ringkeeper.strictClientPort") {
             Ok(held) => {
                 report.fine("strict port", format!("{} is free", held.address));
                 ports.push(held);
             }
             Err(text) => report.refuse("strict port", EX_OSERR, text),
         }
+    }
+    if let Some(ensemble) = &config.ensemble {
+        examine_ensemble(&mut report, config, ensemble);
     }
     let outcome = match (report.refusal.clone(), port) {
         (None, Ok(port)) => {

@@ -509,6 +509,8 @@ impl SequencerThread {
             return Ok(());
         }
         self.links.standing.set_members(members_shown::for_words(members));
+        let own = self.places.iter().find(|(server, _)| *server == self.dir.server());
+        MembersShown::see_place(members, self.dir.server(), own.map(|(_, addresses)| addresses.as_slice()));
         let seats = members.seats.iter().map(|(seat, birth)| (seat.server(), *birth));
         // Before the first leader has said who is a member, and for a server that is none, the configuration is all there is.
         let is_member = members.servers.contains_key(&self.dir.server());

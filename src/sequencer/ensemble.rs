@@ -273,7 +273,11 @@ impl Sequencer {
 
     /// For too long nobody leads that this server knows of.
     fn serve_without_leader(&mut self) {
-        let has_state = self.state.membership.is_ensemble() && self.committed.is_empty() && !self.must_stop;
+        // A server that was taken in with an empty disk, and has learned nothing yet, would show an empty tree.
+        let has_state = self.state.membership.is_ensemble()
+            && self.applied.0 > 0
+            && self.committed.is_empty()
+            && !self.must_stop;
         let serving = match self.options.read_only_mode && has_state {
             true => Serving::ReadOnly,
             false => Serving::No,

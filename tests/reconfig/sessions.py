@@ -10,7 +10,7 @@ import time
 
 import wire
 import zk
-from cases import SOON_S, Skip, case, same
+from cases import SOON_S, Skip, case, run, same
 from servers import Failed, START_S, four_letter, until
 from wire import OK, Client, Gone
 
@@ -300,6 +300,36 @@ def read_only_mode(lab):
     same((back.id, back.is_read_only, back.set("/known")), (known.id, False, OK), "a session of the ensemble afterwards")
     same(back.stat("/known/e").owner, known.id, "its ephemeral znode")
     back.close()
+
+
+@case
+def read_only_wiped(lab):
+    """Those that lost their disks, and have learned nothing since, show nobody an empty tree; nothing can be made of theirs."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = lab.ensemble(more=READ_ONLY)
+    same(Session(ensemble.first[0]).make("/known").error, OK, "a znode before")
+    keeper, *wiped = ensemble.first
+    for server in wiped:
+        server.kill()
+    for server in wiped:
+        server.wipe()
+        server.start()
+    for server in wiped:
+        until(lambda server=server: "member of ensemble" in server.tail(), "taken in", START_S)
+    for server in (*wiped, keeper):
+        # Killed, it would not know that its last entry was acknowledged.
+        server.stop()
+    for server in (*wiped, keeper):
+        server.start()
+    # It was started last.
+    until(lambda: four_letter(keeper.port, "isro") == "ro", "isro says ro at the one that has its data", START_S)
+    same(Session(keeper, read_only=b"\1").stat("/known") is not None, True, "the znode there")
+    for server in wiped:
+        same(is_turned_away(server, read_only=b"\1"), True, "at one that has learned nothing")
+        server.kill()
+        code, said = run(lab, "recover", server.data, server.data + ".new")
+        same((code, "has learned nothing" in said), (78, True), "recover from its data: %s" % said)
 
 
 @case

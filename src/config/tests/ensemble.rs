@@ -157,6 +157,10 @@ fn lists_that_are_no_ensemble() {
         ("server.256=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.256=a:1:2: expected server.N with N of 1 to 255"),
         ("server.=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.=a:1:2: expected server.N with N of 1 to 255"),
         (
+            "server.1=a:1:2\nserver.2=b:1:2\nsever.3=c:1:2",
+            "zoo.cfg:4: sever.3=c:1:2: expected server.N with N of 1 to 255",
+        ),
+        (
             "server.1=a:1:2\nserver.2=b:1:2\nserver.l=c:1:2",
             "zoo.cfg:4: server.l=c:1:2: expected server.N with N of 1 to 255",
         ),

@@ -12,6 +12,7 @@ use super::stream::{Protection, Stream};
 use super::Arrival;
 use crate::config::PeerAddress;
 use crate::host::link::Links;
+use crate::host::preflight::explain_port;
 use crate::ids::ServerId;
 use crossbeam::channel::Sender;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -21,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, T
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// A server that does not take a connection in this time is not there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const OTHERS_PART_AFTER: Duration = Duration::from_millis(1_500);
 /// Greetings under way that others began, at the most: a further one is closed.
 const GREETINGS_MAX: usize = 32;
+/// What decides on which port a server listens for the others.
+const LINE: &str = "the first port of this server's server.N line";
 
 /// What all who greet share.
 pub struct Greeter {
@@ -480,35 +483,33 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
-/// Listens where this server's own line says, or on every address of the host.
-pub fn listen(own: &[PeerAddress], on_all: bool) -> io::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
+/// Listens where this server's own line says, or on every address of the host. Gives also the hosts of the line that are no
+/// address of this one, for which it listens on all; an error says what is in the way.
+pub fn listen(own: &[PeerAddress], on_all: bool) -> Result<(Vec<TcpListener>, Vec<&str>), String> {
+    let (mut listeners, mut unknown) = (Vec::new(), Vec::new());
     for address in own {
         let port = address.quorum_port;
         let named = (address.host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
-        let named = if on_all { None } else { named };
-        let listener = match named.map(bind) {
-            Some(Ok(listener)) => listener,
+        let named = named.filter(|_| !on_all);
+        let listener = match named.map(|named| (named, bind(named))) {
+            Some((_, Ok(listener))) => listener,
+            Some((named, Err(error))) if error.kind() != io::ErrorKind::AddrNotAvailable => {
+                return Err(explain_port(named, &error, LINE));
+            }
             // A name or an address that the host does not know of: its public one, or one that is still to come.
-            other => {
-                if let Some(Err(error)) = other {
-                    if error.kind() != io::ErrorKind::AddrNotAvailable {
-                        return Err(error);
-                    }
-                }
+            _ => {
                 if !on_all {
-                    info!(
-                        "{} is no address of this host: listening for other servers on all of them",
-                        address.host
-                    );
+                    unknown.push(address.host.as_str());
                 }
                 let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-                bind(any).or_else(|_| bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)))?
+                bind(any)
+                    .or_else(|_| bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)))
+                    .map_err(|error| explain_port(any, &error, LINE))?
             }
         };
         listeners.push(listener);
     }
-    Ok(listeners)
+    Ok((listeners, unknown))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

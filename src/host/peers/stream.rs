@@ -48,8 +48,13 @@ impl Protection {
         let PeerSecurity::Tls { key_store, trust_store, verify_hostname } = security else {
             return Ok(Protection::Plain);
         };
-        let roots = Arc::new(read_trust(trust_store)?);
-        let (chain, key) = read_key(key_store)?;
+        let roots = read_trust(trust_store).map_err(|why| format!("ssl.quorum.trustStore.location={why}"));
+        let own = read_key(key_store).map_err(|why| format!("ssl.quorum.keyStore.location={why}"));
+        let (roots, (chain, key)) = match (roots, own) {
+            (Ok(roots), Ok(own)) => (Arc::new(roots), own),
+            (Err(one), Err(other)) => return Err(format!("{one}; {other}")),
+            (Err(why), _) | (_, Err(why)) => return Err(why),
+        };
         let provider = Arc::new(default_provider());
         let bad_trust = |error: &dyn std::fmt::Display| {
             format!("{}: {error}: expected certificates of authorities, in PEM", trust_store.display())

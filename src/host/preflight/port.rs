@@ -17,15 +17,15 @@ pub struct HeldPort {
     _socket: Socket,
 }
 
-/// Takes the port, or says in one line who or what is in the way.
-pub(super) fn hold(wanted: SocketAddr) -> Result<HeldPort, String> {
+/// Takes the port, or says in one line who or what is in the way; `setting` is what decides on the port.
+pub(super) fn hold(wanted: SocketAddr, setting: &str) -> Result<HeldPort, String> {
     let everywhere = wanted.ip().is_unspecified() && wanted.is_ipv6();
     match try_hold(wanted) {
         Err(error) if everywhere && lacks_ipv6(&error) => {
             let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), wanted.port());
-            try_hold(v4).map_err(|error| explain(v4, &error))
+            try_hold(v4).map_err(|error| explain(v4, &error, setting))
         }
-        held => held.map_err(|error| explain(wanted, &error)),
+        held => held.map_err(|error| explain(wanted, &error, setting)),
     }
 }
 
@@ -57,12 +57,13 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::ENOPROTOOPT))
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> String {
+/// Why a port can not be listened on, and what to do.
+pub(in crate::host) fn explain(address: SocketAddr, error: &io::Error, setting: &str) -> String {
     let port = address.port();
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => format!(
             "port {port} on {} is held by another process (`ss -ltnp sport = :{port}` names it): stop it, or choose \
-             another port with clientPort or --client-port",
+             another port: {setting}",
             address.ip()
         ),
         Some(libc::EACCES) => {
@@ -78,6 +79,7 @@ fn explain(address: SocketAddr, error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    const CLIENT: &str = "clientPort";
     use std::net::TcpStream;
 
     fn shared(address: SocketAddr, reuse_address: bool) -> io::Result<Socket> {
@@ -92,15 +94,15 @@ mod tests {
     #[test]
     fn our_shards_come_in_and_nobody_else() {
         for any in ["127.0.0.1:0", "[::]:0", "0.0.0.0:0"] {
-            let held = hold(any.parse().unwrap()).unwrap();
-            let refused = hold(held.address).unwrap_err();
+            let held = hold(any.parse().unwrap(), CLIENT).unwrap();
+            let refused = hold(held.address, CLIENT).unwrap_err();
             let want = format!("port {} on {} is held", held.address.port(), held.address.ip());
             assert!(refused.starts_with(&want), "{refused}");
             let shards = [shared(held.address, true).unwrap(), shared(held.address, false).unwrap()];
-            assert!(hold(held.address).is_err(), "while both hold it");
+            assert!(hold(held.address, CLIENT).is_err(), "while both hold it");
             let address = held.address;
             drop(held);
-            assert!(hold(address).is_err(), "while the shards listen");
+            assert!(hold(address, CLIENT).is_err(), "while the shards listen");
             let client = TcpStream::connect(("127.0.0.1", address.port())).expect("a shard answers");
             drop(client);
             drop(shards);
@@ -112,7 +114,7 @@ mod tests {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = other.local_addr().unwrap().port();
         for address in [format!("127.0.0.1:{port}"), format!("[::]:{port}"), format!("0.0.0.0:{port}")] {
-            assert!(hold(address.parse().unwrap()).is_err(), "{address}");
+            assert!(hold(address.parse().unwrap(), CLIENT).is_err(), "{address}");
         }
     }
 
@@ -126,12 +128,12 @@ mod tests {
         drop(server);
         drop(client);
         drop(listener);
-        hold(address).unwrap();
+        hold(address, CLIENT).unwrap();
     }
 
     #[test]
     fn a_strange_address_is_explained() {
-        let said = hold("192.0.2.1:0".parse().unwrap()).unwrap_err();
+        let said = hold("192.0.2.1:0".parse().unwrap(), CLIENT).unwrap_err();
         assert_eq!(said, "192.0.2.1 is not an address of this host: correct clientPortAddress or --listen");
     }
 }

@@ -41,8 +41,8 @@ pub fn leave(args: &ServeArgs, timeout_s: u64) -> i32 {
             return refuse(
                 EX_TEMPFAIL,
                 &format!(
-                    "{shown}: its server has not left within {timeout_s} s: it is alone, or there is no majority of the \
-                     others. It runs on and leaves as soon as it can; its log says more"
+                    "{shown}: its server has not left within {timeout_s} s: it is the only voter, or no majority of the \
+                     others answers. It runs on, and leaves as soon as it can or is started again without having left"
                 ),
             );
         }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// 0: made; 71: the server runs, or a file can not be written; 74: its data is damaged; 78: not a member's data directory, or
-/// the new one is not empty.
+/// one that has learned nothing yet, or the new one is not empty.
 #[must_use]
 pub fn recover(from: &Path, log_dir: Option<&Path>, to: &Path) -> i32 {
     match run(from, log_dir, to) {
@@ -53,6 +53,12 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
     let hasher = PathHasher::new(hash_key(&hasher));
     let log = log_dir.unwrap_or(from).join("log");
     let (mut state, at, hard_state) = load(from, &log, &identity, &hasher)?;
+    if at.0 == LogIndex(0) {
+        let text = format!(
+            "{shown}: its server was taken into an ensemble and has learned nothing of it yet: recover from another one"
+        );
+        return Err((EX_CONFIG, text));
+    }
 
     if from.canonicalize().ok().is_some_and(|old| to.canonicalize().is_ok_and(|new| new == old)) {
         return Err((
