@@ -32,6 +32,9 @@ const HOLD_MS: u64 = 1;
 const HAND_OVER_MS: u64 = 1_000;
 /// Raft's tick in an ensemble.
 const PEER_TICK_MS: u64 = 25;
+/// What to do where no leader will come.
+const NO_MAJORITY: &str =
+    "Most voters must run and have their data: where most of them have lost it for ever, `ringkeeper recover` begins anew";
 /// How often the disk's room is looked at.
 const SPACE_MS: u64 = 1_000;
 
@@ -564,10 +567,14 @@ impl SequencerThread {
             Note::Leaderless => info!("nobody leads that this server knows of"),
             Note::Joined => info!("this server is a member of the ensemble, as its line says"),
             Note::Left | Note::UnknownRules { .. } => {}
-            Note::StoppedServing => warn!("without a leader for too long: clients are turned away until there is one"),
+            Note::StoppedServing => warn!(
+                connected = self.peers.as_ref().map_or(0, Peers::len),
+                "without a leader for too long: clients are turned away until there is one. {NO_MAJORITY}"
+            ),
             Note::ServesReadOnly => warn!(
+                connected = self.peers.as_ref().map_or(0, Peers::len),
                 "nobody leads that this server knows of: clients that ask for read-only mode are served what is here, all \
-                 others are turned away until there is a leader (readonlymode.enabled)"
+                 others are turned away until there is a leader (readonlymode.enabled). {NO_MAJORITY}"
             ),
             Note::Nonsense { from, why } => {
                 warn!(server = from.0, dropped, "a server's message was dropped: {why}");
