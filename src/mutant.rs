@@ -97,6 +97,8 @@ pub enum Mutant {
     EntryNotAwaited = 45,
     /// What a server hears of its local sessions does not count.
     LocalsUnheard = 46,
+    /// A session has entered the state after all, and another connection speaks for it on.
+    EnteredSpeaksOn = 47,
 }
 
 #[cfg(feature = "mutants")]

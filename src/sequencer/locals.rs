@@ -82,9 +82,10 @@ impl Locals {
         local.map(|local| local.timeout_ms)
     }
 
-    /// A session of the state is no local one.
-    pub(super) fn entered(&mut self, session: SessionId) {
-        self.remove(session);
+    /// A session of the state is no local one. Gives the connection that speaks for it, if it is not the one with which it
+    /// entered: in read-only mode it is taken up at once, and a leader may have had the wish after all.
+    pub(super) fn entered(&mut self, session: SessionId) -> Option<Owner> {
+        self.remove(session).filter(|local| !local.is_entering).map(|local| local.owner)
     }
 
     fn remove(&mut self, session: SessionId) -> Option<Local> {
@@ -130,7 +131,7 @@ impl Sequencer {
     /// server, or nobody leads, who could say. With writes of it under way the attach goes through the log behind them, as
     /// that of any session, so that its reads show them, and so that no connection speaks for it as a local one when a leader
     /// had its way into the state after all; `attach_local_now` answers then. In read-only mode there is no log to go through,
-    /// and its connections end with it.
+    /// and its connections end with it, or once the session enters after all.
     pub(super) fn attach_local(
         &mut self,
         id: SessionId,

@@ -7,7 +7,7 @@ use crate::error::Code;
 use crate::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
 use crate::ids::{Owner, ServerId, Xid, Zxid};
 use crate::mutant::{self, Mutant};
-use crate::tree::{Answer, Change};
+use crate::tree::{Answer, Attached, Change};
 use std::sync::Arc;
 
 impl Sequencer {
@@ -51,7 +51,7 @@ impl Sequencer {
         let (state, effects) = (&mut self.state, &mut self.effects);
         let me = (self.options.server, self.options.incarnation);
         let locals = &mut self.locals;
-        let mut attached = Vec::new();
+        let (mut attached, mut left) = (Vec::new(), Vec::new());
         let applied = state.apply_batch(payload, |txn, outcome| {
             // Told once: by the server whose client it was, and by no later run of it that reads its log.
             if mine {
@@ -59,7 +59,12 @@ impl Sequencer {
                     .extend(outcome.over_quota.into_iter().map(|over| Effect::Note(Note::OverQuota(over))));
                 match txn.body {
                     TxnBody::LocalRequest { .. } => locals.applied(txn.session),
-                    TxnBody::CreateSession { .. } => locals.entered(txn.session),
+                    TxnBody::CreateSession { .. } => {
+                        let new = Owner { server: me.0, incarnation: me.1, shard: txn.shard, conn: txn.conn };
+                        let old =
+                            locals.entered(txn.session).filter(|_| !mutant::is(Mutant::EnteredSpeaksOn));
+                        left.extend(old.map(|old| (committed.len(), txn.session, old, new)));
+                    }
                     TxnBody::Attach { timeout_ms, .. } if locals.has(txn.session) => {
                         attached.push((committed.len(), txn.session, (txn.shard, txn.conn), timeout_ms));
                     }
@@ -85,6 +90,11 @@ impl Sequencer {
         self.since_snapshot.0 += committed.len() as u64;
         self.since_snapshot.1 += payload.len() as u64;
         self.follow_sessions(&committed);
+        // Its owner in the state is an earlier connection: this one is told to come again.
+        for (at, session, old, new) in left {
+            let moved = Attached { session, old: Some(old), new };
+            committed[at].changes.push(Change::Attached(Box::new(moved)));
+        }
         for (at, session, to, timeout_ms) in attached {
             if let Some((change, answer)) = self.attach_local_now(session, to, timeout_ms) {
                 (committed[at].changes, committed[at].answer) = (std::iter::once(change).collect(), answer);
