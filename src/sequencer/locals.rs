@@ -262,9 +262,13 @@ impl Sequencer {
             answer: Answer::Moved,
         });
         self.locals.told.extend(told);
+        let nobody = Owner { server, ..Owner::default() };
         for id in cut {
-            if let Some(local) = self.locals.sessions.get_mut(&id) {
-                local.owner = Owner { server, ..Owner::default() };
+            let Some(local) = self.locals.sessions.get_mut(&id) else { continue };
+            // It may be a later connection than those whose wishes are void (the simulator, seed 522139462).
+            let owner = std::mem::replace(&mut local.owner, nobody);
+            if owner != nobody {
+                self.tell_moved(owner);
             }
         }
         for id in &stay {
@@ -301,18 +305,17 @@ impl Sequencer {
             return;
         }
         self.void_locals(true);
-        let zxid = self.state.last_zxid();
-        self.locals.told.extend(gone.into_iter().map(|owner| Committed {
-            zxid,
+        gone.into_iter().for_each(|owner| self.tell_moved(owner));
+    }
+
+    /// A connection speaks for its session no more: its client comes again.
+    fn tell_moved(&mut self, Owner { shard, conn, .. }: Owner) {
+        self.locals.told.push(Committed {
+            zxid: self.state.last_zxid(),
             changes: Default::default(),
-            to: Some(Addressee {
-                shard: owner.shard,
-                conn: owner.conn,
-                xid: Xid(0),
-                kind: AnswerKind::Write,
-            }),
+            to: Some(Addressee { shard, conn, xid: Xid(0), kind: AnswerKind::Write }),
             answer: Answer::Moved,
-        }));
+        });
     }
 
     /// Whether this server's clients may go unread: somebody else, or the disk, keeps their writes waiting. Afterwards each
