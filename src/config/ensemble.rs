@@ -123,7 +123,9 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
 /// A slip in the word or in the N must not make the ensemble smaller; with the latter ZooKeeper does not start either.
 fn refuse_unnumbered(r: &mut Reader) {
     let is_slip = |key: &str, value: &str| {
-        !key.starts_with("group.") && server_number(key).is_none() && parse_server(ServerId(1), value).is_ok()
+        (key.starts_with("server.") || is_nearly_server(key))
+            && server_number(key).is_none()
+            && parse_server(ServerId(1), value).is_ok()
     };
     let lines: Vec<(String, Given)> = r
         .given
@@ -134,6 +136,15 @@ fn refuse_unnumbered(r: &mut Reader) {
     for (key, given) in lines {
         r.refuse(&printable("key", &key), &given, "expected server.N with N of 1 to 255".to_owned());
     }
+}
+
+/// `sever.2`, `server2`, `Servers.2`: what a hand meant to be a server line. Other unknown keys are somebody's properties.
+fn is_nearly_server(key: &str) -> bool {
+    let word = key.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.').to_ascii_lowercase();
+    (4..=8).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && word.starts_with('s')
+        && word.contains('r')
 }
 
 /// No server line, or one: this server is alone.

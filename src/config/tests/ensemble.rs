@@ -157,6 +157,10 @@ fn lists_that_are_no_ensemble() {
         ("server.256=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.256=a:1:2: expected server.N with N of 1 to 255"),
         ("server.=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.=a:1:2: expected server.N with N of 1 to 255"),
         (
+            "server.1=a:1:2\nserver2=b:1:2",
+            "zoo.cfg:3: server2=b:1:2: expected server.N with N of 1 to 255",
+        ),
+        (
             "server.1=a:1:2\nserver.2=b:1:2\nsever.3=c:1:2",
             "zoo.cfg:4: sever.3=c:1:2: expected server.N with N of 1 to 255",
         ),
@@ -277,6 +281,12 @@ fn keys_that_are_idle_in_an_ensemble_say_why() {
         );
     }
     assert!(!warnings.iter().any(|line| line.contains("alone")), "{warnings:?}");
+}
+
+#[test]
+fn another_ones_property_that_reads_like_a_server_line_is_one_warning() {
+    let (_, ensemble, warnings) = ensemble(server("2", &format!("{THREE}storage.hosts=a:1:2\n")));
+    assert_eq!((ensemble.voters(), warnings.len()), (3, 1), "{warnings:?}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn leave(args: &ServeArgs, timeout_s: u64) -> i32 {
                 EX_TEMPFAIL,
                 &format!(
                     "{shown}: its server has not left within {timeout_s} s: it is the only voter, or no majority of the \
-                     others answers. It runs on, and leaves as soon as it can or is started again without having left"
+                     others answers. It runs on and leaves as soon as it can, unless it is started anew before"
                 ),
             );
         }
