@@ -8,6 +8,7 @@
 use super::acquaintance::Acquaintance;
 use super::complaints::Complaints;
 use super::hello::{BadHello, Purpose, Verdict};
+use super::slots::{Slot, Slots};
 use super::stream::{Protection, Stream};
 use super::Arrival;
 use crate::config::PeerAddress;
@@ -19,7 +20,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -28,13 +28,14 @@ use tracing::warn;
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// The whole greeting takes no longer: a stranger that says a byte a second holds up nobody.
 const GREETING_WITHIN: Duration = Duration::from_secs(2);
+/// Who dials speaks first, in plain text and under TLS, and it does so at once: a packet may be lost once. What says nothing
+/// has no greeting.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_millis(500);
 /// Between two dials: what a server that starts is waited for, and the most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A server with a higher id that has not come for so long is dialled from here.
 const OTHERS_PART_AFTER: Duration = Duration::from_millis(1_500);
-/// Greetings under way that others began, at the most: a further one is closed.
-const GREETINGS_MAX: usize = 32;
 /// What decides on which port a server listens for the others.
 const LINE: &str = "the first port of this server's server.N line";
 
@@ -46,7 +47,8 @@ pub struct Greeter {
     protection: Protection,
     me: ServerId,
     book: Mutex<BTreeMap<ServerId, Entry>>,
-    greetings: AtomicUsize,
+    /// Greetings under way that others began.
+    slots: Arc<Slots>,
     complaints: Mutex<Complaints>,
 }
 
@@ -136,7 +138,7 @@ impl Greeter {
             protection,
             me,
             book: Mutex::default(),
-            greetings: AtomicUsize::new(0),
+            slots: Arc::default(),
             complaints: Mutex::default(),
         });
         for listener in listen {
@@ -168,6 +170,8 @@ impl Greeter {
                 }
             }
         }
+        let hosts = book.values().flat_map(|entry| &entry.addresses).map(|address| address.host.as_str());
+        self.slots.keep(&hosts.collect::<Vec<_>>());
         drop(book);
         for (server, redial) in new {
             // Who has joined may have been here before it stood in a line.
@@ -260,13 +264,14 @@ impl Greeter {
         let mut why = "it has no address".to_owned();
         for address in addresses {
             let at = (address.host.as_str(), address.quorum_port);
-            let resolved = match at.to_socket_addrs() {
-                Ok(resolved) => resolved,
+            let resolved: Vec<SocketAddr> = match at.to_socket_addrs() {
+                Ok(resolved) => resolved.collect(),
                 Err(error) => {
                     why = format!("the name {} can not be resolved: {error}", address.host);
                     continue;
                 }
             };
+            self.slots.remember(&address.host, resolved.iter().map(SocketAddr::ip));
             for to in resolved {
                 match TcpStream::connect_timeout(&to, CONNECT_WITHIN) {
                     Ok(stream) => {
@@ -324,24 +329,21 @@ impl Greeter {
                 std::thread::sleep(PAUSE_MAX);
                 continue;
             };
-            if self.greetings.fetch_add(1, Ordering::Relaxed) >= GREETINGS_MAX {
-                self.greetings.fetch_sub(1, Ordering::Relaxed);
+            let (slot, was_full) = self.slots.enter(&stream, from.ip());
+            if was_full {
                 self.complain("strangers", &format!("too many at once, the last from {}", from.ip()));
-                continue;
             }
+            let Some(slot) = slot else { continue };
             let greeter = self.clone();
-            let greeted = spawn("peer-greet", move || {
-                greeter.greet_stranger(stream, from);
-                greeter.greetings.fetch_sub(1, Ordering::Relaxed);
-            });
-            if greeted.is_err() {
-                self.greetings.fetch_sub(1, Ordering::Relaxed);
-            }
+            // Where no thread can be had the connection is closed, and the slot is free.
+            let _ = spawn("peer-greet", move || greeter.greet_stranger(stream, from, &slot));
         }
     }
 
-    fn greet_stranger(&self, stream: TcpStream, from: SocketAddr) {
-        match self.greet(stream) {
+    fn greet_stranger(&self, stream: TcpStream, from: SocketAddr, slot: &Slot) {
+        let greeted = self.greet(stream, slot);
+        slot.is_greeted();
+        match greeted {
             Ok(Some(arrival)) => {
                 self.quiet(&from.ip().to_string());
                 self.hand_over(arrival);
@@ -352,9 +354,11 @@ impl Greeter {
     }
 
     /// The other part of the greeting.
-    fn greet(&self, stream: TcpStream) -> Result<Option<Arrival>, String> {
+    fn greet(&self, stream: TcpStream, slot: &Slot) -> Result<Option<Arrival>, String> {
         let io = |error: io::Error| error.to_string();
         let bad = |error: BadHello| error.to_string();
+        wait_for_a_byte(&stream).map_err(|error| bad(BadHello::Io(error)))?;
+        slot.has_spoken();
         let mut stream = Timed::new(self.protection.accepted(stream)?).map_err(io)?;
         let hello = super::hello::Hello::read(&mut stream).map_err(bad)?;
         // A server that is to join stands in no line yet: there is no name that its certificate could be held against.
@@ -443,6 +447,16 @@ impl Timed {
     fn finish(self) -> io::Result<Stream> {
         self.stream.socket().set_nonblocking(true)?;
         Ok(self.stream)
+    }
+}
+
+/// Waits until the other end has said something, or is gone.
+fn wait_for_a_byte(stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(FIRST_BYTE_WITHIN))?;
+    match stream.peek(&mut [0]) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late()),
+        Err(error) => Err(error),
     }
 }
 
@@ -569,6 +583,39 @@ mod tests {
         assert_eq!([dialled.purpose, greeted.purpose], [Purpose::Messages; 2]);
         // Not the other way round, which happens when nobody has come for a while.
         assert_eq!(dialled.stream.socket().peer_addr().unwrap().port(), port_one);
+    }
+
+    #[test]
+    fn strangers_that_say_nothing_keep_no_member_out() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, two) = (listen(), listen());
+        let (port_one, port_two) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
+        let (_one, arrived_one) = server(1, one, port_two, false);
+        // They come again as soon as they are closed, from the very address of the member.
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (full, is_full) = bounded(1);
+        let crowd = {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let mut crowd = std::collections::VecDeque::new();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    crowd.push_back(TcpStream::connect(("127.0.0.1", port_one)));
+                    if crowd.len() > 60 {
+                        let _ = full.try_send(());
+                        let mut oldest = crowd.pop_front().unwrap().unwrap();
+                        oldest.set_read_timeout(Some(LONG)).unwrap();
+                        assert!(!matches!(oldest.read(&mut [0]), Ok(1)), "nobody greets a silent one");
+                    }
+                }
+            })
+        };
+        is_full.recv_timeout(LONG).unwrap();
+        let (_two, arrived_two) = server(2, two, port_one, false);
+        let greeted = arrived_one.recv_timeout(LONG).expect("the member is greeted");
+        let dialled = arrived_two.recv_timeout(LONG).expect("it knows");
+        assert_eq!((greeted.server, dialled.server), (ServerId(2), ServerId(1)));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        crowd.join().unwrap();
     }
 
     #[test]

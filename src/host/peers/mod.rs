@@ -11,6 +11,7 @@ mod acquaintance;
 mod complaints;
 mod greeter;
 mod hello;
+mod slots;
 mod stream;
 mod transfer;
 
