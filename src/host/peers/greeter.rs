@@ -88,7 +88,12 @@ impl Redial {
     }
 
     fn set(&self, wanted: Wanted) {
-        self.lock().wanted = wanted;
+        let mut state = self.lock();
+        // Who is in the book again has another of these: this one's thread may be in the midst of a dial, and is to end.
+        if state.wanted != Wanted::Never {
+            state.wanted = wanted;
+        }
+        drop(state);
         self.bell.notify_all();
     }
 
@@ -632,5 +637,9 @@ mod tests {
         redial.set(Wanted::Never);
         redial.knock();
         assert!(redial.wait(Duration::ZERO) == Wanted::Never, "it is in the book no more");
+        for late in [Wanted::No, Wanted::Yes] {
+            redial.set(late);
+            assert!(redial.wait(Duration::ZERO) == Wanted::Never, "a dial that was under way has succeeded");
+        }
     }
 }
