@@ -124,7 +124,11 @@ impl SequencerThread {
             }
             // Beside other servers each event is a wake-up of its own: to look for more at once costs two system calls
             // and finds nothing. Alone, what shards sent meanwhile is the rule.
-            let goes_on = if self.peers.is_some() { self.state.has_unturned } else { did_work };
+            let goes_on = match &self.peers {
+                // What a turn leaves of a flood of messages nobody tells of again.
+                Some(peers) => self.state.has_unturned || peers.has_more(),
+                None => did_work,
+            };
             if goes_on || self.sequencer.is_busy() {
                 self.look_again()?;
             } else {
@@ -237,7 +241,7 @@ impl SequencerThread {
     fn hear_peers(&mut self) -> Result<bool, Fatal> {
         let Some(peers) = &mut self.peers else { return Ok(false) };
         let (now, sequencer) = (self.clock.now(), &mut self.sequencer);
-        // Nothing is there to be read unless the set has said so.
+        // Nothing is there to be read unless the set has said so, or the last turn has left some of it.
         let is_woken = std::mem::take(&mut self.state.is_woken);
         peers
             .receive(now.mono, is_woken, &mut |input| sequencer.handle(now, input))

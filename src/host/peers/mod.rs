@@ -136,6 +136,11 @@ impl Peers {
         self.wires.len()
     }
 
+    /// Whether more has come than was taken: the set does not tell of it.
+    pub(super) fn has_more(&self) -> bool {
+        self.wires.values().any(|wire| wire.has_more)
+    }
+
     /// Takes what has come: new connections, lost ones, messages. `is_ready`: the set was readable. Whether there was
     /// anything.
     pub(super) fn receive(
@@ -145,7 +150,7 @@ impl Peers {
         give: &mut dyn FnMut(Input),
     ) -> io::Result<bool> {
         let mut any = self.take_arrivals(now, give)?;
-        if is_ready {
+        if is_ready || self.has_more() {
             any |= self.read_sockets(now, give)?;
         }
         self.look_at_silence(now, give);
@@ -328,9 +333,10 @@ fn weight(message: &Message) -> usize {
 impl Wire {
     fn new(stream: Stream, now: Millis) -> Wire {
         Wire {
+            // The first words may have come in one piece with the greeting's last.
+            has_more: matches!(stream, Stream::Tls(_)),
             stream,
             input: BytesMut::new(),
-            has_more: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             is_behind: false,
@@ -466,5 +472,108 @@ impl Wire {
         let check = crc32c::crc32c(body);
         self.output[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
         self.output[begin + 4..begin + 8].copy_from_slice(&check.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::disk::{DataDir, DirOptions};
+    use crate::host::link::Links;
+    use crate::tree::PathHasher;
+    use crossbeam::channel::{bounded, Sender};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    const NOW: Millis = Millis(1_000);
+    const OTHER: ServerId = ServerId(2);
+
+    /// What server 1 has of the others: nobody yet.
+    fn peers(dir: &tempfile::TempDir) -> (Peers, Sender<Arrival>, Arc<Links>) {
+        let options = DirOptions { path: dir.path().into(), log_path: None, server: ServerId(1) };
+        let transfer =
+            Transfer::new(Arc::new(DataDir::open(&options).unwrap()), PathHasher::new([1, 2, 3, 4]));
+        let links = Arc::new(Links::new(1).unwrap());
+        let (tell, arrivals) = bounded(4);
+        let acquaintance = Arc::new(Acquaintance::new(ServerId(1), 11, 1, Vec::new(), None));
+        let (me, none, nobody) = (ServerId(1), Vec::new(), Vec::new());
+        let (told, plain) = (tell.clone(), Protection::Plain);
+        let greeter = Greeter::start(me, acquaintance, told, links.clone(), plain, none, nobody).unwrap();
+        (Peers::new(links.sequencer.as_fd(), arrivals, greeter, transfer).unwrap(), tell, links)
+    }
+
+    /// Connected: the other server's end, and this one's.
+    fn connect() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (theirs, listener.accept().unwrap().0)
+    }
+
+    fn arrive(tell: &Sender<Arrival>, stream: Stream) {
+        stream.socket().set_nonblocking(true).unwrap();
+        let purpose = Purpose::Messages;
+        assert!(tell.send(Arrival { server: OTHER, birth: 22, rules: 1, purpose, stream }).is_ok());
+    }
+
+    fn frames(count: u64) -> Vec<u8> {
+        let mut all = Vec::new();
+        for n in 0..count {
+            let mut body = Vec::new();
+            peer::encode(&mut body, &Message::Wish(n.to_be_bytes().to_vec()));
+            all.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+            all.extend(crc32c::crc32c(&body).to_be_bytes());
+            all.extend(body);
+        }
+        all
+    }
+
+    /// The numbers of the messages that one call brings.
+    fn receive(peers: &mut Peers, is_ready: bool) -> Vec<u64> {
+        let mut got = Vec::new();
+        let give = &mut |input| match input {
+            Input::Peer { from: OTHER, message: Message::Wish(n) } => {
+                got.push(u64::from_be_bytes(n.try_into().unwrap()));
+            }
+            Input::PeerUp { .. } => {}
+            _ => panic!("something else came"),
+        };
+        peers.receive(NOW, is_ready, give).unwrap();
+        got
+    }
+
+    #[test]
+    fn what_one_turn_leaves_is_taken_by_the_next_though_the_set_tells_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut peers, tell, _links) = peers(&dir);
+        let (mut theirs, ours) = connect();
+        let words = frames(3 * MESSAGES_A_TURN as u64);
+        theirs.write_all(&words).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while ours.peek(&mut vec![0; words.len()]).unwrap() < words.len() {
+            assert!(Instant::now() < until, "the words have not come");
+        }
+        arrive(&tell, Stream::Plain(ours));
+        let mut got = receive(&mut peers, true);
+        assert_eq!(got.len(), MESSAGES_A_TURN);
+        while peers.has_more() {
+            let more = receive(&mut peers, false);
+            assert!(!more.is_empty() || got.len() == 3 * MESSAGES_A_TURN, "a turn for nothing");
+            got.extend(more);
+        }
+        assert_eq!(got, Vec::from_iter(0..3 * MESSAGES_A_TURN as u64));
+    }
+
+    #[test]
+    fn words_that_tls_had_in_hand_when_the_greeting_was_over_are_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut peers, tell, _links) = peers(&dir);
+        let [mut theirs, mut ours] = stream::tests::pair(dir.path());
+        // The greeting's last word and a message in one record.
+        theirs.write_all(&[&[7], frames(1).as_slice()].concat()).unwrap();
+        let mut last = [0];
+        ours.read_exact(&mut last).unwrap();
+        arrive(&tell, ours);
+        assert_eq!(receive(&mut peers, false), [0]);
+        assert!(!peers.has_more());
     }
 }

@@ -310,7 +310,7 @@ impl Write for Stream {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use std::fs;
@@ -335,6 +335,22 @@ mod tests {
     fn tls(stores: &(PathBuf, PathBuf), verify_hostname: bool) -> Protection {
         let (key_store, trust_store) = stores.clone();
         Protection::load(&PeerSecurity::Tls { key_store, trust_store, verify_hostname }).unwrap()
+    }
+
+    /// The two ends of a connection under TLS, who dialled first; each has heard from the other.
+    pub fn pair(dir: &Path) -> [Stream; 2] {
+        let stores = stores(dir, "pair", "localhost");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let greeter = tls(&stores, true).accepted(listener.accept().unwrap().0).unwrap();
+        let greeted = std::thread::spawn(move || {
+            let mut stream = greeter;
+            stream.read_exact(&mut [0]).and_then(|()| stream.write_all(&[1])).unwrap();
+            stream
+        });
+        let mut stream = tls(&stores, true).dialled(socket, "localhost").unwrap();
+        stream.write_all(&[1]).and_then(|()| stream.read_exact(&mut [0])).unwrap();
+        [stream, greeted.join().unwrap()]
     }
 
     /// Dials, and each end says 100 KB to the other. What went wrong at the two ends.
