@@ -39,7 +39,30 @@ pub struct Fetched {
     pub index: LogIndex,
     pub state: Option<Box<State>>,
     /// Its file and the name that it gets when the log has announced it.
-    names: Option<(PathBuf, PathBuf)>,
+    names: Option<(PartFile, PathBuf)>,
+}
+
+/// A fetch's own file. It is removed with this, unless it was given its name; after a crash by the next start, as all that
+/// ends in `.tmp`.
+struct PartFile {
+    path: PathBuf,
+    is_published: bool,
+}
+
+impl PartFile {
+    /// Two fetches of one snapshot may be under way for a moment: the one that was given up must not write into the other's.
+    fn new(dir: &DataDir, index: LogIndex, number: u64) -> PartFile {
+        let path = dir.snapshot_path().join(format!("{:016x}-{number}.part.tmp", index.0));
+        PartFile { path, is_published: false }
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if !self.is_published {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Fetches and serves.
@@ -51,7 +74,7 @@ pub struct Transfer {
     tell: Sender<Fetched>,
     fetched: Receiver<Fetched>,
     /// What was fetched last: its file is not published yet.
-    unpublished: Option<(LogIndex, PathBuf, PathBuf)>,
+    unpublished: Option<(LogIndex, PartFile, PathBuf)>,
     serving: Arc<AtomicUsize>,
 }
 
@@ -101,16 +124,21 @@ impl Transfer {
     /// What was fetched since the last call.
     pub fn next_fetched(&mut self) -> Option<(LogIndex, Option<Box<State>>)> {
         let Fetched { index, state, names } = self.fetched.try_recv().ok()?;
-        self.unpublished = names.map(|(part, path)| (index, part, path));
+        // One that has failed says nothing against what came before it.
+        if let Some((part, path)) = names {
+            self.unpublished = Some((index, part, path));
+        }
         Some((index, state))
     }
 
     /// Gives the fetched snapshot its name. Durable when it returns.
     pub fn publish(&mut self, index: LogIndex) -> io::Result<()> {
         let fetched = self.unpublished.take().filter(|(fetched, _, _)| *fetched == index);
-        let (_, part, path) = fetched.ok_or_else(|| io::Error::other("it was not fetched"))?;
+        let (_, mut part, path) = fetched.ok_or_else(|| io::Error::other("it was not fetched"))?;
         let disk = self.dir.disk();
-        disk.rename(&part, &path).and_then(|()| disk.sync_dir(&self.dir.snapshot_path()))
+        disk.rename(&part.path, &path)?;
+        part.is_published = true;
+        disk.sync_dir(&self.dir.snapshot_path())
     }
 
     /// Another server fetches one of this server's.
@@ -179,16 +207,16 @@ impl Fetch {
         self.wanted.load(Ordering::Relaxed) == self.number
     }
 
-    fn run(&self) -> Option<(Box<State>, (PathBuf, PathBuf))> {
+    fn run(&self) -> Option<(Box<State>, (PartFile, PathBuf))> {
         let started = Instant::now();
         let server = self.place.0 .0;
-        let part = self.dir.snapshot_path().join(format!("{:016x}.part.tmp", self.index.0));
+        let part = PartFile::new(&self.dir, self.index, self.number);
         info!(
             server,
             index = self.index.0,
             "the log of the leader does not reach back to this server's: fetching a snapshot"
         );
-        let taken = self.take_all(&part).and_then(|bytes| Ok((bytes, self.read(&part)?)));
+        let taken = self.take_all(&part.path).and_then(|bytes| Ok((bytes, self.read(&part.path)?)));
         match taken {
             Ok((bytes, state)) => {
                 let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -197,7 +225,6 @@ impl Fetch {
                 Some((Box::new(state), (part, path)))
             }
             Err(why) => {
-                let _ = fs::remove_file(&part);
                 warn!(server, index = self.index.0, "no snapshot from this server: {why}");
                 None
             }
@@ -250,9 +277,6 @@ impl Fetch {
         }
         let mut chunk = vec![0; CHUNK_BYTES];
         while *have < total {
-            if !self.is_wanted() {
-                return Err(Stop::World("another one is wanted now".to_owned()));
-            }
             stream.again(CHUNK_WITHIN);
             let mut head = [0; 8];
             stream.read_exact(&mut head).map_err(wire)?;
@@ -265,6 +289,10 @@ impl Fetch {
             stream.read_exact(bytes).map_err(wire)?;
             if crc32c::crc32c(bytes) != check {
                 return Err(Stop::Wire("a chunk whose checksum does not fit".to_owned()));
+            }
+            // Asked behind the wait: it may have been a long one.
+            if !self.is_wanted() {
+                return Err(Stop::World("another one is wanted now".to_owned()));
             }
             file.write_all(bytes).map_err(|error| Stop::World(format!("writing it: {error}")))?;
             *have += length as u64;
@@ -287,4 +315,76 @@ enum Stop {
     Wire(String),
     /// No other one will.
     World(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::disk::DirOptions;
+
+    const INDEX: LogIndex = LogIndex(9);
+
+    fn open(at: &Path) -> Arc<DataDir> {
+        let options = DirOptions { path: at.to_owned(), log_path: None, server: ServerId(1) };
+        Arc::new(DataDir::open(&options).unwrap())
+    }
+
+    fn files(dir: &DataDir) -> Vec<String> {
+        let found = fs::read_dir(dir.snapshot_path()).unwrap();
+        let mut names: Vec<String> =
+            found.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// As a fetch of this number tells of what it has.
+    fn tell(transfer: &Transfer, number: u64) {
+        let part = PartFile::new(&transfer.dir, INDEX, number);
+        fs::write(&part.path, number.to_string()).unwrap();
+        let state = Some(Box::new(State::new(transfer.hasher.clone())));
+        let names = Some((part, transfer.dir.snapshot_name(INDEX, Zxid(7))));
+        assert!(transfer.tell.send(Fetched { index: INDEX, state, names }).is_ok());
+    }
+
+    #[test]
+    fn a_fetched_file_that_gets_no_name_goes_away() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = open(home.path());
+        let mut transfer = Transfer::new(dir.clone(), PathHasher::new([1, 2, 3, 4]));
+        // Two of one snapshot: each has a file of its own, and the later one counts.
+        tell(&transfer, 1);
+        tell(&transfer, 2);
+        assert_eq!(files(&dir).len(), 2);
+        assert!(transfer.next_fetched().is_some() && transfer.next_fetched().is_some());
+        assert_eq!(files(&dir).len(), 1);
+        // One that failed takes nothing away.
+        assert!(transfer.tell.send(Fetched { index: INDEX, state: None, names: None }).is_ok());
+        assert!(transfer.next_fetched().is_some_and(|(_, state)| state.is_none()));
+        transfer.publish(INDEX).unwrap();
+        let [published] = &files(&dir)[..] else { panic!("one file") };
+        assert!(published.ends_with(".snap"));
+        assert_eq!(fs::read(dir.snapshot_path().join(published)).unwrap(), b"2");
+        // Neither taken nor published; taken, and of another index than the one that is to be published.
+        tell(&transfer, 3);
+        assert!(transfer.next_fetched().is_some());
+        assert!(transfer.publish(LogIndex(8)).is_err());
+        tell(&transfer, 4);
+        assert_eq!(files(&dir).len(), 2);
+        drop(transfer);
+        assert_eq!(files(&dir), [published.as_str()]);
+    }
+
+    #[test]
+    fn a_crash_leaves_no_part_for_ever() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = open(home.path());
+        fs::write(&PartFile::new(&dir, INDEX, 1).path, "half").unwrap();
+        let left = PartFile::new(&dir, INDEX, 2);
+        fs::write(&left.path, "half").unwrap();
+        std::mem::forget(left);
+        assert_eq!(files(&dir).len(), 1);
+        assert!(dir.snapshots().unwrap().is_empty(), "it is no snapshot");
+        drop(dir);
+        assert_eq!(files(&open(home.path())), [""; 0]);
+    }
 }
