@@ -22,8 +22,8 @@ mod writer;
 pub use backend::{Backend, Completion, ThreadBackend};
 pub use buffer::AlignedBuf;
 pub use dir::{
-    list_snapshots, purge_snapshots, read_identity, try_shared_lock, DataDir, DirError, DirOptions,
-    LockState, SnapshotFile,
+    list_snapshots, lock_path, purge_snapshots, read_identity, try_shared_lock, DataDir, DirError,
+    DirOptions, LockState, SnapshotFile,
 };
 pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
 pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};

@@ -399,6 +399,12 @@ fn lock(path: &Path) -> Result<File, DirError> {
     Ok(file)
 }
 
+/// The file that the server on a data directory keeps open.
+#[must_use]
+pub fn lock_path(dir: &Path) -> PathBuf {
+    dir.join(LOCK)
+}
+
 /// Whether a server runs on a data directory.
 #[derive(Debug)]
 pub enum LockState {
