@@ -62,15 +62,7 @@ pub(super) fn meet_peers(
     links: &Arc<Links>,
     signals: &Signals,
 ) -> Result<Option<Met>, Fatal> {
-    if dir.formed_of().is_empty() && dir.is_begun() {
-        let own = vec![(config.server_id, dir.birth())];
-        dir.set_formed(dir.cluster_id(), own).map_err(|error| unwritable(dir, &error))?;
-    }
-    let listed = ensemble.servers.iter().map(|entry| (entry.id, entry.is_observer)).collect();
-    let formed = (!dir.formed_of().is_empty())
-        .then(|| Formed { cluster: dir.cluster_id(), births: dir.formed_of().to_vec() });
     let me = config.server_id;
-    let acquaintance = Arc::new(Acquaintance::new(me, dir.birth(), incarnation, listed, formed.clone()));
     let own = ensemble.servers.iter().find(|entry| entry.id == me);
     let own = own.map_or_else(Vec::new, |entry| entry.addresses.clone());
     let (listeners, unknown) =
@@ -78,8 +70,18 @@ pub(super) fn meet_peers(
     for host in unknown {
         warn!("{host} (this server's line) is no address of this host: listening for other servers on all addresses");
     }
-    let (arrivals, arrived) = bounded(PEER_ARRIVALS_MAX);
     let protection = protection(ensemble)?;
+    // Behind all that may be wrong with the configuration: from here on the directory is an ensemble's, and no server alone
+    // runs on it again.
+    if dir.formed_of().is_empty() && dir.is_begun() {
+        let own = vec![(config.server_id, dir.birth())];
+        dir.set_formed(dir.cluster_id(), own).map_err(|error| unwritable(dir, &error))?;
+    }
+    let listed = ensemble.servers.iter().map(|entry| (entry.id, entry.is_observer)).collect();
+    let formed = (!dir.formed_of().is_empty())
+        .then(|| Formed { cluster: dir.cluster_id(), births: dir.formed_of().to_vec() });
+    let acquaintance = Arc::new(Acquaintance::new(me, dir.birth(), incarnation, listed, formed.clone()));
+    let (arrivals, arrived) = bounded(PEER_ARRIVALS_MAX);
     let greeter = Greeter::start(
         me,
         acquaintance.clone(),
@@ -147,5 +149,43 @@ fn wait_formed(acquaintance: &Acquaintance, signals: &Signals) -> Option<Formed>
             info!("not yet heard of server {}", list(&missing));
             (since, said) = (Instant::now(), missing);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::disk::DirOptions;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_start_that_fails_makes_no_ensemble_of_a_server_that_ran_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let shown = home.path().display();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let options = DirOptions { path: home.path().into(), log_path: None, server: ServerId(1) };
+        let mut dir = DataDir::open(&options).unwrap();
+        dir.set_begun().unwrap();
+        std::fs::write(home.path().join("myid"), "1\n").unwrap();
+        let (links, signals) = (Arc::new(Links::new(1).unwrap()), Signals::block().unwrap());
+        let mut meet = |more: &str| {
+            let file = home.path().join(".zoo.cfg");
+            let lines: String = (1..4).map(|n| format!("server.{n}=127.0.0.{n}:{port}:1\n")).collect();
+            std::fs::write(&file, format!("dataDir={shown}\nclientPort=0\n{lines}{more}")).unwrap();
+            let args = config::ServeArgs { file: Some(file), ..config::ServeArgs::default() };
+            let (config, _) = config::load(&args).unwrap();
+            let ensemble = config.ensemble.as_ref().unwrap();
+            let met = meet_peers(&config, ensemble, &mut dir, 1, &links, &signals);
+            assert!(dir.formed_of().is_empty());
+            met.err().expect("it can not start").text
+        };
+        let text = meet("");
+        assert!(text.contains(&port.to_string()), "{text}");
+        drop(taken);
+        let text = meet(&format!(
+            "sslQuorum=true\nssl.quorum.keyStore.location={shown}/key.pem\nssl.quorum.trustStore.location={shown}/ca.pem\n"
+        ));
+        assert!(text.contains("key.pem"), "{text}");
     }
 }
