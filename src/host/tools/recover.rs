@@ -16,9 +16,14 @@ use crate::log::HardState;
 use crate::membership::{Conf, Membership};
 use crate::snapshot::{encode_state, Meta};
 use crate::tree::PathHasher;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+/// Stands in a directory that is being made, and says which one it becomes: one without it, or of another name, is not this
+/// tool's to remove. No data directory minds a name that begins with a dot.
+const BEGUN: &str = ".ringkeeper-recover";
 
 /// 0: made; 71: the server runs, or a file can not be written; 74: its data is damaged; 78: not a member's data directory, or
 /// one that has learned nothing yet, or the new one is not empty.
@@ -49,9 +54,20 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
         }
         Err(error) => return Err((EX_OSERR, format!("{shown}: its lock can not be tried: {error}"))),
     };
+    let log = log_dir.unwrap_or(from).join("log");
+    let (new, part) = (real(to), unfinished(&real(to)));
+    for old in [from, &log] {
+        if let Some(other) = [&new, &part].into_iter().find(|other| overlap(&real(old), other)) {
+            let text = format!(
+                "{}: it is, holds or lies in {}: name another directory for the new ensemble: the old one stays as it is",
+                old.display(),
+                other.display(),
+            );
+            return Err((EX_CONFIG, text));
+        }
+    }
     let hasher = draw_seed().map_err(|fatal| (fatal.exit, fatal.text))?;
     let hasher = PathHasher::new(hash_key(&hasher));
-    let log = log_dir.unwrap_or(from).join("log");
     let (mut state, at, hard_state) = load(from, &log, &identity, &hasher)?;
     if at.0 == LogIndex(0) {
         let text = format!(
@@ -60,32 +76,26 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
         return Err((EX_CONFIG, text));
     }
 
-    if from.canonicalize().ok().is_some_and(|old| to.canonicalize().is_ok_and(|new| new == old)) {
-        return Err((
-            EX_CONFIG,
-            format!("{shown}: name another directory for the new ensemble: this one stays as it is"),
-        ));
-    }
     if to.read_dir().is_ok_and(|mut items| items.next().is_some()) {
         return Err((EX_CONFIG, format!("{}: it is not empty: name a new directory", to.display())));
     }
     // Made beside its name, which it gets when it is whole: half of it would start as an empty server.
-    let part = unfinished(to);
-    if part.exists() {
-        std::fs::remove_dir_all(&part).map_err(|error| (EX_OSERR, format!("{}: {error}", part.display())))?;
-    }
+    begin(&part, &new)?;
     let options = DirOptions { path: part.clone(), log_path: None, server: identity.server };
     let mut dir = DataDir::open(&options).map_err(|refusal| (refusal.exit_code(), refusal.to_string()))?;
     let seat = Seat::new(identity.server, state.membership.next_generation);
     state.membership = alone(&state.membership, seat, dir.birth());
     let hard_state = HardState { term: Term(hard_state.term.0.max(at.1 .0)), vote: 0, commit: at.0 };
-    write(&mut dir, seat, &state, at, hard_state)
+    write(&mut dir, seat, &state, at, hard_state, &LogOptions::default())
         .map_err(|text| (EX_OSERR, format!("{}: {text}", to.display())))?;
+    let io = |error: io::Error| (EX_OSERR, format!("{}: {error}", to.display()));
+    let myid = format!("{}\n", identity.server.0);
+    dir.publish(&part.join("myid"), |out| out.write_all(myid.as_bytes())).map_err(io)?;
     let cluster = dir.cluster_id();
     drop(dir);
-    std::fs::write(part.join("myid"), format!("{}\n", identity.server.0))
-        .map_err(|error| (EX_OSERR, format!("{}: {error}", part.display())))?;
-    give_name(&part, to).map_err(|error| (EX_OSERR, format!("{}: {error}", to.display())))?;
+    give_name(&part, &new).map_err(io)?;
+    // It has served. Where it stays it is in nobody's way.
+    let _ = std::fs::remove_file(new.join(BEGUN));
     let others: Vec<String> = state
         .membership
         .servers
@@ -147,6 +157,52 @@ fn load(
     Ok((state, recovered.last().max(from), recovered.hard_state))
 }
 
+/// Makes the directory anew, marked as this tool's. What is there is removed if it was begun for the same end.
+fn begin(part: &Path, to: &Path) -> Result<(), Refusal> {
+    let shown = part.display();
+    let io = |error: io::Error| (EX_OSERR, format!("{shown}: {error}"));
+    let mark = to.as_os_str().as_encoded_bytes();
+    // Not through a link: what it leads to was not begun here.
+    match part.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(io(error)),
+        Ok(found) if !found.is_dir() || !std::fs::read(part.join(BEGUN)).is_ok_and(|noted| noted == mark) => {
+            let text = format!(
+                "{shown}: the new directory is made under this name, and what is there was not begun by this command for \
+                 {}: move it away",
+                to.display()
+            );
+            return Err((EX_CONFIG, text));
+        }
+        Ok(_) if matches!(try_shared_lock(part), Ok(LockState::Held(_))) => {
+            return Err((EX_OSERR, format!("{shown}: another `ringkeeper recover` is making it")));
+        }
+        Ok(_) => std::fs::remove_dir_all(part).map_err(io)?,
+    }
+    // Closed to others, as every data directory is.
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(part).map_err(io)?;
+    std::fs::write(part.join(BEGUN), mark).map_err(io)
+}
+
+/// Where a path leads, through links and past what does not exist yet.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let Some((above, mut real)) = found else { return path };
+    for step in path.strip_prefix(above).into_iter().flat_map(Path::components) {
+        match step {
+            Component::ParentDir => drop(real.pop()),
+            step => real.push(step),
+        }
+    }
+    real
+}
+
+/// Whether one is the other, or lies in it.
+fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
 fn unfinished(to: &Path) -> PathBuf {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".unfinished");
@@ -176,17 +232,142 @@ fn write(
     state: &State,
     (index, term): (LogIndex, Term),
     hard_state: HardState,
+    log_options: &LogOptions,
 ) -> Result<(), String> {
     let io = |error: std::io::Error| error.to_string();
     let log = |error: LogError| error.to_string();
     // The directory's own id is the new ensemble's: no other server's data belongs to it.
     dir.set_formed(dir.birth(), vec![(dir.server(), dir.birth())]).map_err(io)?;
     dir.set_seat(seat).map_err(io)?;
-    let (mut new, _) = Log::open(dir, &LogOptions::default(), LogIndex(0)).map_err(log)?;
+    let (mut new, _) = Log::open(dir, log_options, LogIndex(0)).map_err(log)?;
     new.announce_snapshot(index, term).map_err(log)?;
     let meta = Meta { cluster: dir.cluster_id(), index, term };
     let path = dir.snapshot_name(index, state.last_zxid());
     dir.publish(&path, |out| encode_state(out, &meta, state).map(|_| ())).map_err(io)?;
     new.restart_at(index, term, hard_state).map_err(log)?;
     new.close().map_err(|fault| fault.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::disk::SEGMENT_BYTES_MIN;
+    use crate::ids::ServerId;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const AT: (LogIndex, Term) = (LogIndex(5), Term(2));
+
+    /// The data directory of server 2, an ensemble's member.
+    fn member(path: &Path) {
+        let options = DirOptions { path: path.to_owned(), log_path: None, server: ServerId(2) };
+        let mut dir = DataDir::open(&options).unwrap();
+        let mut state = State::new(PathHasher::new([1, 2, 3, 4]));
+        state.membership = Membership::formed(&[(ServerId(2), dir.birth())]);
+        let hard_state = HardState { term: AT.1, vote: 0, commit: AT.0 };
+        // Small: the tests read all of it again and again.
+        let options =
+            LogOptions { segment_bytes: SEGMENT_BYTES_MIN, ballast: false, ..LogOptions::default() };
+        write(&mut dir, Seat::new(ServerId(2), 0), &state, AT, hard_state, &options).unwrap();
+    }
+
+    /// Everything below a directory, and what it holds.
+    fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                all.extend(contents(&path));
+            } else {
+                all.push((path.clone(), fs::read(&path).unwrap()));
+            }
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_new_directory_is_whole_and_the_old_one_stays_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let (from, to) = (home.path().join("old"), home.path().join("new"));
+        member(&from);
+        let before = contents(&from);
+        run(&from, None, &to).unwrap();
+        assert_eq!(contents(&from), before);
+        assert_eq!(fs::read(to.join("myid")).unwrap(), b"2\n");
+        assert!(!to.join(BEGUN).exists() && !unfinished(&to).exists());
+        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o027, 0, "closed to others");
+        let made = read_identity(&to).unwrap();
+        assert_eq!(made.server, ServerId(2));
+        assert_ne!(made.birth, read_identity(&from).unwrap().birth);
+    }
+
+    #[test]
+    fn what_this_command_began_is_begun_anew_and_nothing_else_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let (from, to) = (home.path().join("old"), home.path().join("new"));
+        member(&from);
+        let part = unfinished(&to);
+        // Somebody's directory, one that was begun for another end, a link to one, a file.
+        let hidden = home.path().join("hidden");
+        begin(&hidden, &real(&to)).unwrap();
+        let foreign: [&dyn Fn(); 4] = [
+            &|| fs::create_dir(&part).unwrap(),
+            &|| begin(&part, &home.path().join("another")).unwrap(),
+            &|| std::os::unix::fs::symlink(&hidden, &part).unwrap(),
+            &|| fs::write(&part, "a note").unwrap(),
+        ];
+        for make in foreign {
+            make();
+            let before = contents(home.path());
+            let (exit, text) = run(&from, None, &to).unwrap_err();
+            assert!(
+                exit == EX_CONFIG && text.contains("new.unfinished") && text.contains("move it"),
+                "{text}"
+            );
+            assert_eq!(contents(home.path()), before);
+            fs::rename(&part, home.path().join("moved")).unwrap();
+            let _ = fs::remove_file(home.path().join("moved"));
+            let _ = fs::remove_dir_all(home.path().join("moved"));
+        }
+        begin(&part, &real(&to)).unwrap();
+        fs::write(part.join("half"), "of it").unwrap();
+        run(&from, None, &to).unwrap();
+        assert!(!to.join("half").exists());
+    }
+
+    #[test]
+    fn the_old_directory_is_never_the_new_one_nor_what_becomes_it() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        member(&at("x.unfinished"));
+        member(&at("y.unfinished/data"));
+        std::os::unix::fs::symlink(at("x.unfinished"), at("link")).unwrap();
+        for (from, to) in [
+            ("x.unfinished", "x"),
+            ("x.unfinished", "none/../x"),
+            ("link", "x"),
+            ("x.unfinished", "x.unfinished"),
+            ("x.unfinished", "link"),
+            ("x.unfinished", "x.unfinished/new"),
+            ("y.unfinished/data", "y"),
+            ("y.unfinished/data", "y.unfinished"),
+        ] {
+            let before = contents(home.path());
+            let (exit, text) = run(&at(from), None, &at(to)).unwrap_err();
+            let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+            let new = real(&at(to));
+            assert!(exit == EX_CONFIG && text.contains(&name(&at(from))), "{from} {to}: {text}");
+            assert!(text.contains(&*new.to_string_lossy()), "{from} {to}: {text}");
+            assert_eq!(contents(home.path()), before, "{from} {to}");
+        }
+        // A log directory of its own is as dear.
+        member(&at("old"));
+        fs::create_dir(at("z.unfinished")).unwrap();
+        fs::rename(at("old/log"), at("z.unfinished/log")).unwrap();
+        let before = contents(home.path());
+        let (exit, text) = run(&at("old"), Some(&at("z.unfinished")), &at("z")).unwrap_err();
+        assert!(exit == EX_CONFIG && text.contains("z.unfinished"), "{text}");
+        assert_eq!(contents(home.path()), before);
+    }
 }
