@@ -596,31 +596,20 @@ mod tests {
         let (one, two) = (listen(), listen());
         let (port_one, port_two) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
         let (_one, arrived_one) = server(1, one, port_two, false);
-        // They come again as soon as they are closed, from the very address of the member.
-        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (full, is_full) = bounded(1);
-        let crowd = {
-            let stop = stop.clone();
-            std::thread::spawn(move || {
-                let mut crowd = std::collections::VecDeque::new();
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    crowd.push_back(TcpStream::connect(("127.0.0.1", port_one)));
-                    if crowd.len() > 60 {
-                        let _ = full.try_send(());
-                        let mut oldest = crowd.pop_front().unwrap().unwrap();
-                        oldest.set_read_timeout(Some(LONG)).unwrap();
-                        assert!(!matches!(oldest.read(&mut [0]), Ok(1)), "nobody greets a silent one");
-                    }
-                }
-            })
-        };
-        is_full.recv_timeout(LONG).unwrap();
-        let (_two, arrived_two) = server(2, two, port_one, false);
-        let greeted = arrived_one.recv_timeout(LONG).expect("the member is greeted");
-        let dialled = arrived_two.recv_timeout(LONG).expect("it knows");
-        assert_eq!((greeted.server, dialled.server), (ServerId(2), ServerId(1)));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        crowd.join().unwrap();
+        let (two, arrived_two) = server(2, two, port_one, false);
+        let met = [&arrived_one, &arrived_two].map(|arrived| arrived.recv_timeout(LONG).unwrap().server);
+        assert_eq!(met, [ServerId(2), ServerId(1)]);
+        // More than there are slots, and from the very address of the member, which comes after them, once.
+        let crowd: Vec<TcpStream> =
+            (0..100).map(|_| TcpStream::connect(("127.0.0.1", port_one)).unwrap()).collect();
+        let place = two.place(ServerId(1)).unwrap();
+        let arrival = two.dial(&place, Purpose::Messages).expect("the member is greeted");
+        assert_eq!(arrival.expect("it is welcome").server, ServerId(1));
+        // Nobody greets a silent one.
+        for mut silent in crowd {
+            silent.set_read_timeout(Some(LONG)).unwrap();
+            assert!(!matches!(silent.read(&mut [0]), Ok(1)));
+        }
     }
 
     #[test]
