@@ -5,8 +5,8 @@ use super::change::Change;
 use super::children::ChildSet;
 use super::path::{self, Path};
 use super::striped::Striped;
-use super::warm::AHEAD;
-use super::znode::{Node, Znode, CONTAINER_OWNER, TTL_OWNER_BASE};
+use super::warm::{self, AHEAD};
+use super::znode::{Node, CONTAINER_OWNER, TTL_OWNER_BASE};
 use crate::ids::SessionId;
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -190,19 +190,11 @@ impl Table {
 
     /// Asks for the memory that a lookup of these paths will touch: a hint, which changes nothing.
     pub fn warm<'a>(&self, paths: impl Iterator<Item = &'a [u8]>) {
-        let mut nodes: SmallVec<[&Node; AHEAD]> = SmallVec::new();
-        for path in paths {
-            if let Some(node) = self.nodes.guess(self.hasher.hash(path)) {
-                Znode::warm(node);
-                nodes.push(node);
-            }
-        }
-        for node in nodes {
-            node.path.warm();
-            if let Some(data) = &node.data {
-                data.warm();
-            }
-        }
+        let hashes: SmallVec<[u64; AHEAD]> = paths.map(|path| self.hasher.hash(path)).collect();
+        self.nodes.warm(&hashes);
+        let nodes: SmallVec<[&Node; AHEAD]> =
+            hashes.iter().filter_map(|hash| self.nodes.guess(*hash)).collect();
+        warm::znodes(nodes.into_iter());
     }
 
     /// Puts a znode in the place of the one with its path, which is returned. The owner must be the same.

@@ -10,7 +10,7 @@ use super::znode::{Node, Znode};
 /// How many transactions, facts or requests are looked ahead: about as many lines as a core fetches at once.
 pub const AHEAD: usize = 16;
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Asks for a few znodes, then for their paths and data.
 pub fn znodes<'a>(nodes: impl Iterator<Item = &'a Node> + Clone) {

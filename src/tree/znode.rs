@@ -28,10 +28,12 @@ impl Data {
         &self.0.slice
     }
 
-    /// Asks for its memory: the count and the first bytes.
+    /// Asks for its memory: the count and the first hundred bytes.
     #[inline]
     pub(super) fn warm(&self) {
-        warm::ask(self.0.as_ptr());
+        let at = self.0.as_ptr().cast::<u8>();
+        warm::ask(at);
+        warm::ask(at.wrapping_add(warm::LINE));
     }
 }
 
