@@ -109,23 +109,29 @@ impl Sequencer {
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Heard(heard) => self.on_report(now.mono, from, heard),
             Message::Agreement(agreement) => self.on_agreement(from, agreement),
-            Message::Seated(seated) => self.on_seated(seated),
+            Message::Seated(seated) => self.on_seated(from, seated),
             Message::Wish(step) => self.on_wish(from, &step),
         }
     }
 
     /// A follower's report. Its clock is another: spans are taken from this server's now, which is later than theirs was.
+    /// A server speaks for the sessions that are attached to it, and for no other.
     fn on_report(&mut self, now: Millis, from: ServerId, heard: Heard) {
         if !self.leading {
             return;
         }
+        // This server has not stood still: whose clients were in nobody's hands has more time, and all others have not.
         if heard.stalled.0 > 0 {
-            let begin = Millis(now.0.saturating_sub(heard.stalled.0));
-            self.clock.forgive(begin, now);
+            let at = self.clock.at(now);
+            let attached = self.state.sessions.iter().filter(|(_, session)| session.owner.server == from);
+            attached.for_each(|(id, _)| self.expiry.extend(id, heard.stalled, at));
         }
         for (session, ago) in heard.sessions.into_iter().filter(|_| !mutant::is(Mutant::ReportsIgnored)) {
-            let at = Millis(now.0.saturating_sub(ago.0));
-            self.expiry.touch(session, self.clock.at(at));
+            let is_its = self.state.sessions.get(session).is_some_and(|known| known.owner.server == from);
+            if is_its {
+                let at = Millis(now.0.saturating_sub(ago.0));
+                self.expiry.touch(session, self.clock.at(at));
+            }
         }
         let through = Millis(now.0.saturating_sub(heard.through.0));
         if let Some(peer) = self.peers.up.get_mut(&from) {

@@ -20,6 +20,8 @@ const PATIENCE_MS: u64 = 2_000;
 const ASK_AGAIN_MS: u64 = 500;
 /// A learner that no line names loses its seat when it has been away for so long.
 const ABSENT_MS: u64 = 30_000;
+/// No ensemble has given out so many seats while a server of it was away.
+const SEATS_AHEAD_MAX: u64 = 1 << 24;
 
 /// What a server knows of its own seat, and a leader of the others'.
 pub(super) struct Members {
@@ -79,17 +81,30 @@ struct Goal {
 impl Sequencer {
     // ---- a server's own seat ----
 
-    /// A leader says which seat this data directory has.
-    pub(super) fn on_seated(&mut self, seated: Seated) {
+    /// A leader says which seat this data directory has. Who leads this server may not know: a directory without a seat, or
+    /// whose seat was given up while it was away, is sent nothing else. But to one that has a seat, and may vote, only a server
+    /// that stands in a line says so, and nobody a number that no ensemble reaches: what is taken can not be given back.
+    pub(super) fn on_seated(&mut self, from: ServerId, seated: Seated) {
         let Seated { birth, seat } = seated;
         let own = self.members.seat;
         let is_none = own == Seat::none(self.options.server);
         let is_newer = seat.server() == self.options.server && (is_none || seat > own);
         let is_known = [self.members.given, self.members.written].contains(&Some(seat));
-        if birth == self.options.birth && is_newer && !is_known {
-            self.members.given = Some(seat);
-            self.effects.push_back(Effect::Seat(seat));
+        if birth != self.options.birth || !is_newer || is_known {
+            return;
         }
+        let members = &self.state.membership;
+        let may_say = is_none
+            || members.servers.contains_key(&from)
+            || self.options.lines.contains_key(&from)
+            || members.votes(from);
+        let is_absurd = seat.generation() > members.next_generation.saturating_add(SEATS_AHEAD_MAX);
+        if !may_say || is_absurd {
+            let why = "a seat that no leader gives";
+            return self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
+        }
+        self.members.given = Some(seat);
+        self.effects.push_back(Effect::Seat(seat));
     }
 
     /// Takes the new seat once it is written down and nothing of the old one is under way.

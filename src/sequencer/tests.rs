@@ -5,11 +5,14 @@ use super::*;
 use crate::handoff::{Heard, Proposal, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
 use crate::membership::Membership;
-use crate::peer::RaftMessage;
+use crate::peer::{Message, RaftMessage};
 use crate::tree::{Answer, Change, Path, PathHasher};
 use crate::wire::OpCode;
 use raft::eraftpb::MessageType;
 use std::collections::BTreeSet;
+
+/// A server that may be connected and stands in no line.
+const STRANGER: ServerId = ServerId(77);
 
 struct World {
     sequencer: Sequencer,
@@ -78,7 +81,7 @@ impl World {
                         self.log.push(logged);
                     }
                     Effect::Publish(publication) => self.published.push(publication),
-                    Effect::Send(_) => unreachable!("a server alone has nobody to say anything to"),
+                    Effect::Send(said) => assert_eq!(said.to, STRANGER, "nobody else is connected"),
                     Effect::Note(note) => self.notes.push(note),
                     Effect::Read { index } => {
                         let payload =
@@ -283,6 +286,26 @@ fn time_in_which_the_disk_stood_still_expires_nobody() {
     assert_eq!(world.sequencer.state().sessions.len(), 1, "it has its time from before the stall");
     world.pass(4_000);
     assert_eq!(world.sequencer.state().sessions.len(), 0);
+}
+
+/// This server leads alone; what a connected server reports is heard all the same.
+#[test]
+fn a_server_speaks_for_the_sessions_that_are_attached_to_it_alone() {
+    let mut world = World::new(options());
+    world.sequencer.handle(world.now, Input::PeerUp { peer: STRANGER, birth: 77, rules: 1 });
+    let session = world.new_session();
+    for _ in 0..60 {
+        // An hour in which it stood still, and a word of somebody else's session.
+        let heard = crate::peer::Heard {
+            sessions: vec![(session, Millis(0))],
+            through: Millis(0),
+            stalled: Millis(3_600_000),
+        };
+        let message = Message::Heard(heard);
+        world.sequencer.handle(world.now, Input::Peer { from: STRANGER, message });
+        world.pass(100);
+    }
+    assert!(world.notes.contains(&Note::SessionExpired { session }));
 }
 
 #[test]

@@ -73,6 +73,14 @@ impl Expiry {
         }
     }
 
+    /// The server that a session is attached to stood still for `span`, up to `now`, and could not hear it: it has so much
+    /// longer, and no longer than one that was heard at `now`.
+    pub fn extend(&mut self, id: SessionId, span: Millis, now: Millis) {
+        let Some(deadline) = self.sessions.get(&id).copied() else { return };
+        let heard_at = (deadline.bucket.saturating_add(span.0)).saturating_sub(deadline.timeout_ms);
+        self.touch(id, Millis(heard_at.min(now.0)));
+    }
+
     /// Stops watching a session.
     pub fn forget(&mut self, id: SessionId) {
         if let Some(deadline) = self.sessions.remove(&id) {
@@ -128,6 +136,22 @@ mod tests {
         assert!(expiry.expired(Millis(5_999)).is_empty(), "the bucket ends at 6000");
         assert_eq!(expiry.expired(Millis(6_000)), [SessionId(1)]);
         assert!(expiry.expired(Millis(60_000)).is_empty());
+    }
+
+    #[test]
+    fn another_servers_stall_gives_a_session_that_much_and_at_most_its_timeout() {
+        let deadline = |expiry: &Expiry| expiry.buckets().next().map(|(at, _)| at.0);
+        let mut expiry = Expiry::new(1_000);
+        expiry.track(SessionId(1), 4_000, Millis(10_000));
+        assert_eq!(deadline(&expiry), Some(15_000));
+        expiry.extend(SessionId(1), Millis(1_500), Millis(13_000));
+        assert_eq!(deadline(&expiry), Some(17_000), "15,000 and 1,500, up to the next tick");
+        for absurd in [60_000, u64::MAX] {
+            expiry.extend(SessionId(1), Millis(absurd), Millis(13_500));
+            assert_eq!(deadline(&expiry), Some(18_000), "as if it was heard now");
+        }
+        expiry.extend(SessionId(2), Millis(1), Millis(13_500));
+        assert_eq!(expiry.expired(Millis(18_000)), [SessionId(1)]);
     }
 
     #[test]

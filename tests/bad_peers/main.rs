@@ -46,6 +46,7 @@ tests! {
     members::p16_old_words_are_passed_over,
     members::p17_forged_writes_change_nothing,
     members::p19_the_newer_of_two_connections_stays,
+    members::a_seat_that_no_leader_gives_is_not_taken,
     members::p24_one_false_digest_stops_nobody,
     follower::p10_to_p13_and_p22_from_its_own_leader_end_no_follower,
     follower::a_member_that_does_not_lead_is_no_leader_of_a_follower,

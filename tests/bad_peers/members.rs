@@ -7,9 +7,9 @@ use super::wire::{append, boxed, entry, frame, frame_of, kind, raft, Wire};
 use bytes::Bytes;
 use ringkeeper::apply::{BatchHeader, BatchWriter, Options, Txn, TxnBody};
 use ringkeeper::ids::{
-    ConnId, LogIndex, Millis, Owner, ServerId, SessionId, ShardId, Term, WallMillis, Xid, Zxid,
+    ConnId, LogIndex, Millis, Owner, Seat, ServerId, SessionId, ShardId, Term, WallMillis, Xid, Zxid,
 };
-use ringkeeper::peer::{Agreement, Forward, Heard, Message, RaftMessage};
+use ringkeeper::peer::{Agreement, Forward, Heard, Message, RaftMessage, Seated};
 use std::time::Duration;
 
 /// What these bytes get on a connection of server 2: it is closed, with one line.
@@ -279,6 +279,23 @@ pub fn p19_the_newer_of_two_connections_stays() {
     answers(&mut other, &stage);
     assert!(stage.server.all_lines() - before <= 12, "{} lines", stage.server.all_lines() - before);
     stage.holds("P19");
+}
+
+/// A voter that takes a false seat votes no more, and never again: it is written down.
+pub fn a_seat_that_no_leader_gives_is_not_taken() {
+    let mut stage = Stage::leading();
+    let (_, birth) = stage.third_hello.births.iter().copied().find(|(id, _)| *id == 1).unwrap();
+    let says = |seat: Seat| Message::Seated(Seated { birth, seat });
+    let why = "a seat that no leader gives";
+    let mut wire = stage.stranger();
+    wire.say(&says(Seat::new(ServerId(1), 9))).unwrap();
+    stage.server.wait_line(&["server=77", why]);
+    let mut wire = stage.rogue();
+    for generation in [1 << 40, (1 << 48) - 2] {
+        wire.say(&says(Seat::new(ServerId(1), generation))).unwrap();
+    }
+    stage.server.wait_line(&["server=2", why]);
+    stage.holds(why);
 }
 
 pub fn p24_one_false_digest_stops_nobody() {

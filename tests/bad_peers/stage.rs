@@ -81,6 +81,14 @@ impl Stage {
         self.second.enlist()
     }
 
+    /// A connection as a server that stands in no line.
+    pub fn stranger(&mut self) -> Wire {
+        let mut stranger = Member::new(77, 1, plain(77, self.port));
+        let known = &self.third_hello;
+        (stranger.hello.cluster, stranger.hello.births) = (known.cluster, known.births.clone());
+        stranger.enlist()
+    }
+
     /// What must hold after each attack.
     pub fn holds(&mut self, what: &str) {
         self.server.assert_lives();
