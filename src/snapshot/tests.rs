@@ -4,7 +4,7 @@ use super::*;
 use crate::apply::{BatchHeader, BatchWriter, Options, SnapshotHead, State, Txn, TxnBody};
 use crate::ids::{ConnId, ServerId, SessionId, ShardId, Xid};
 use crate::membership::Membership;
-use crate::tree::{AclId, Node, Path, PathHasher, Znode};
+use crate::tree::{AclId, Node, Path, PathHasher, Znode, STRIPE_ENTRIES_MAX};
 use crate::wire::{
     put_multi_end, put_multi_header, AclRef, Create, Delete, IdRef, OpCode, Perms, SetAcl, SetData,
 };
@@ -380,7 +380,7 @@ fn a_snapshot_under_writes_is_the_state_at_its_zxid() {
             let nodes = world.state.table.nodes();
             (0..nodes.stripes()).map(|at| nodes.stripe(at).count()).max().unwrap()
         };
-        while grown < 12_000 || fullest(&world) < 890 {
+        while grown < 12_000 || fullest(&world) < STRIPE_ENTRIES_MAX - 6 {
             for _ in 0..50 {
                 world.create(&format!("/n{grown}"), format!("first {grown}").as_bytes());
                 grown += 1;

@@ -12,7 +12,7 @@
 use super::warm;
 
 /// A stripe splits when it would hold more: 25/32 of its room of 1024, so that it never grows beyond that.
-const STRIPE_ENTRIES_MAX: usize = 800;
+pub(crate) const STRIPE_ENTRIES_MAX: usize = 800;
 /// A table that is made whole has stripes of at most this on average, so that few split soon.
 const STRIPE_ENTRIES_LOADED: usize = 640;
 /// The directory is indexed by this many top bits of the hash at the most: beyond it stripes just grow.

@@ -320,6 +320,7 @@ impl Greeter {
                 birth: hello.birth,
                 rules: hello.rules,
                 purpose,
+                accepted: None,
                 stream: stream.finish().map_err(io)?,
             })),
             (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
@@ -387,7 +388,8 @@ impl Greeter {
             (Verdict::Welcome, Verdict::Welcome) => {
                 let stream = stream.finish().map_err(io)?;
                 let (server, birth, rules) = (hello.from, hello.birth, hello.rules);
-                Ok(Some(Arrival { server, birth, rules, purpose: hello.purpose, stream }))
+                let (purpose, accepted) = (hello.purpose, Some(slot.number()));
+                Ok(Some(Arrival { server, birth, rules, purpose, accepted, stream }))
             }
             (Verdict::Refused(why), _) | (_, Verdict::Refused(why)) => Err(why),
             _ => Ok(None),

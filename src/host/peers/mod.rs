@@ -66,6 +66,8 @@ pub(super) struct Arrival {
     /// The version of apply's rules that it knows.
     pub rules: u32,
     pub purpose: Purpose,
+    /// Of those that others began: the how-manieth it was.
+    pub accepted: Option<u64>,
     pub stream: Stream,
 }
 
@@ -86,6 +88,7 @@ pub(super) struct Peers {
 /// One connection.
 struct Wire {
     stream: Stream,
+    accepted: Option<u64>,
     input: BytesMut,
     /// The turn ended before all that has come was taken: epoll does not tell of it.
     has_more: bool,
@@ -212,6 +215,11 @@ impl Peers {
                 continue;
             }
             let server = arrival.server;
+            // Each is greeted in a thread of its own, and the older one may come out later.
+            let known = self.wires.get(&server).and_then(|wire| wire.accepted);
+            if arrival.accepted.zip(known).is_some_and(|(this, known)| this < known) {
+                continue;
+            }
             // It would not have come again if it still had the old one. It is here: nobody dials.
             self.close_wire(now, server, "it came with a new connection", give);
             self.greeter.found(server);
@@ -221,7 +229,7 @@ impl Peers {
                 epoll::READ,
                 server.0.into(),
             )?;
-            self.wires.insert(server, Wire::new(arrival.stream, now));
+            self.wires.insert(server, Wire::new(arrival.stream, arrival.accepted, now));
             if let Say::Print { dropped } = self.throttle(server).ask("connected", now) {
                 info!(server = server.0, not_shown = dropped, "connected");
             }
@@ -331,8 +339,9 @@ fn weight(message: &Message) -> usize {
 }
 
 impl Wire {
-    fn new(stream: Stream, now: Millis) -> Wire {
+    fn new(stream: Stream, accepted: Option<u64>, now: Millis) -> Wire {
         Wire {
+            accepted,
             // The first words may have come in one piece with the greeting's last.
             has_more: matches!(stream, Stream::Tls(_)),
             stream,
@@ -509,10 +518,10 @@ mod tests {
         (theirs, listener.accept().unwrap().0)
     }
 
-    fn arrive(tell: &Sender<Arrival>, stream: Stream) {
+    fn arrive(tell: &Sender<Arrival>, accepted: Option<u64>, stream: Stream) {
         stream.socket().set_nonblocking(true).unwrap();
         let purpose = Purpose::Messages;
-        assert!(tell.send(Arrival { server: OTHER, birth: 22, rules: 1, purpose, stream }).is_ok());
+        assert!(tell.send(Arrival { server: OTHER, birth: 22, rules: 1, purpose, accepted, stream }).is_ok());
     }
 
     fn frames(count: u64) -> Vec<u8> {
@@ -534,7 +543,7 @@ mod tests {
             Input::Peer { from: OTHER, message: Message::Wish(n) } => {
                 got.push(u64::from_be_bytes(n.try_into().unwrap()));
             }
-            Input::PeerUp { .. } => {}
+            Input::PeerUp { .. } | Input::PeerDown(OTHER) => {}
             _ => panic!("something else came"),
         };
         peers.receive(NOW, is_ready, give).unwrap();
@@ -552,7 +561,7 @@ mod tests {
         while ours.peek(&mut vec![0; words.len()]).unwrap() < words.len() {
             assert!(Instant::now() < until, "the words have not come");
         }
-        arrive(&tell, Stream::Plain(ours));
+        arrive(&tell, Some(1), Stream::Plain(ours));
         let mut got = receive(&mut peers, true);
         assert_eq!(got.len(), MESSAGES_A_TURN);
         while peers.has_more() {
@@ -564,6 +573,29 @@ mod tests {
     }
 
     #[test]
+    fn of_two_connections_the_one_that_was_begun_later_stays_whichever_is_greeted_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut peers, tell, _links) = peers(&dir);
+        let [(mut one, ours_one), (mut two, ours_two), (mut three, ours_three)] = [(); 3].map(|()| connect());
+        for (number, ours) in [(2, ours_two), (1, ours_one), (3, ours_three)] {
+            arrive(&tell, Some(number), Stream::Plain(ours));
+        }
+        three.write_all(&frames(1)).unwrap();
+        assert_eq!(peers.len(), 0);
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut got = Vec::new();
+        while got.is_empty() {
+            assert!(Instant::now() < until, "nothing was heard");
+            got = receive(&mut peers, true);
+        }
+        assert_eq!((got, peers.len()), (vec![0], 1));
+        for stream in [&mut one, &mut two] {
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            assert!(matches!(stream.read(&mut [0; 8]), Ok(0)), "it is closed, and nothing was said on it");
+        }
+    }
+
+    #[test]
     fn words_that_tls_had_in_hand_when_the_greeting_was_over_are_heard() {
         let dir = tempfile::tempdir().unwrap();
         let (mut peers, tell, _links) = peers(&dir);
@@ -572,7 +604,7 @@ mod tests {
         theirs.write_all(&[&[7], frames(1).as_slice()].concat()).unwrap();
         let mut last = [0];
         ours.read_exact(&mut last).unwrap();
-        arrive(&tell, ours);
+        arrive(&tell, None, ours);
         assert_eq!(receive(&mut peers, false), [0]);
         assert!(!peers.has_more());
     }

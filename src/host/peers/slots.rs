@@ -118,6 +118,11 @@ impl Greeting {
 }
 
 impl Slot {
+    /// The how-manieth of all it is.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// It has said something.
     pub fn has_spoken(&self) {
         if let Some(greeting) = self.slots.lock().greetings.get_mut(&self.number) {
