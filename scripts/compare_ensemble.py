@@ -331,7 +331,8 @@ def rejoin(args, ensemble, znodes):
 
 
 def catch_up(args, ensemble):
-    """What the others' clients feel while a follower fetches 1 GB: (p99 before, p99 meanwhile, seconds that it took)."""
+    """What the others' clients feel while a follower fetches 1 GB: (p99 before, p99 beside a process that only counts and so
+    takes a CPU as the follower does, p99 meanwhile, seconds that it took)."""
     follower, others = leave_behind(args, ensemble, 1_000_000, 1000, args.follower_data)
     path = os.path.join(args.results, "catch_up.json")
     command = [args.load, "run", "-r", "2000", "-c", "16", "-d", "4", "-q", "-s", others, "--json", path, "--root", "/catch"]
@@ -342,18 +343,27 @@ def catch_up(args, ensemble):
 
     # A snapshot of what was made may be under way.
     time.sleep(5)
-    # 3: its own lag counts, as it must where all share two CPUs.
-    ended = subprocess.run([*command, "--duration", "8"], stdout=subprocess.DEVNULL)
-    if ended.returncode not in (0, 3):
-        sys.exit(f"compare_ensemble: the load ended with {ended.returncode}")
-    quiet = p99()
+    def measure_p99():
+        # 3: its own lag counts, as it must where all share two CPUs.
+        ended = subprocess.run([*command, "--duration", "8"], stdout=subprocess.DEVNULL)
+        if ended.returncode not in (0, 3):
+            sys.exit(f"compare_ensemble: the load ended with {ended.returncode}")
+        return p99()
+
+    quiet = measure_p99()
+    counter = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        beside = measure_p99()
+    finally:
+        counter.kill()
+        counter.wait(30)
     load = subprocess.Popen([*command, "--no-setup", "--duration", "180", "--warmup", "1"], stdout=subprocess.DEVNULL)
     time.sleep(1.5)
     took = start_until_here(ensemble, follower)
     # What is measured until then is kept.
     load.send_signal(signal.SIGINT)
     load.wait(30)
-    return quiet, p99(), took
+    return quiet, beside, p99(), took
 
 
 def median(values):
@@ -432,9 +442,9 @@ def measure(args, parts, ensembles):
         row("leader stopped (SIGTERM)", "the longest of all, ms", [max(gaps) for gaps, _ in stopped], "{:.0f}")
     if "catchup" in parts:
         found = [catch_up(args, one) for one in ensembles]
-        row("a follower takes 1 GB", "p99 of the others' clients before, ms", [quiet for quiet, _, _ in found], "{:.2f}")
-        row("a follower takes 1 GB", "p99 of the others' clients meanwhile, ms", [busy for _, busy, _ in found], "{:.2f}")
-        row("a follower takes 1 GB", "s until it serves", [took for _, _, took in found], "{:.2f}")
+        for at, label in enumerate(["p99 of the others' clients before, ms", "p99 beside a process that counts, ms",
+                                    "p99 meanwhile, ms", "s until it serves"]):
+            row("a follower takes 1 GB", label, [one[at] for one in found], "{:.2f}")
     if "rejoin" in parts:
         row(f"follower {args.znodes} znodes behind", "s until it serves", [rejoin(args, one, args.znodes) for one in ensembles],
             "{:.2f}")

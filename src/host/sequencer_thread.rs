@@ -1,20 +1,21 @@
 //! The sequencer's thread: the log's ring, the shards' rings and the time, in one loop.
 
 use super::clock::Clock;
-use super::disk::{DataDir, Log, SpaceState, SubmitError};
+use super::disk::{DataDir, Log, LogError, SpaceState, SubmitError};
 use super::link::{Links, Order, ShardLink, Tree};
 use super::members_shown::{self, MembersShown};
 use super::notes::{over_quota_text, Say, Throttle};
-use super::peers::{Peers, Place};
+use super::peers::{Entries, Peers, Place};
 use super::signals;
 use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::{pages, Fatal};
 use crate::admin::Role;
 use crate::apply::State;
-use crate::ids::{LogIndex, Millis, Seat, ServerId};
-use crate::log::{Append, Sequence};
+use crate::ids::{LogIndex, Millis, Seat, ServerId, Term};
+use crate::log::{Append, EntryRef, Sequence};
 use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, Serving, TICK_MS};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +57,22 @@ pub(super) struct SequencerThread {
     /// Called once, when clients are served.
     pub on_serving: Option<Box<dyn FnOnce() + Send>>,
     pub state: LoopState,
+}
+
+/// The log, for those who tell others of it.
+struct Logs<'l> {
+    log: &'l mut Log,
+    fault: Option<LogError>,
+}
+
+impl Entries for Logs<'_> {
+    fn place(&self, index: LogIndex, term: Term) -> Option<EntryRef> {
+        self.log.entry(index).filter(|entry| entry.term == term)
+    }
+
+    fn read(&mut self, entry: &EntryRef) -> Option<Bytes> {
+        self.log.read_ref(entry).map_err(|error| self.fault = Some(error)).ok()
+    }
 }
 
 /// What the loop remembers from turn to turn.
@@ -252,18 +269,14 @@ impl SequencerThread {
         let Some(peers) = &mut self.peers else { return Ok(()) };
         let (now, sequencer, log) = (self.clock.now(), &mut self.sequencer, &mut self.log);
         let has_unturned = &mut self.state.has_unturned;
-        let mut fault = None;
-        let mut find = |index, term| {
-            log.entry(index).filter(|entry| entry.term == term)?;
-            log.read(index).map_err(|error| fault = Some(error)).ok()
-        };
+        let mut entries = Logs { log, fault: None };
         peers
-            .flush(now.mono, &mut find, &mut |input| {
+            .flush(now.mono, &mut entries, &mut |input| {
                 sequencer.handle(now, input);
                 *has_unturned = true;
             })
             .map_err(|error| Fatal::peers(&error))?;
-        fault.map_or(Ok(()), |error| Err(Fatal::log(error)))
+        entries.fault.map_or(Ok(()), |error| Err(Fatal::log(error)))
     }
 
     /// Milliseconds until a tick has to be counted.

@@ -233,6 +233,7 @@ fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
             Driver::Epoll => LogIo::Thread,
         },
         space_low_bytes: config.log.disk_reserve_bytes,
+        others_serve: config.ensemble.is_some(),
         apply_version: RULES,
         ..LogOptions::default()
     }

@@ -32,9 +32,11 @@ pub trait SyncWrite: Write + Send {
     /// Makes everything written durable.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Waits until what was written since the last call has gone to the disk, durable or not: a long file goes there
-    /// in pieces and not all at its end. A hint.
-    fn settle(&mut self) {}
+    /// Waits until so many more bytes of what was written have gone to the disk, durable or not: a long file goes there in
+    /// pieces and not all at its end. Whether there is more. A hint.
+    fn settle(&mut self, _most: u64) -> bool {
+        false
+    }
 }
 
 /// A segment that is open for writing.
@@ -353,14 +355,14 @@ fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 
 struct PlainFile {
     file: File,
-    written: i64,
-    settled: i64,
+    written: u64,
+    settled: u64,
 }
 
 impl Write for PlainFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
-        self.written += n as i64;
+        self.written += n as u64;
         Ok(n)
     }
 
@@ -374,14 +376,15 @@ impl SyncWrite for PlainFile {
         self.file.sync_all()
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, most: u64) -> bool {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        let (from, len) = (self.settled, self.written - self.settled);
+        let (from, len) = (self.settled, most.min(self.written - self.settled));
         // SAFETY: the descriptor is open; the call takes no pointers. A file system that cannot do it has the rest to do
         // at the sync, which also tells of a failed write.
-        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, len, all) };
-        self.settled = self.written;
+        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from.cast_signed(), len.cast_signed(), all) };
+        self.settled += len;
+        self.settled < self.written
     }
 }

@@ -48,6 +48,8 @@ pub struct LogOptions {
     pub space_low_bytes: u64,
     /// Whether a ballast is kept.
     pub ballast: bool,
+    /// Others serve until this server does, maybe with their logs on the same disk: the second segment is filled with pauses.
+    pub others_serve: bool,
     /// The version of apply's rules for a log that is new.
     pub apply_version: u32,
     /// The membership for a log that is new.
@@ -72,6 +74,7 @@ impl Default for LogOptions {
             quiet: Duration::from_millis(5),
             space_low_bytes: 128 << 20,
             ballast: true,
+            others_serve: false,
             apply_version: 1,
             membership: Vec::new(),
         }
@@ -226,7 +229,9 @@ impl Log {
         if short == Some(true) {
             capacity = FIRST_SEGMENT_BYTES;
             pool = new_pool(number.next(), false)?;
-            pool.hurry_once();
+            if !options.others_serve {
+                pool.hurry_once();
+            }
         } else if let Err(e) = pool.take() {
             if !is_no_space(&e) {
                 return Err(fault(&segment_path(&dir, number), 0)(e));

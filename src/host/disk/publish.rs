@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::file::{Disk, SyncWrite};
@@ -10,7 +11,7 @@ use super::file::{Disk, SyncWrite};
 /// long at least: the log's writes go to the same disk. They meet it idle three times out of four, and where a host lends
 /// its disk by so many bytes in 100 ms they find some left (32 MB a second are taken here; a snapshot of a million znodes
 /// has 45).
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: u64 = 256 << 10;
 const REST: u32 = 3;
 const REST_MIN: Duration = Duration::from_millis(8);
 /// The longest pause, so that a slow disk comes to an end.
@@ -19,18 +20,18 @@ const REST_MAX: Duration = Duration::from_millis(20);
 /// A file in pieces.
 struct Paced<'f> {
     file: &'f mut dyn SyncWrite,
-    unsettled: usize,
+    unsettled: u64,
 }
 
 impl Write for Paced<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
-        self.unsettled += n;
+        self.unsettled += n as u64;
         if self.unsettled >= PIECE_BYTES {
             self.unsettled = 0;
             let began = Instant::now();
-            self.file.settle();
-            std::thread::sleep((began.elapsed() * REST).clamp(REST_MIN, REST_MAX));
+            self.file.settle(u64::MAX);
+            rest(began);
         }
         Ok(n)
     }
@@ -38,6 +39,22 @@ impl Write for Paced<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn rest(began: Instant) {
+    std::thread::sleep((began.elapsed() * REST).clamp(REST_MIN, REST_MAX));
+}
+
+/// Makes a long file that was written at once durable in pieces, and rests between them until somebody waits for it.
+pub fn sync_paced(file: &mut dyn SyncWrite, is_waited_for: &AtomicBool) -> io::Result<()> {
+    let mut began = Instant::now();
+    while file.settle(PIECE_BYTES) {
+        if !is_waited_for.load(Ordering::Relaxed) {
+            rest(began);
+        }
+        began = Instant::now();
+    }
+    file.sync()
 }
 
 /// Writes `path` through `write`. After a power cut the old content (or absence) or the new is there,
@@ -54,7 +71,7 @@ pub fn publish_file(
     let written = (|| {
         let mut file = disk.create(&fresh)?;
         let mut paced = Paced { file: &mut *file, unsettled: 0 };
-        let mut buffered = BufWriter::with_capacity(PIECE_BYTES, &mut paced);
+        let mut buffered = BufWriter::with_capacity(PIECE_BYTES as usize, &mut paced);
         write(&mut buffered)?;
         buffered.flush()?;
         drop(buffered);

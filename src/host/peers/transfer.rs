@@ -12,15 +12,15 @@ use super::greeter::{Greeter, Place, Timed};
 use super::hello::Purpose;
 use super::stream::Stream;
 use crate::apply::State;
-use crate::host::disk::{DataDir, Disk, SnapshotFile};
+use crate::host::disk::{sync_paced, DataDir, Disk, SnapshotFile, SyncWrite};
 use crate::host::recover::load_snapshot;
 use crate::ids::{LogIndex, ServerId, Zxid};
 use crate::tree::PathHasher;
 use crossbeam::channel::{unbounded, Receiver, Sender};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -90,6 +90,10 @@ impl Transfer {
             unpublished: None,
             serving: Arc::default(),
         }
+    }
+
+    pub(super) fn dir(&self) -> &Arc<DataDir> {
+        &self.dir
     }
 
     /// Begins to fetch; a fetch under way is given up for it.
@@ -216,8 +220,8 @@ impl Fetch {
             index = self.index.0,
             "the log of the leader does not reach back to this server's: fetching a snapshot"
         );
-        let taken = self.take_all(&part.path).and_then(|bytes| Ok((bytes, self.read(&part.path)?)));
-        match taken {
+        let taken = self.take_all(&part.path);
+        match taken.and_then(|(file, bytes)| Ok((bytes, self.keep_and_read(file, &part.path)?))) {
             Ok((bytes, state)) => {
                 let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 info!(server, index = self.index.0, bytes, nodes = state.table.len(), ms, "snapshot fetched");
@@ -232,17 +236,14 @@ impl Fetch {
     }
 
     /// Fetches the file, over as many connections as it takes while each brings something.
-    fn take_all(&self, part: &Path) -> Result<u64, String> {
-        let io = |error: io::Error| format!("{}: {error}", part.display());
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(part).map_err(io)?;
+    fn take_all(&self, part: &Path) -> Result<(Box<dyn SyncWrite>, u64), String> {
+        let mut file =
+            self.dir.disk().create(part).map_err(|error| format!("{}: {error}", part.display()))?;
         let (mut have, mut vain) = (0, 0);
         while self.is_wanted() {
             let before = have;
-            match self.take_some(&mut file, &mut have) {
-                Ok(()) => {
-                    file.sync_all().map_err(io)?;
-                    return Ok(have);
-                }
+            match self.take_some(&mut *file, &mut have) {
+                Ok(()) => return Ok((file, have)),
                 Err(Stop::World(why)) => return Err(why),
                 Err(Stop::Wire(why)) => {
                     vain = if have > before { 0 } else { vain + 1 };
@@ -256,7 +257,7 @@ impl Fetch {
         Err("another one is wanted now".to_owned())
     }
 
-    fn take_some(&self, file: &mut File, have: &mut u64) -> Result<(), Stop> {
+    fn take_some(&self, file: &mut dyn SyncWrite, have: &mut u64) -> Result<(), Stop> {
         let wire = |error: io::Error| Stop::Wire(error.to_string());
         let arrival = self.greeter.dial(&self.place, Purpose::Snapshot).map_err(Stop::Wire)?;
         let stream = arrival.ok_or_else(|| Stop::Wire("it is not ready".to_owned()))?.stream;
@@ -298,6 +299,19 @@ impl Fetch {
             *have += length as u64;
         }
         Ok(())
+    }
+
+    /// Reads the state while the file goes to the disk: no faster than the others' logs on the same disk can bear, and the
+    /// rest of it when the state is there.
+    fn keep_and_read(&self, mut file: Box<dyn SyncWrite>, part: &Path) -> Result<State, String> {
+        let is_waited_for = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let kept = scope.spawn(|| sync_paced(&mut *file, &is_waited_for));
+            let state = self.read(part);
+            is_waited_for.store(true, Ordering::Relaxed);
+            let kept = kept.join().expect("a panic ends the process");
+            kept.map_err(|error| format!("{}: {error}", part.display())).and(state)
+        })
     }
 
     /// Reads the whole state, every checksum of it.

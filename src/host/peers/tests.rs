@@ -1,0 +1,240 @@
+use super::wire::{ENCODED_MAX, HEAD_BYTES, MESSAGES_A_TURN, SIGN_OF_LIFE_MS, WRITE_A_TURN};
+use super::*;
+use crate::host::disk::{DataDir, DirOptions};
+use crate::host::link::Links;
+use crate::ids::{Seat, Term, Zxid};
+use crate::log::EntryRef;
+use crate::peer::{self, Entry, Message, RaftMessage};
+use crate::tree::PathHasher;
+use bytes::Bytes;
+use crossbeam::channel::{bounded, Sender};
+use raft::eraftpb::MessageType;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+const NOW: Millis = Millis(1_000);
+const OTHER: ServerId = ServerId(2);
+
+/// What server 1 has of the others: nobody yet.
+fn peers(dir: &tempfile::TempDir) -> (Peers, Sender<Arrival>, Arc<Links>) {
+    let options = DirOptions { path: dir.path().into(), log_path: None, server: ServerId(1) };
+    let transfer = Transfer::new(Arc::new(DataDir::open(&options).unwrap()), PathHasher::new([1, 2, 3, 4]));
+    let links = Arc::new(Links::new(1).unwrap());
+    let (tell, arrivals) = bounded(4);
+    let acquaintance = Arc::new(Acquaintance::new(ServerId(1), 11, 1, Vec::new(), None));
+    let (me, none, nobody) = (ServerId(1), Vec::new(), Vec::new());
+    let (told, plain) = (tell.clone(), Protection::Plain);
+    let greeter = Greeter::start(me, acquaintance, told, links.clone(), plain, none, nobody).unwrap();
+    (Peers::new(links.sequencer.as_fd(), arrivals, greeter, transfer).unwrap(), tell, links)
+}
+
+/// Connected: the other server's end, and this one's.
+fn connect() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (theirs, listener.accept().unwrap().0)
+}
+
+fn arrive(tell: &Sender<Arrival>, accepted: Option<u64>, stream: Stream) {
+    stream.socket().set_nonblocking(true).unwrap();
+    let purpose = Purpose::Messages;
+    assert!(tell.send(Arrival { server: OTHER, birth: 22, rules: 1, purpose, accepted, stream }).is_ok());
+}
+
+fn frames(count: u64) -> Vec<u8> {
+    let mut all = Vec::new();
+    for n in 0..count {
+        let mut body = Vec::new();
+        peer::encode(&mut body, &Message::Wish(n.to_be_bytes().to_vec()));
+        all.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+        all.extend(crc32c::crc32c(&body).to_be_bytes());
+        all.extend(body);
+    }
+    all
+}
+
+/// The numbers of the messages that one call brings.
+fn receive(peers: &mut Peers, is_ready: bool) -> Vec<u64> {
+    let mut got = Vec::new();
+    let give = &mut |input| match input {
+        Input::Peer { from: OTHER, message: Message::Wish(n) } => {
+            got.push(u64::from_be_bytes(n.try_into().unwrap()));
+        }
+        Input::PeerUp { .. } | Input::PeerDown(OTHER) => {}
+        _ => panic!("something else came"),
+    };
+    peers.receive(NOW, is_ready, give).unwrap();
+    got
+}
+
+#[test]
+fn what_one_turn_leaves_is_taken_by_the_next_though_the_set_tells_of_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let (mut theirs, ours) = connect();
+    let words = frames(3 * MESSAGES_A_TURN as u64);
+    theirs.write_all(&words).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while ours.peek(&mut vec![0; words.len()]).unwrap() < words.len() {
+        assert!(Instant::now() < until, "the words have not come");
+    }
+    arrive(&tell, Some(1), Stream::Plain(ours));
+    let mut got = receive(&mut peers, true);
+    assert_eq!(got.len(), MESSAGES_A_TURN);
+    while peers.has_more() {
+        let more = receive(&mut peers, false);
+        assert!(!more.is_empty() || got.len() == 3 * MESSAGES_A_TURN, "a turn for nothing");
+        got.extend(more);
+    }
+    assert_eq!(got, Vec::from_iter(0..3 * MESSAGES_A_TURN as u64));
+}
+
+#[test]
+fn of_two_connections_the_one_that_was_begun_later_stays_whichever_is_greeted_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let [(mut one, ours_one), (mut two, ours_two), (mut three, ours_three)] = [(); 3].map(|()| connect());
+    for (number, ours) in [(2, ours_two), (1, ours_one), (3, ours_three)] {
+        arrive(&tell, Some(number), Stream::Plain(ours));
+    }
+    three.write_all(&frames(1)).unwrap();
+    assert_eq!(peers.len(), 0);
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut got = Vec::new();
+    while got.is_empty() {
+        assert!(Instant::now() < until, "nothing was heard");
+        got = receive(&mut peers, true);
+    }
+    assert_eq!((got, peers.len()), (vec![0], 1));
+    for stream in [&mut one, &mut two] {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        assert!(matches!(stream.read(&mut [0; 8]), Ok(0)), "it is closed, and nothing was said on it");
+    }
+}
+
+#[test]
+fn words_that_tls_had_in_hand_when_the_greeting_was_over_are_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let [mut theirs, mut ours] = stream::tests::pair(dir.path());
+    // The greeting's last word and a message in one record.
+    theirs.write_all(&[&[7], frames(1).as_slice()].concat()).unwrap();
+    let mut last = [0];
+    ours.read_exact(&mut last).unwrap();
+    arrive(&tell, None, ours);
+    assert_eq!(receive(&mut peers, false), [0]);
+    assert!(!peers.has_more());
+}
+
+/// A log whose entry of index 1 is not in memory, and how often it was read here.
+#[derive(Default)]
+struct OneEntry {
+    reads: usize,
+}
+
+impl Entries for OneEntry {
+    fn place(&self, index: LogIndex, _term: Term) -> Option<EntryRef> {
+        (index == LogIndex(1)).then(|| ahead::tests::entry(1, 0, 5))
+    }
+
+    fn read(&mut self, _entry: &EntryRef) -> Option<Bytes> {
+        self.reads += 1;
+        Some(Bytes::from_static(b"entry"))
+    }
+}
+
+/// As a leader tells of the entry behind `index`.
+fn append(index: u64, payload: Option<&'static [u8]>) -> Message {
+    let entry = Entry {
+        tag: 0,
+        term: Term(1),
+        first_zxid: Zxid(1),
+        last_zxid: Zxid(1),
+        payload: payload.map(Bytes::from_static),
+    };
+    let raft = RaftMessage {
+        kind: MessageType::MsgAppend as u8,
+        from: Seat(1),
+        to: Seat(2),
+        term: Term(1),
+        index: LogIndex(index),
+        entries: vec![entry],
+        ..RaftMessage::default()
+    };
+    Message::Raft(Box::new(raft))
+}
+
+/// The payloads of the entries, and empty ones for signs of life, that have come.
+fn payloads(theirs: &mut TcpStream, count: usize) -> Vec<Vec<u8>> {
+    theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut next = || {
+        let mut head = [0; HEAD_BYTES];
+        theirs.read_exact(&mut head).unwrap();
+        let mut body = vec![0; u32::from_be_bytes(head[..4].try_into().unwrap()) as usize];
+        theirs.read_exact(&mut body).unwrap();
+        match peer::decode(&Bytes::from(body)) {
+            Ok(Message::Raft(raft)) => raft.entries[0].payload.clone().unwrap().to_vec(),
+            _ => Vec::new(),
+        }
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn an_entry_that_is_not_in_memory_goes_out_when_it_was_read_ahead_and_those_behind_it_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let (mut theirs, ours) = connect();
+    arrive(&tell, Some(1), Stream::Plain(ours));
+    receive(&mut peers, false);
+    for message in [append(1, Some(b"before")), append(0, None), append(1, Some(b"after"))] {
+        peers.say(Addressed { to: OTHER, message });
+    }
+    let (mut log, none) = (OneEntry::default(), &mut |_| panic!("nothing has come"));
+    peers.flush(NOW, &mut log, none).unwrap();
+    assert_eq!(payloads(&mut theirs, 1), [b"before"]);
+    // What is read takes long: there is life on the connection, and nothing goes out before it.
+    let later = Millis(NOW.0 + SIGN_OF_LIFE_MS + 1);
+    peers.flush(later, &mut log, none).unwrap();
+    assert_eq!((payloads(&mut theirs, 1), log.reads), (vec![Vec::new()], 0));
+    let until = Instant::now() + Duration::from_secs(60);
+    while peers.wires[&OTHER].next == Next::Reads {
+        assert!(Instant::now() < until, "it was never read");
+        receive(&mut peers, false);
+    }
+    peers.flush(later, &mut log, none).unwrap();
+    assert_eq!(payloads(&mut theirs, 2), [&b"entry"[..], b"after"]);
+    assert_eq!(log.reads, 1);
+}
+
+#[test]
+fn a_turn_writes_its_share_to_one_server_and_the_next_turn_goes_on() {
+    const WORDS: usize = 256;
+    const WORD: &[u8] = &[7; 64 << 10];
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let (mut theirs, ours) = connect();
+    arrive(&tell, Some(1), Stream::Plain(ours));
+    receive(&mut peers, false);
+    for _ in 0..WORDS {
+        peers.say(Addressed { to: OTHER, message: append(1, Some(WORD)) });
+    }
+    // It stays open until all was looked at.
+    let reading = std::thread::spawn(move || (payloads(&mut theirs, WORDS), theirs));
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut left = WORDS;
+    while !peers.wires[&OTHER].waiting.is_empty() || peers.wires[&OTHER].has_output() {
+        assert!(Instant::now() < until, "it does not go on");
+        peers.flush(NOW, &mut OneEntry::default(), &mut |_| panic!("nothing has come")).unwrap();
+        let before = std::mem::replace(&mut left, peers.wires[&OTHER].waiting.len());
+        let share = (WRITE_A_TURN + 2 * ENCODED_MAX) / WORD.len() + 1;
+        assert!(before - left <= share, "{} in one turn", before - left);
+        // As the loop does: it waits unless it is told that there is more.
+        let timeout = if peers.has_more() { 0 } else { 1_000 };
+        let ready = peers.epoll.wait(&mut [epoll::NONE; EVENTS], timeout).unwrap();
+        receive(&mut peers, ready > 0);
+    }
+    let (words, _theirs) = reading.join().unwrap();
+    assert!(words.iter().all(|word| word == WORD));
+}
