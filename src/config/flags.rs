@@ -143,9 +143,13 @@ impl KeyFlags {
     }
 }
 
+/// Behind the help of commands that scripts call.
+const EXIT_CODES: &str = "Exit codes: 0 done; 70 a fault of the server's own; 71 the system refuses something; 74 a disk fails or \
+data is damaged; 75 not yet (leave: the server goes on trying); 78 the configuration or the command line can not be meant so";
+
 /// A coordination server that takes Apache ZooKeeper's place. Without a command it serves.
 #[derive(Parser, Debug)]
-#[command(name = "ringkeeper", version = VERSION, args_conflicts_with_subcommands = true)]
+#[command(name = "ringkeeper", version = VERSION, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Word>,
@@ -159,7 +163,9 @@ enum Word {
     Serve(ServeArgs),
     /// Start the server and ask the ensemble to take it in; its own server line is among those of the configuration
     Join(ServeArgs),
-    /// Ask the running server to leave its ensemble, and wait until its process has ended
+    /// Ask the running server to leave its ensemble, and wait until its process has ended. The configuration, or --data-dir,
+    /// says which server; the other flags are there so that those of its start can stay
+    #[command(after_help = EXIT_CODES)]
     Leave {
         #[command(flatten)]
         args: ServeArgs,
