@@ -3,6 +3,7 @@
 use crate::admin::Members;
 use crate::ids::{Seat, ServerId, Zxid};
 use crate::membership::{Membership, PeerAddress};
+use std::collections::BTreeMap;
 use tracing::{info, warn};
 
 /// What was shown last.
@@ -10,6 +11,8 @@ use tracing::{info, warn};
 pub(super) struct MembersShown {
     version: Zxid,
     counts: (usize, u64),
+    /// Where each server votes, or learns to.
+    seats: BTreeMap<ServerId, Seat>,
     votes: Option<bool>,
     is_told_of_no_member: bool,
 }
@@ -23,6 +26,17 @@ impl MembersShown {
         }
         let is_new = self.version != members.version && !members.servers.is_empty();
         (self.version, self.counts) = (members.version, counts);
+        let seats: BTreeMap<_, _> = members.seats.keys().map(|seat| (seat.server(), *seat)).collect();
+        for (server, seat) in &seats {
+            if self.seats.get(server).is_some_and(|before| before < seat) {
+                info!(
+                    server = server.0,
+                    %seat,
+                    "it came with a new data directory, which has a seat of its own: what the former one has promised is void"
+                );
+            }
+        }
+        self.seats = seats;
         if is_new {
             let ids = |observers: bool| {
                 let those = members.servers.values().filter(|server| server.is_observer == observers);

@@ -24,8 +24,8 @@ struct Kind {
 /// What to do with a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Say {
-    /// Print it; so many like it were not printed before.
-    Print { dropped: u64 },
+    /// Print it; so many like it were not printed before, if any.
+    Print { dropped: Option<u64> },
     /// It was counted.
     Drop,
 }
@@ -43,7 +43,8 @@ impl Throttle {
             return Say::Drop;
         }
         kind.printed += 1;
-        Say::Print { dropped: std::mem::take(&mut kind.dropped) }
+        let dropped = std::mem::take(&mut kind.dropped);
+        Say::Print { dropped: (dropped > 0).then_some(dropped) }
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
         let mut throttle = Throttle::default();
         let said = (0..1_000).filter(|n| throttle.ask("x", Millis(1_000 + n)) != Say::Drop).count();
         assert_eq!(said, 5);
-        assert_eq!(throttle.ask("y", Millis(1_500)), Say::Print { dropped: 0 });
-        assert_eq!(throttle.ask("x", Millis(20_000)), Say::Print { dropped: 995 });
+        assert_eq!(throttle.ask("y", Millis(1_500)), Say::Print { dropped: None });
+        assert_eq!(throttle.ask("x", Millis(20_000)), Say::Print { dropped: Some(995) });
     }
 }

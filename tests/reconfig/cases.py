@@ -573,6 +573,7 @@ def wiped_one(lab):
     same((client.sync(), client.exists("/before")), (OK, OK), "what was there before, at the wiped one")
     shows(wiped, config, "the config, or the same one")
     goes_on(writers, "with the wiped one back")
+    same([server.has_logged("it came with a new data directory") for server in rest], [True, True], "the others' logs tell of it")
     # A full voter again: it is half of a majority.
     other.kill()
     left = [server for server in ensemble.first if server is not other]

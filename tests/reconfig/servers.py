@@ -201,6 +201,10 @@ class Server:
         os.makedirs(self.data)
         self.write_myid()
 
+    def has_logged(self, text):
+        with open(self.log, "rb") as file:
+            return text.encode() in file.read()
+
     def tail(self):
         with open(self.log, "rb") as file:
             return file.read()[-600:].decode(errors="replace").strip()
