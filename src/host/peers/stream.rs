@@ -267,13 +267,46 @@ impl Tls {
         if let Err(error) = self.connection.process_new_packets() {
             // The other end hears why.
             let _ = self.send();
-            let hint = match error {
-                rustls::Error::InvalidMessage(_) => " (sslQuorum must be the same on all servers)",
-                _ => "",
-            };
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}{hint}")));
+            let advice = advice(&error);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}{advice}")));
         }
         Ok(None)
+    }
+}
+
+/// What to do about it, where there is something to do.
+fn advice(error: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, Error};
+    match error {
+        Error::InvalidMessage(_) => " (sslQuorum must be the same on all servers)",
+        Error::InvalidCertificate(why) => match why {
+            CertificateError::UnknownIssuer => {
+                ": the other server's certificate is signed by none of the authorities in this one's ssl.quorum.trustStore.location"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                ": renew the other server's certificate, or set this server's clock right"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ": set the clocks of both servers right"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                ": the other server's certificate names another host than its server line; \
+                 ssl.quorum.hostnameVerification=false accepts that"
+            }
+            _ => "",
+        },
+        Error::NoCertificatesPresented => ": the other server has no ssl.quorum.keyStore.location, or is none of ours",
+        Error::AlertReceived(Alert::UnknownCA | Alert::DecryptError) => {
+            ": the other server does not trust the authority that signed this one's certificate (its \
+             ssl.quorum.trustStore.location)"
+        }
+        Error::AlertReceived(Alert::BadCertificate | Alert::CertificateUnknown) => {
+            ": the other server refuses this one's certificate, its log says why"
+        }
+        Error::AlertReceived(Alert::CertificateExpired) => {
+            ": the other server finds this one's certificate expired: renew it, or set the clocks right"
+        }
+        _ => "",
     }
 }
 
@@ -408,6 +441,15 @@ pub(super) mod tests {
         ] {
             let [dialled, greeted] = talk(&dialler, greeter);
             assert!(dialled.is_err() || greeted.is_err(), "{dialled:?} {greeted:?}");
+        }
+        // The message of who refuses says what to look at, and that of who is refused, too.
+        for (dialler, greeter, refuses, refused) in [
+            (tls(&good, true), tls(&stranger, true), "trustStore", ""),
+            (tls(&other_name, true), tls(&other_name, true), "hostnameVerification", "its log says why"),
+            (Protection::Plain, tls(&good, true), "sslQuorum", ""),
+        ] {
+            let said = format!("{:?}", talk(&dialler, greeter));
+            assert!(said.contains(refuses) && said.contains(refused), "{said}");
         }
     }
 
