@@ -133,8 +133,11 @@ class Group:
                 if order == 0 and op is not None and self.unknown:
                     self.worlds = self.before_write(op, zxid)
                 good = self.stepped(self.worlds, zxid, order, op)
-                if not good:
-                    good = self.search(zxid, order, op)
+                # A world that this contradicts may lack something that was under way, though others explain it as they are.
+                going = {id(world) for world in good}
+                left = self.worlds if op is None else [world for world in self.worlds if id(world) not in going]
+                if left and (op is not None or not good):
+                    good = good + self.search(left, zxid, order, op)
                 if not good:
                     self.wrong = self.explain(zxid, op)
                     return
@@ -241,10 +244,9 @@ class Group:
                 kept.tree[path] = node[: model.PZXID] + (world.tree[path][model.PZXID],) + node[model.PZXID + 1 :]
         return out if kept is None else [kept, after]
 
-    def search(self, zxid, order, op):
+    def search(self, worlds, zxid, order, op):
         """Puts in as few unknown writes as explain the step."""
         self.searched += 1
-        worlds = self.worlds
         for _ in range(SEARCH_DEPTH):
             more = []
             for world in worlds:
