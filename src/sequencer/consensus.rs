@@ -624,6 +624,13 @@ impl Consensus {
     }
 }
 
+/// Whether a message only says that its sender leads: it may overtake others on their way (Raft's messages may come in any
+/// order).
+#[must_use]
+pub fn is_heartbeat(message: &RaftMessage) -> bool {
+    message.kind == MessageType::MsgHeartbeat as u8
+}
+
 const NO_ZXIDS: (Zxid, Zxid) = (Zxid::ZERO, Zxid::ZERO);
 
 fn raw_node(id: u64, applied: u64, store: Store) -> RawNode<Store> {

@@ -20,7 +20,7 @@ mod storage;
 mod translate;
 
 pub use batch::BATCH_BYTES;
-pub use consensus::{Install, Logged, RecoveredEntry, RecoveredLog};
+pub use consensus::{is_heartbeat, Install, Logged, RecoveredEntry, RecoveredLog};
 
 use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};

@@ -250,7 +250,7 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        Ok(Box::new(PlainFile { file, written: 0, settled: 0 }))
+        Ok(Box::new(PlainFile { file, written: 0, settled: 0, fault: None }))
     }
 
     fn open_log(&self, path: &Path) -> io::Result<LogFile> {
@@ -357,6 +357,17 @@ struct PlainFile {
     file: File,
     written: u64,
     settled: u64,
+    /// What a piece could not be written for. The system tells it once, and the sync behind it would know nothing of it.
+    fault: Option<i32>,
+}
+
+impl PlainFile {
+    fn note_fault(&mut self, code: i32) {
+        let cannot_settle = [libc::ENOSYS, libc::EINVAL, libc::ESPIPE, libc::EOPNOTSUPP, libc::EPERM];
+        if !cannot_settle.contains(&code) {
+            self.fault.get_or_insert(code);
+        }
+    }
 }
 
 impl Write for PlainFile {
@@ -373,7 +384,8 @@ impl Write for PlainFile {
 
 impl SyncWrite for PlainFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.fault.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
     fn settle(&mut self, most: u64) -> bool {
@@ -381,10 +393,40 @@ impl SyncWrite for PlainFile {
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         let (from, len) = (self.settled, most.min(self.written - self.settled));
-        // SAFETY: the descriptor is open; the call takes no pointers. A file system that cannot do it has the rest to do
-        // at the sync, which also tells of a failed write.
-        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from.cast_signed(), len.cast_signed(), all) };
+        // SAFETY: the descriptor is open; the call takes no pointers. A file system that cannot do it has the rest to do at the
+        // sync.
+        let result = unsafe {
+            libc::sync_file_range(self.file.as_raw_fd(), from.cast_signed(), len.cast_signed(), all)
+        };
+        if result != 0 {
+            self.note_fault(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+        }
         self.settled += len;
         self.settled < self.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_was_not_written_is_told_at_the_sync_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name| {
+            let file = File::create(dir.path().join(name)).unwrap();
+            PlainFile { file, written: 0, settled: 0, fault: None }
+        };
+        let mut good = open("good");
+        good.write_all(&[7; 10_000]).unwrap();
+        assert!(good.settle(4096) && good.settle(4096) && !good.settle(4096));
+        good.note_fault(libc::EINVAL);
+        good.sync().unwrap();
+        let mut bad = open("bad");
+        bad.note_fault(libc::EIO);
+        bad.note_fault(libc::ENOSPC);
+        for _ in 0..2 {
+            assert_eq!(bad.sync().unwrap_err().raw_os_error(), Some(libc::EIO));
+        }
     }
 }

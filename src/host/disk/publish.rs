@@ -2,7 +2,6 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::file::{Disk, SyncWrite};
@@ -45,12 +44,25 @@ fn rest(began: Instant) {
     std::thread::sleep((began.elapsed() * REST).clamp(REST_MIN, REST_MAX));
 }
 
-/// Makes a long file that was written at once durable in pieces, and rests between them until somebody waits for it.
-pub fn sync_paced(file: &mut dyn SyncWrite, is_waited_for: &AtomicBool) -> io::Result<()> {
+/// How a long file goes on to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// With pauses.
+    Rests,
+    /// Somebody waits for it.
+    Hurries,
+    /// Not at all: nobody wants it any more.
+    Ends,
+}
+
+/// Makes a long file that was written at once durable in pieces; `pace` is asked behind each.
+pub fn sync_paced(file: &mut dyn SyncWrite, pace: &dyn Fn() -> Pace) -> io::Result<()> {
     let mut began = Instant::now();
     while file.settle(PIECE_BYTES) {
-        if !is_waited_for.load(Ordering::Relaxed) {
-            rest(began);
+        match pace() {
+            Pace::Rests => rest(began),
+            Pace::Hurries => {}
+            Pace::Ends => return Err(io::Error::other("it is not wanted any more")),
         }
         began = Instant::now();
     }
@@ -83,4 +95,68 @@ pub fn publish_file(
     }
     disk.rename(&fresh, path)?;
     disk.sync_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// So many pieces, and what was done to it.
+    struct Pieces {
+        left: u32,
+        synced: u32,
+        is_bad: bool,
+    }
+
+    impl Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl SyncWrite for Pieces {
+        fn sync(&mut self) -> io::Result<()> {
+            assert_eq!(self.left, 0, "all of it has gone before");
+            self.synced += 1;
+            if self.is_bad {
+                return Err(io::Error::other("bad"));
+            }
+            Ok(())
+        }
+
+        fn settle(&mut self, most: u64) -> bool {
+            assert_eq!(most, PIECE_BYTES);
+            self.left -= 1;
+            self.left > 0
+        }
+    }
+
+    #[test]
+    fn a_long_file_is_synced_once_behind_its_pieces_or_given_up() {
+        let asked = Cell::new(0);
+        let pace = |then: Pace| {
+            let asked = &asked;
+            move || {
+                asked.set(asked.get() + 1);
+                if asked.get() % 3 == 0 {
+                    then
+                } else {
+                    Pace::Rests
+                }
+            }
+        };
+        let mut file = Pieces { left: 5, synced: 0, is_bad: false };
+        sync_paced(&mut file, &pace(Pace::Hurries)).unwrap();
+        assert_eq!((file.left, file.synced, asked.take()), (0, 1, 4));
+        let mut file = Pieces { left: 5, synced: 0, is_bad: false };
+        assert!(sync_paced(&mut file, &pace(Pace::Ends)).is_err());
+        assert_eq!((file.left, file.synced, asked.take()), (2, 0, 3));
+        let mut file = Pieces { left: 1, synced: 0, is_bad: true };
+        assert!(sync_paced(&mut file, &pace(Pace::Ends)).is_err(), "what cannot be synced is not kept");
+    }
 }

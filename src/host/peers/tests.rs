@@ -228,6 +228,8 @@ fn a_turn_writes_its_share_to_one_server_and_the_next_turn_goes_on() {
         assert!(Instant::now() < until, "it does not go on");
         peers.flush(NOW, &mut OneEntry::default(), &mut |_| panic!("nothing has come")).unwrap();
         let before = std::mem::replace(&mut left, peers.wires[&OTHER].waiting.len());
+        let wire = &peers.wires[&OTHER];
+        assert!(wire.is_blocked || !wire.has_output() || peers.has_more(), "nobody would go on");
         let share = (WRITE_A_TURN + 2 * ENCODED_MAX) / WORD.len() + 1;
         assert!(before - left <= share, "{} in one turn", before - left);
         // As the loop does: it waits unless it is told that there is more.

@@ -12,7 +12,7 @@ use super::greeter::{Greeter, Place, Timed};
 use super::hello::Purpose;
 use super::stream::Stream;
 use crate::apply::State;
-use crate::host::disk::{sync_paced, DataDir, Disk, SnapshotFile, SyncWrite};
+use crate::host::disk::{sync_paced, DataDir, Disk, Pace, SnapshotFile, SyncWrite};
 use crate::host::recover::load_snapshot;
 use crate::ids::{LogIndex, ServerId, Zxid};
 use crate::tree::PathHasher;
@@ -20,8 +20,8 @@ use crossbeam::channel::{unbounded, Receiver, Sender};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -304,13 +304,21 @@ impl Fetch {
     /// Reads the state while the file goes to the disk: no faster than the others' logs on the same disk can bear, and the
     /// rest of it when the state is there.
     fn keep_and_read(&self, mut file: Box<dyn SyncWrite>, part: &Path) -> Result<State, String> {
-        let is_waited_for = AtomicBool::new(false);
+        let is_read = OnceLock::new();
+        let pace = || match is_read.get() {
+            None if self.is_wanted() => Pace::Rests,
+            Some(true) => Pace::Hurries,
+            _ => Pace::Ends,
+        };
         std::thread::scope(|scope| {
-            let kept = scope.spawn(|| sync_paced(&mut *file, &is_waited_for));
+            let keeping = std::thread::Builder::new().name("snapshot-keep".into());
+            let kept = keeping.spawn_scoped(scope, || sync_paced(&mut *file, &pace));
+            let kept = kept.map_err(|error| format!("starting a thread: {error}"))?;
             let state = self.read(part);
-            is_waited_for.store(true, Ordering::Relaxed);
+            is_read.get_or_init(|| state.is_ok());
             let kept = kept.join().expect("a panic ends the process");
-            kept.map_err(|error| format!("{}: {error}", part.display())).and(state)
+            let state = state?;
+            kept.map(|()| state).map_err(|error| format!("{}: {error}", part.display()))
         })
     }
 

@@ -4,7 +4,7 @@ use super::ahead::{Entries, ReadAhead, Reader};
 use super::stream::Stream;
 use crate::ids::{LogIndex, Millis, ServerId, Term};
 use crate::peer::{self, Entry, Message, RaftMessage};
-use crate::sequencer::Input;
+use crate::sequencer::{is_heartbeat, Input};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -206,6 +206,17 @@ impl Wire {
         self.next == Next::Ready
     }
 
+    /// The next message that can go out. While the disk is waited for the other server still hears that this one leads.
+    fn next_message(&mut self, entries: &dyn Entries, ahead: &ReadAhead) -> Option<Message> {
+        if self.has_next(entries, ahead) {
+            self.next = Next::NotLookedAt;
+            return self.waiting.pop_front();
+        }
+        let is_heartbeat = |message: &Message| matches!(message, Message::Raft(raft) if is_heartbeat(raft));
+        let at = self.waiting.iter().position(is_heartbeat)?;
+        self.waiting.remove(at)
+    }
+
     /// Writes as much as the socket takes, and a turn allows.
     pub fn write(&mut self, now: Millis, entries: &mut dyn Entries, ahead: &ReadAhead) -> Result<(), String> {
         let mut room = WRITE_A_TURN;
@@ -214,12 +225,13 @@ impl Wire {
                 self.output.clear();
                 self.sent = 0;
             }
-            while self.has_next(entries, ahead) && self.output.len() < ENCODED_MAX {
-                let Some(message) = self.waiting.pop_front() else { break };
-                self.next = Next::NotLookedAt;
+            while self.output.len() < ENCODED_MAX {
+                let Some(message) = self.next_message(entries, ahead) else { break };
                 self.waiting_bytes -= weight(&message);
                 self.encode(message, entries);
             }
+            // What comes then is read while this is written.
+            self.has_next(entries, ahead);
             if self.is_behind {
                 return Err("it does not keep up with what it is sent".to_owned());
             }
