@@ -343,6 +343,7 @@ def catch_up(args, ensemble):
 
     # A snapshot of what was made may be under way.
     time.sleep(5)
+
     def measure_p99():
         # 3: its own lag counts, as it must where all share two CPUs.
         ended = subprocess.run([*command, "--duration", "8"], stdout=subprocess.DEVNULL)

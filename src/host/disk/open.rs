@@ -48,7 +48,8 @@ pub struct LogOptions {
     pub space_low_bytes: u64,
     /// Whether a ballast is kept.
     pub ballast: bool,
-    /// Others serve until this server does, maybe with their logs on the same disk: the second segment is filled with pauses.
+    /// Others may serve while this server starts, maybe with their logs on the same disk: the second segment is filled with
+    /// pauses.
     pub others_serve: bool,
     /// The version of apply's rules for a log that is new.
     pub apply_version: u32,

@@ -4,8 +4,8 @@
 //! ```text
 //! frame = length:u32 crc32c:u32 message     an empty one is a sign of life
 //! ```
-//! A message waits unencoded until its socket has room, so what a slow server has not been sent costs no copy, and entries
-//! that are not in memory are read from the log only when they go out.
+//! A message waits unencoded until its socket has room, so what a slow server has not been sent costs no copy. Entries that
+//! are not in memory are asked for when their message is the next one (`ahead`), and come out of the log when it goes.
 
 mod acquaintance;
 mod ahead;
