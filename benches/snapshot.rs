@@ -5,7 +5,7 @@ use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use ringkeeper::apply::{znode_digest, SnapshotHead, State};
 use ringkeeper::ids::{WallMillis, Zxid};
 use ringkeeper::snapshot::{decode, encode_state, Blocks, Meta, Unpacker};
-use ringkeeper::tree::{AclId, Data, Node, Path, PathHasher, TableLoader, Znode};
+use ringkeeper::tree::{AclId, Node, Path, PathHasher, TableLoader, Znode};
 use std::hint::black_box;
 
 /// The server's own allocator.
@@ -45,9 +45,8 @@ fn state(nodes: usize) -> State {
 }
 
 fn node(path: &str, data: &str, num_children: i32) -> Node {
-    Node::new(Znode {
+    let znode = Znode {
         path: Path::new(path),
-        data: Some(Data::new(data.as_bytes())),
         czxid: Zxid(1 << 32 | path.len() as i64),
         mzxid: Zxid(1 << 32 | 77),
         pzxid: Zxid(1 << 32 | path.len() as i64),
@@ -60,7 +59,8 @@ fn node(path: &str, data: &str, num_children: i32) -> Node {
         acl: AclId::OPEN,
         owner: 0,
         place: 0,
-    })
+    };
+    Node::new(znode, Some(data.as_bytes()))
 }
 
 fn benches(c: &mut Criterion) {

@@ -2,7 +2,7 @@
 
 use criterion::{criterion_group, criterion_main, Criterion};
 use ringkeeper::ids::{WallMillis, Zxid};
-use ringkeeper::tree::{path, AclId, Data, Node, Path, PathHasher, Table, Znode};
+use ringkeeper::tree::{path, AclId, Node, Path, PathHasher, Table, Znode};
 use std::hint::black_box;
 
 #[cfg(feature = "mimalloc")]
@@ -10,9 +10,8 @@ use std::hint::black_box;
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn node(path: &str, data: Option<&[u8]>) -> Node {
-    Node::new(Znode {
+    let znode = Znode {
         path: Path::new(path),
-        data: data.map(Data::new),
         czxid: Zxid(1),
         mzxid: Zxid(1),
         pzxid: Zxid(1),
@@ -25,12 +24,13 @@ fn node(path: &str, data: Option<&[u8]>) -> Node {
         acl: AclId::OPEN,
         owner: 0,
         place: 0,
-    })
+    };
+    Node::new(znode, data)
 }
 
 fn insert(table: &mut Table, path: &str, data: Option<&[u8]>) {
     let mut node = node(path, data);
-    Node::make_mut(&mut node).place = table.free_place(path::parent(path).unwrap_or("/"));
+    node.set_place(table.free_place(path::parent(path).unwrap_or("/")));
     table.insert(node);
 }
 
@@ -61,7 +61,7 @@ fn bench(c: &mut Criterion) {
         b.iter(|| {
             at = (at + 1) % size;
             let old = table.get(&paths[at]).unwrap();
-            let new = Node::new(Znode { data: Some(Data::new(&[8; 100])), version: 1, ..(**old).clone() });
+            let new = Node::new(Znode { version: 1, ..(**old).clone() }, Some(&[8; 100]));
             black_box(table.replace(new));
         })
     });

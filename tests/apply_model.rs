@@ -349,7 +349,7 @@ impl Pair {
         let mut stat = Vec::new();
         node.stat().encode(&mut stat);
         assert_eq!(stat, self.model.stat(path), "{path}: {:?}", node.stat());
-        let data = node.data.as_ref().map(|data| data.as_bytes().to_vec());
+        let data = node.data().map(<[u8]>::to_vec);
         assert_eq!(data, want.data, "{path}");
         let list = self.state.table.acls.list(node.acl);
         let list: Vec<model::Acl> =
@@ -494,8 +494,8 @@ fn usage_follows_the_order_of_a_multi() {
         let asked = vec![Asked { session: 1, from_stranger: false, who: 0, step: Step::Multi(ops) }];
         pair.play(&Round { rules, quota_in_multi: true, asked, repeat: false });
         pair.compare();
-        let data = pair.state.table.get(stats).unwrap().data.clone().unwrap();
-        assert_eq!(std::str::from_utf8(data.as_bytes()), Ok(want), "{name}");
+        let data = pair.state.table.get(stats).unwrap().data().unwrap();
+        assert_eq!(std::str::from_utf8(data), Ok(want), "{name}");
     }
 }
 

@@ -149,7 +149,7 @@ fn same_trees(world: &World, seed: u64) {
         assert_eq!(side.shard.table().len(), state.table.len(), "seed {seed}");
         for node in state.table.nodes().iter() {
             let its = side.shard.table().get(node.path.as_str()).expect("it is there");
-            assert_eq!(**its, **node, "seed {seed}");
+            assert_eq!(its, node, "seed {seed}");
             let list = |table: &ringkeeper::tree::Table| table.acls.list(node.acl).clone();
             assert_eq!(list(side.shard.table()), list(&state.table), "seed {seed}");
         }

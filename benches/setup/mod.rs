@@ -8,7 +8,7 @@ pub mod shard {
     use ringkeeper::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
     use ringkeeper::ids::{ConnId, Millis, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
     use ringkeeper::shard::{Options, Shard};
-    use ringkeeper::tree::{path, AclId, Answer, Data, Granted, Node, Path, PathHasher, Table, Znode};
+    use ringkeeper::tree::{path, AclId, Answer, Granted, Node, Path, PathHasher, Table, Znode};
     use ringkeeper::watch::Limits;
     use ringkeeper::wire::{ConnectRequest, OpCode, PathAndWatch, RequestHeader};
     use std::borrow::Cow;
@@ -44,9 +44,8 @@ pub mod shard {
     }
 
     fn node(path: &str) -> Node {
-        Node::new(Znode {
+        let znode = Znode {
             path: Path::new(path),
-            data: Some(Data::new(&[7; 100])),
             czxid: Zxid(1),
             mzxid: Zxid(1),
             pzxid: Zxid(1),
@@ -59,12 +58,13 @@ pub mod shard {
             acl: AclId::OPEN,
             owner: 0,
             place: 0,
-        })
+        };
+        Node::new(znode, Some(&[7; 100]))
     }
 
     fn insert(table: &mut Table, path: &str) {
         let mut node = node(path);
-        Node::make_mut(&mut node).place = table.free_place(path::parent(path).unwrap_or("/"));
+        node.set_place(table.free_place(path::parent(path).unwrap_or("/")));
         table.insert(node);
     }
 

@@ -7,7 +7,7 @@ use crate::error::Code;
 use crate::ids::SessionId;
 use crate::mutant::{self, Mutant};
 use crate::tree::{
-    ephemeral_kind, path, quota, AclId, Answer, Data, EphemeralKind, Node, Path, Znode, CONTAINER_OWNER,
+    ephemeral_kind, path, quota, AclId, Answer, EphemeralKind, Node, Path, Znode, CONTAINER_OWNER,
     TTL_MAX_MS, TTL_OWNER_BASE,
 };
 use crate::wire::{Create, OpCode, Perms};
@@ -115,9 +115,8 @@ impl State {
             _ if mode.ephemeral => session.0,
             _ => 0,
         };
-        let node = Node::new(Znode {
+        let znode = Znode {
             path: Path::new(&path),
-            data: create.data.map(Data::new),
             czxid: stamp.zxid,
             mzxid: stamp.zxid,
             pzxid: stamp.zxid,
@@ -130,8 +129,9 @@ impl State {
             acl: acl.map_or(AclId::OPEN, |list| self.acl_id(&list)),
             owner,
             place: self.table.free_place(parent.path.as_str()),
-        });
-        let parent = Node::new(Znode {
+        };
+        let node = Node::new(znode, create.data);
+        let parent = parent.followed_by(Znode {
             cversion: parent.cversion.wrapping_add(1),
             pzxid: stamp.zxid,
             num_children: parent.num_children + 1,

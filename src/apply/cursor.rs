@@ -1,6 +1,6 @@
 //! A consistent copy of the tree, a few stripes at a time, while it changes.
 
-use crate::tree::{Node, Path, Striped, Znode};
+use crate::tree::{Node, Path, Striped};
 
 /// A snapshot being taken: each stripe of the table is copied once, in its own time. Before a znode of a stripe that is not
 /// copied yet changes, it is saved alone as it was: to copy its whole stripe then would cost each write a thousand znodes.
@@ -32,7 +32,7 @@ impl StripeCursor {
     /// Copies a stripe as it was at the start. All of it is asked for at once: each copy counts one up in the znode itself.
     pub(super) fn copy(&mut self, nodes: &Striped<Node>, stripe: usize) {
         self.copied[stripe] = true;
-        nodes.stripe(stripe).for_each(Znode::warm);
+        nodes.stripe(stripe).for_each(Node::warm);
         let saved = &mut self.saved;
         let as_it_was = |(hash, node): (u64, &Node)| {
             if saved.is_empty() {
@@ -91,12 +91,12 @@ mod tests {
     use super::super::state::State;
     use super::*;
     use crate::ids::{WallMillis, Zxid};
-    use crate::tree::{path, AclId, Change, Data, PathHasher};
+    use crate::tree::{path, AclId, Change, PathHasher, Znode};
     use std::collections::BTreeMap;
 
     fn changed(old: &Node, zxid: i64, children: i32) -> Node {
         let num_children = old.num_children + children;
-        Node::new(Znode { mzxid: Zxid(zxid), num_children, ..(**old).clone() })
+        old.followed_by(Znode { mzxid: Zxid(zxid), num_children, ..(**old).clone() })
     }
 
     struct World {
@@ -120,9 +120,8 @@ mod tests {
             let kind = self.roll(4);
             match (self.state.node(&name).ok(), kind) {
                 (None, _) => {
-                    let node = Node::new(Znode {
+                    let znode = Znode {
                         path: Path::new(&name),
-                        data: Some(Data::new(b"x")),
                         czxid: Zxid(self.zxid),
                         mzxid: Zxid(self.zxid),
                         pzxid: Zxid(self.zxid),
@@ -135,7 +134,8 @@ mod tests {
                         acl: AclId::OPEN,
                         owner: 0,
                         place: self.state.table.free_place(path::ROOT),
-                    });
+                    };
+                    let node = Node::new(znode, Some(b"x"));
                     self.state.create_node(node, changed(&root, self.zxid, 1));
                 }
                 (Some(_), 0 | 1) => self.state.delete_node(&name, changed(&root, self.zxid, -1)),

@@ -4,7 +4,7 @@ use super::fixup::fix_up;
 use super::state::{Stamp, State};
 use super::txn::Identities;
 use crate::error::Code;
-use crate::tree::{path, Answer, Change, Data, Node, Znode};
+use crate::tree::{path, Answer, Change, Node, Znode};
 use crate::wire::{CheckVersion, Perms, SetAcl, SetData};
 
 /// The version after `current`. -1 would mean "any" to whoever sends it back, so the count skips it (ZOOKEEPER-4743).
@@ -52,13 +52,9 @@ impl State {
         }
         // Equal only inside a multi, whose parts share one zxid.
         debug_assert!(old.mzxid <= stamp.zxid, "transactions apply in zxid order");
-        let node = Node::new(Znode {
-            data: set.data.map(Data::new),
-            version: next_version(old.version),
-            mzxid: stamp.zxid,
-            mtime: stamp.wall,
-            ..(*old).clone()
-        });
+        let version = next_version(old.version);
+        let znode = Znode { version, mzxid: stamp.zxid, mtime: stamp.wall, ..(*old).clone() };
+        let node = Node::new(znode, set.data);
         self.replace_node(node.clone(), Change::DataSet { node: node.clone() });
         self.overrule_usage(path);
         self.note_usage(path, growth, 0);
@@ -80,7 +76,7 @@ impl State {
         self.check_acl(&old, Perms::ADMIN, identities, stamp)?;
         check_version(old.aversion, set.version)?;
         let acl = self.acl_id(&list);
-        let node = Node::new(Znode { acl, aversion: next_version(old.aversion), ..(*old).clone() });
+        let node = old.followed_by(Znode { acl, aversion: next_version(old.aversion), ..(*old).clone() });
         self.replace_node(node.clone(), Change::Updated { node: node.clone() });
         Ok(Answer::Stat(node))
     }

@@ -45,7 +45,7 @@ impl State {
 
     /// Takes a znode out: its parent's pzxid moves (TR23), its stored cversion does not.
     pub(super) fn take_out(&mut self, node: &Node, parent: &Node, stamp: Stamp) {
-        let parent = Node::new(Znode {
+        let parent = parent.followed_by(Znode {
             pzxid: stamp.zxid,
             num_children: parent.num_children - 1,
             ..(**parent).clone()

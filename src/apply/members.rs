@@ -6,7 +6,7 @@ use super::txn::{Damaged, Identities};
 use crate::error::Code;
 use crate::ids::{Owner, Xid};
 use crate::membership::{parse_reconfig, ConfChange, Step, Wish};
-use crate::tree::{path, Answer, Change, Data, Node, Znode};
+use crate::tree::{path, Answer, Change, Node, Znode};
 use crate::wire::{Perms, Reconfig};
 
 /// What /zookeeper/config shows as its data's version, whatever has been done to it.
@@ -109,13 +109,9 @@ impl State {
     fn show_members(&mut self, stamp: Stamp) -> Node {
         self.membership.version = stamp.zxid;
         let old = self.node(path::CONFIG).expect("nobody can delete what ZooKeeper keeps there");
-        let node = Node::new(Znode {
-            data: Some(Data::new(self.membership.text().as_bytes())),
-            mzxid: stamp.zxid,
-            mtime: stamp.wall,
-            version: CONFIG_NODE_VERSION,
-            ..(*old).clone()
-        });
+        let znode =
+            Znode { mzxid: stamp.zxid, mtime: stamp.wall, version: CONFIG_NODE_VERSION, ..(*old).clone() };
+        let node = Node::new(znode, Some(self.membership.text().as_bytes()));
         self.replace_node(node.clone(), Change::DataSet { node: node.clone() });
         node
     }

@@ -16,8 +16,7 @@ use crate::session::{Session, SessionTable};
 use crate::tree::quota::{self, Quotas};
 use crate::tree::warm::AHEAD;
 use crate::tree::{
-    ephemeral_kind, path, AclId, AclList, Answer, Change, Data, EphemeralKind, Node, Path, PathHasher, Table,
-    Znode,
+    ephemeral_kind, path, AclId, AclList, Answer, Change, EphemeralKind, Node, Path, PathHasher, Table, Znode,
 };
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
@@ -131,9 +130,8 @@ impl State {
             // ZooKeeper sets this ACL while it starts, which leaves an aversion of -1.
             (path::CONFIG, 0, AclId::READ_ONLY, -1, 1),
         ] {
-            let node = Node::new(Znode {
+            let znode = Znode {
                 path: Path::new(path),
-                data: Some(Data::new(b"")),
                 czxid: Zxid::ZERO,
                 mzxid: Zxid::ZERO,
                 pzxid: Zxid::ZERO,
@@ -146,7 +144,8 @@ impl State {
                 acl,
                 owner: 0,
                 place,
-            });
+            };
+            let node = Node::new(znode, Some(b""));
             state.took(&node, 1);
             state.table.insert(node);
         }

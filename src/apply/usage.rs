@@ -3,7 +3,7 @@
 use super::state::{Stamp, State};
 use crate::error::Code;
 use crate::tree::quota::{self, Track};
-use crate::tree::{Change, Data, Node, Znode};
+use crate::tree::{Change, Node};
 
 /// What a quota limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ impl State {
 
     fn track(&self, subject: &str, name: &str) -> Option<Track> {
         let node = self.table.get(&quota::node_path(subject, name))?;
-        Track::parse(node.data.as_ref().map_or(b"", Data::as_bytes))
+        Track::parse(node.data().unwrap_or_default())
     }
 
     /// Notes that a path's subtree grew or shrank.
@@ -73,7 +73,7 @@ impl State {
         for (subject, bytes, count) in std::mem::take(&mut self.usage) {
             let path = quota::node_path(&subject, quota::STATS);
             let Some(old) = self.table.get(&path).cloned() else { continue };
-            let Some(track) = Track::parse(old.data.as_ref().map_or(b"", Data::as_bytes)) else { continue };
+            let Some(track) = Track::parse(old.data().unwrap_or_default()) else { continue };
             if count > 0 || bytes > 0 {
                 self.note_over_quota(&subject, track, (count, bytes));
             }
@@ -116,7 +116,7 @@ impl State {
 
     /// TR38: a usage znode's data changes and nothing else of it does; no watch fires.
     fn set_usage(&mut self, old: &Node, text: &str) {
-        let node = Node::new(Znode { data: Some(Data::new(text.as_bytes())), ..(**old).clone() });
+        let node = Node::new((**old).clone(), Some(text.as_bytes()));
         self.replace_node(node.clone(), Change::Updated { node });
     }
 }

@@ -216,7 +216,7 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
         }
         Answer::Stat(node) => node.stat().encode(out),
         Answer::Data(node) => {
-            put_buffer(out, node.data.as_ref().map(|data| data.as_bytes()));
+            put_buffer(out, node.data());
             node.stat().encode(out);
         }
         Answer::Multi(results) => out.extend_from_slice(results),

@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::Shard;
 use crate::error::Code;
 use crate::ids::{Millis, Xid};
-use crate::tree::{Data, Node};
+use crate::tree::Node;
 use crate::watch::{Bits, Kind};
 use crate::wire::{
     begin_frame, end_frame, put_buffer, put_i32, put_multi_end, put_multi_error, put_multi_header,
@@ -89,7 +89,7 @@ impl Shard {
         let path = request.path.ok_or(Code::MarshallingError)?;
         let node = self.readable(c, &path, Perms::READ)?;
         c.out.reserve(node.data_len() + 80);
-        put_buffer(&mut c.out, node.data.as_ref().map(Data::as_bytes));
+        put_buffer(&mut c.out, node.data());
         node.stat().encode(&mut c.out);
         if request.watch {
             self.watch(c, Kind::Data, &path, Bits::ONE_SHOT)?;
@@ -209,7 +209,7 @@ impl Shard {
                 Ok(node) => {
                     put_multi_header(&mut c.out, op.as_i32(), false, 0);
                     if op == OpCode::GetData {
-                        put_buffer(&mut c.out, node.data.as_ref().map(Data::as_bytes));
+                        put_buffer(&mut c.out, node.data());
                         node.stat().encode(&mut c.out);
                     } else {
                         self.put_children(&mut c.out, node)?;

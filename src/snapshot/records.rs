@@ -3,16 +3,16 @@
 use super::SnapshotError;
 use crate::ids::{ConnId, Owner, ServerId, SessionId, ShardId, WallMillis, Zxid};
 use crate::session::Session;
-use crate::tree::{AclId, AclList, Data, Node, Path, Znode};
+use crate::tree::{AclId, AclList, Node, Path, Znode};
 use crate::wire::{put_i32, put_i64, Acl, Id, Perms, Reader, Truncated};
 
 /// A znode's fixed part.
 const NODE_HEAD_BYTES: usize = 4 + 4 + 5 * 8 + 4 * 4 + 4 + 8;
 
 /// Appends a znode.
-pub(super) fn put_node(out: &mut Vec<u8>, node: &Znode) {
+pub(super) fn put_node(out: &mut Vec<u8>, node: &Node) {
     let path = node.path.as_bytes();
-    let data = node.data.as_ref().map(Data::as_bytes);
+    let data = node.data();
     let mut head = [0u8; NODE_HEAD_BYTES];
     // Lengths come from a frame of less than 2 GiB; the encoder checks the whole record again.
     head[0..4].copy_from_slice(&(path.len() as u32).to_be_bytes());
@@ -56,9 +56,8 @@ impl NodeRef<'_> {
 
     /// The znode, with path and data of its own.
     pub(super) fn to_node(self) -> Node {
-        Node::new(Znode {
+        let znode = Znode {
             path: Path::new(self.path),
-            data: self.data.map(Data::new),
             czxid: Zxid(self.i64_at(8)),
             mzxid: Zxid(self.i64_at(16)),
             pzxid: Zxid(self.i64_at(24)),
@@ -72,7 +71,8 @@ impl NodeRef<'_> {
             owner: self.owner(),
             // The loader's to give.
             place: 0,
-        })
+        };
+        Node::new(znode, self.data)
     }
 }
 

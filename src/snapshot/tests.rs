@@ -141,8 +141,8 @@ fn bytes_of(state: &State) -> Vec<u8> {
 }
 
 /// Everything that a State holds and a client or a later transaction could see, in a comparable form.
-fn contents(state: &State) -> (Vec<Znode>, Vec<String>) {
-    let mut nodes: Vec<Znode> = state.table.nodes().iter().map(|node| (**node).clone()).collect();
+fn contents(state: &State) -> (Vec<Node>, Vec<String>) {
+    let mut nodes: Vec<Node> = state.table.nodes().iter().cloned().collect();
     nodes.sort_by(|a, b| a.path.cmp(&b.path));
     let head = state.snapshot_head();
     let rest = vec![
@@ -308,7 +308,7 @@ fn trees_that_can_not_be_are_refused() {
         let node = nodes.iter_mut().find(|node| node.path.as_bytes() == path.as_bytes()).unwrap();
         let mut new = (**node).clone();
         change(&mut new);
-        *node = Node::new(new);
+        *node = node.followed_by(new);
         nodes
     };
     let without =
@@ -316,9 +316,8 @@ fn trees_that_can_not_be_are_refused() {
     let mut twice = nodes.clone();
     twice.push(twice[0].clone());
     let mut stranger = nodes.clone();
-    let mut lost = (**nodes.iter().find(|n| n.path.as_bytes() == b"/null").unwrap()).clone();
-    lost.path = Path::new("/nowhere/lost");
-    stranger.push(Node::new(lost));
+    let null = nodes.iter().find(|n| n.path.as_bytes() == b"/null").unwrap();
+    stranger.push(null.followed_by(Znode { path: Path::new("/nowhere/lost"), ..(**null).clone() }));
     let head = world.state.snapshot_head();
     let with_head = |change: &dyn Fn(&mut SnapshotHead)| {
         let mut head = head.clone();
@@ -361,7 +360,7 @@ fn a_copy_that_is_not_the_state_gets_no_trailer() {
     let mut nodes: Vec<Node> = state.table.nodes().iter().cloned().collect();
     let mut changed = (*nodes[0]).clone();
     changed.version += 1;
-    nodes[0] = Node::new(changed);
+    nodes[0] = nodes[0].followed_by(changed);
     let mut out = Vec::new();
     let mut encoder = Encoder::begin(&mut out, &meta(), &state.snapshot_head()).unwrap();
     encoder.nodes(&nodes).unwrap();

@@ -8,7 +8,7 @@ use super::path::Path;
 use super::striped::Striped;
 use super::table::{PathHasher, Table};
 use super::warm::AHEAD;
-use super::znode::{Node, Znode};
+use super::znode::Node;
 
 /// Gathers znodes, in any order.
 pub struct TableLoader {
@@ -57,7 +57,7 @@ impl TableLoader {
             // In the order of the hashes each znode lies somewhere else: first it is asked for, then its path, which it
             // points to. A million in 0.2 s instead of 0.8.
             if let Some((_, node)) = nodes.get(at + 2 * AHEAD) {
-                Znode::warm(node);
+                node.warm();
             }
             if let Some((_, node)) = nodes.get(at + AHEAD) {
                 node.path.warm();
@@ -71,7 +71,7 @@ impl TableLoader {
             let children = table.family(hasher.hash(parent), parent);
             let place = children.free_place();
             children.put(place, node.path.clone());
-            Node::make_mut(node).place = place;
+            node.set_place(place);
         }
         table.nodes = Striped::from_sorted(nodes);
         Ok(table)

@@ -24,6 +24,4 @@ pub use striped::Striped;
 #[cfg(test)]
 pub(crate) use striped::STRIPE_ENTRIES_MAX;
 pub use table::{PathHasher, Table};
-pub use znode::{
-    ephemeral_kind, Data, EphemeralKind, Node, Znode, CONTAINER_OWNER, TTL_MAX_MS, TTL_OWNER_BASE,
-};
+pub use znode::{ephemeral_kind, EphemeralKind, Node, Znode, CONTAINER_OWNER, TTL_MAX_MS, TTL_OWNER_BASE};

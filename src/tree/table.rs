@@ -274,9 +274,8 @@ mod tests {
     use crate::tree::{AclId, Znode};
 
     fn node(path: &str, owner: i64, place: u32) -> Node {
-        Node::new(Znode {
+        let znode = Znode {
             path: Path::new(path),
-            data: None,
             czxid: Zxid(1),
             mzxid: Zxid(1),
             pzxid: Zxid(1),
@@ -289,7 +288,8 @@ mod tests {
             acl: AclId::OPEN,
             owner,
             place,
-        })
+        };
+        Node::new(znode, None)
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)] // a prefetch, which reads nothing that the program sees.
 
-use super::znode::{Node, Znode};
+use super::znode::Node;
 
 /// How many transactions, facts or requests are looked ahead: about as many lines as a core fetches at once.
 pub const AHEAD: usize = 16;
@@ -14,12 +14,10 @@ pub(super) const LINE: usize = 64;
 
 /// Asks for a few znodes, then for their paths and data.
 pub fn znodes<'a>(nodes: impl Iterator<Item = &'a Node> + Clone) {
-    nodes.clone().for_each(Znode::warm);
+    nodes.clone().for_each(Node::warm);
     for node in nodes {
         node.path.warm();
-        if let Some(data) = &node.data {
-            data.warm();
-        }
+        node.warm_data();
     }
 }
 

@@ -9,7 +9,6 @@ use ringkeeper::wire::OpCode as Op;
 fn znode(path: &str, cversion: i32, num_children: i32, acl: AclId) -> Znode {
     Znode {
         path: Path::new(path),
-        data: None,
         czxid: Zxid(1),
         mzxid: Zxid(1),
         pzxid: Zxid(1),

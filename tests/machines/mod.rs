@@ -158,7 +158,7 @@ impl World {
         World::start(options, now, state, RecoveredLog::default(), Vec::new())
     }
 
-    /// A server that begins with these znodes beside, or in place of, those of a new one: as from an import.
+    /// A server that begins with these znodes, without data, beside, or in place of, those of a new one: as from an import.
     pub fn with_nodes(nodes: Vec<Znode>, acls: Vec<(AclId, AclList)>) -> World {
         let hasher = PathHasher::new(KEY);
         let mut state =
@@ -169,7 +169,7 @@ impl World {
             all.insert(node.path.as_bytes().to_vec(), node.clone());
         }
         for node in nodes {
-            all.insert(node.path.as_bytes().to_vec(), Node::new(node));
+            all.insert(node.path.as_bytes().to_vec(), Node::new(node, None));
         }
         for node in all.into_values() {
             state.load_node(&node);

@@ -142,7 +142,7 @@ impl Truth {
         if kind != CHANGED {
             self.children.entry(parent(path).to_owned()).or_default().insert(zxid);
         }
-        let bytes = node.data.as_ref().map(|data| data.as_bytes().to_vec());
+        let bytes = node.data().map(<[u8]>::to_vec);
         let value = (kind != DELETED).then(|| bytes.unwrap_or_default());
         self.data.entry(path.to_owned()).or_default().insert(zxid, value);
         self.facts.push(Fact { zxid, kind, path: path.to_owned() });
@@ -361,8 +361,8 @@ pub fn shards_have_the_state(server: &Server) {
     assert_eq!(table.len(), state.len(), "server {}: znodes of its shard and its state", server.id);
     for node in state.nodes().iter() {
         let path = node.path.as_str();
-        let seen = table.get(path).map(|node| (node.stat(), node.data.as_ref().map(|data| data.as_bytes())));
-        let known = Some((node.stat(), node.data.as_ref().map(|data| data.as_bytes())));
+        let seen = table.get(path).map(|node| (node.stat(), node.data()));
+        let known = Some((node.stat(), node.data()));
         assert_eq!(seen, known, "server {}: {path} in its shard and in its state", server.id);
     }
 }
