@@ -22,7 +22,8 @@ results=${RESULTS:-$root/target/compare}
 data=${DATA:-$results/data}
 threads=${THREADS:-1}
 
-# NAME: FLAGS of `ringkeeper-load`. The first word is its mode. The creates come last: they leave large trees.
+# NAME: FLAGS of `ringkeeper-load`. The first word is its mode. The creates come last: they leave large trees. The setter with
+# one watcher shows what the disk alone makes of the longest reply.
 points=(
   "get-64x1: run --closed -c 64 -d 1 -m get=1"
   "get-64x14: run --closed -c 64 -d 14 -m get=1"
@@ -37,6 +38,7 @@ points=(
   "open-set-2k: run -r 2000 -c 64 -d 100 -m set=1"
   "open-set-5k: run -r 5000 -c 64 -d 100 -m set=1"
   "open-set-10k: run -r 10000 -c 64 -d 100 -m set=1"
+  "fan-out-1: fan-out -w 1 --rounds 10"
   "fan-out-1k: fan-out -w 1000 --rounds 10"
   "fan-out-10k: fan-out -w 10000 --rounds 5"
   "storm-10k: storm -n 10000 --hold 3"
