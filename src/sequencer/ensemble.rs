@@ -221,10 +221,15 @@ impl Sequencer {
         self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));
     }
 
-    /// A follower has applied all that was acknowledged before it asked.
+    /// A follower has applied all that was acknowledged before it asked. If nobody leads any more when the answer comes it
+    /// asks the next leader: it would cease to serve in this very turn, and who hosts it would not see that it ever did. The
+    /// local sessions of read-only mode had gone with that mode then, and their connections had not (the simulator, seed
+    /// 60068667).
     pub(super) fn start_following(&mut self) {
         self.peers.asked_to_serve = false;
-        self.start_serving();
+        if self.consensus.leader().is_some() {
+            self.start_serving();
+        }
     }
 
     fn start_serving(&mut self) {

@@ -167,6 +167,22 @@ fn a_server_alone_leads_at_once_and_orders_writes() {
     assert_eq!(world.sequencer.state().last_zxid(), Zxid((1 << 32) | 3));
 }
 
+/// The simulator, seed 60068667.
+#[test]
+fn an_answer_of_a_leader_that_is_gone_makes_nobody_serve() {
+    let now = Now { mono: Millis(1_000), wall: WallMillis(1_700_000_000_000) };
+    let state = State::new(PathHasher::new([1, 2, 3, 4]));
+    let mut sequencer = Sequencer::new(options(), state, RecoveredLog::default(), now);
+    assert_eq!((sequencer.leader(), sequencer.serving()), (None, Serving::No));
+    sequencer.serving = Serving::ReadOnly;
+    sequencer.start_following();
+    assert_eq!(
+        sequencer.serving(),
+        Serving::ReadOnly,
+        "it was Yes, and ReadOnly again at the end of the turn"
+    );
+}
+
 #[test]
 fn a_write_concerns_the_writers_shard_and_a_session_that_comes_or_goes_every_one() {
     let mut world = World::new(options());
