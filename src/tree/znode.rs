@@ -14,7 +14,7 @@ use triomphe::{Arc, HeaderSliceWithLengthProtected, ThinArc};
 const HERE_MAX: usize = 512;
 
 /// A shared pointer to a znode and its data: 8 bytes, and one allocation where the data is short. (With two, a set among
-/// 1,000,000 znodes took a tenth more of the CPU: what is freed is in no cache, the allocator's pages neither.)
+/// 1,000,000 znodes took a fifth more of the CPU: what is freed is in no cache, the allocator's pages neither.)
 #[derive(Clone)]
 pub struct Node(ThinArc<Kept, u8>);
 
