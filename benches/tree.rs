@@ -2,7 +2,7 @@
 
 use criterion::{criterion_group, criterion_main, Criterion};
 use ringkeeper::ids::{WallMillis, Zxid};
-use ringkeeper::tree::{path, AclId, Node, Path, PathHasher, Table, Znode};
+use ringkeeper::tree::{path, Node, PathHasher, Table, Znode};
 use std::hint::black_box;
 
 #[cfg(feature = "mimalloc")]
@@ -10,22 +10,7 @@ use std::hint::black_box;
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn node(path: &str, data: Option<&[u8]>) -> Node {
-    let znode = Znode {
-        path: Path::new(path),
-        czxid: Zxid(1),
-        mzxid: Zxid(1),
-        pzxid: Zxid(1),
-        ctime: WallMillis(1),
-        mtime: WallMillis(1),
-        version: 0,
-        cversion: 0,
-        aversion: 0,
-        num_children: 0,
-        acl: AclId::OPEN,
-        owner: 0,
-        place: 0,
-    };
-    Node::new(znode, data)
+    Node::new(Znode::created(path, Zxid(1), WallMillis(1)), data)
 }
 
 fn insert(table: &mut Table, path: &str, data: Option<&[u8]>) {

@@ -8,7 +8,7 @@ pub mod shard {
     use ringkeeper::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication};
     use ringkeeper::ids::{ConnId, Millis, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
     use ringkeeper::shard::{Options, Shard};
-    use ringkeeper::tree::{path, AclId, Answer, Granted, Node, Path, PathHasher, Table, Znode};
+    use ringkeeper::tree::{path, Answer, Granted, Node, PathHasher, Table, Znode};
     use ringkeeper::watch::Limits;
     use ringkeeper::wire::{ConnectRequest, OpCode, PathAndWatch, RequestHeader};
     use std::borrow::Cow;
@@ -44,22 +44,7 @@ pub mod shard {
     }
 
     fn node(path: &str) -> Node {
-        let znode = Znode {
-            path: Path::new(path),
-            czxid: Zxid(1),
-            mzxid: Zxid(1),
-            pzxid: Zxid(1),
-            ctime: WallMillis(1),
-            mtime: WallMillis(1),
-            version: 0,
-            cversion: 0,
-            aversion: 0,
-            num_children: 0,
-            acl: AclId::OPEN,
-            owner: 0,
-            place: 0,
-        };
-        Node::new(znode, Some(&[7; 100]))
+        Node::new(Znode::created(path, Zxid(1), WallMillis(1)), Some(&[7; 100]))
     }
 
     fn insert(table: &mut Table, path: &str) {

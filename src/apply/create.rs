@@ -7,8 +7,8 @@ use crate::error::Code;
 use crate::ids::SessionId;
 use crate::mutant::{self, Mutant};
 use crate::tree::{
-    ephemeral_kind, path, quota, AclId, Answer, EphemeralKind, Node, Path, Znode, CONTAINER_OWNER,
-    TTL_MAX_MS, TTL_OWNER_BASE,
+    ephemeral_kind, path, quota, AclId, Answer, EphemeralKind, Node, Znode, CONTAINER_OWNER, TTL_MAX_MS,
+    TTL_OWNER_BASE,
 };
 use crate::wire::{Create, OpCode, Perms};
 
@@ -116,19 +116,10 @@ impl State {
             _ => 0,
         };
         let znode = Znode {
-            path: Path::new(&path),
-            czxid: stamp.zxid,
-            mzxid: stamp.zxid,
-            pzxid: stamp.zxid,
-            ctime: stamp.wall,
-            mtime: stamp.wall,
-            version: 0,
-            cversion: 0,
-            aversion: 0,
-            num_children: 0,
             acl: acl.map_or(AclId::OPEN, |list| self.acl_id(&list)),
             owner,
             place: self.table.free_place(parent.path.as_str()),
+            ..Znode::created(&path, stamp.zxid, stamp.wall)
         };
         let node = Node::new(znode, create.data);
         let parent = parent.followed_by(Znode {

@@ -91,7 +91,7 @@ mod tests {
     use super::super::state::State;
     use super::*;
     use crate::ids::{WallMillis, Zxid};
-    use crate::tree::{path, AclId, Change, PathHasher, Znode};
+    use crate::tree::{path, Change, PathHasher, Znode};
     use std::collections::BTreeMap;
 
     fn changed(old: &Node, zxid: i64, children: i32) -> Node {
@@ -120,21 +120,8 @@ mod tests {
             let kind = self.roll(4);
             match (self.state.node(&name).ok(), kind) {
                 (None, _) => {
-                    let znode = Znode {
-                        path: Path::new(&name),
-                        czxid: Zxid(self.zxid),
-                        mzxid: Zxid(self.zxid),
-                        pzxid: Zxid(self.zxid),
-                        ctime: WallMillis(1),
-                        mtime: WallMillis(1),
-                        version: 0,
-                        cversion: 0,
-                        aversion: 0,
-                        num_children: 0,
-                        acl: AclId::OPEN,
-                        owner: 0,
-                        place: self.state.table.free_place(path::ROOT),
-                    };
+                    let place = self.state.table.free_place(path::ROOT);
+                    let znode = Znode { place, ..Znode::created(&name, Zxid(self.zxid), WallMillis(1)) };
                     let node = Node::new(znode, Some(b"x"));
                     self.state.create_node(node, changed(&root, self.zxid, 1));
                 }

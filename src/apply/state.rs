@@ -130,21 +130,8 @@ impl State {
             // ZooKeeper sets this ACL while it starts, which leaves an aversion of -1.
             (path::CONFIG, 0, AclId::READ_ONLY, -1, 1),
         ] {
-            let znode = Znode {
-                path: Path::new(path),
-                czxid: Zxid::ZERO,
-                mzxid: Zxid::ZERO,
-                pzxid: Zxid::ZERO,
-                ctime: WallMillis(0),
-                mtime: WallMillis(0),
-                version: 0,
-                cversion: 0,
-                aversion,
-                num_children,
-                acl,
-                owner: 0,
-                place,
-            };
+            let new = Znode::created(path, Zxid::ZERO, WallMillis(0));
+            let znode = Znode { num_children, acl, aversion, place, ..new };
             let node = Node::new(znode, Some(b""));
             state.took(&node, 1);
             state.table.insert(node);

@@ -271,24 +271,10 @@ fn session_of(owner: i64) -> Option<SessionId> {
 mod tests {
     use super::*;
     use crate::ids::{WallMillis, Zxid};
-    use crate::tree::{AclId, Znode};
+    use crate::tree::Znode;
 
     fn node(path: &str, owner: i64, place: u32) -> Node {
-        let znode = Znode {
-            path: Path::new(path),
-            czxid: Zxid(1),
-            mzxid: Zxid(1),
-            pzxid: Zxid(1),
-            ctime: WallMillis(0),
-            mtime: WallMillis(0),
-            version: 0,
-            cversion: 0,
-            aversion: 0,
-            num_children: 0,
-            acl: AclId::OPEN,
-            owner,
-            place,
-        };
+        let znode = Znode { owner, place, ..Znode::created(path, Zxid(1), WallMillis(0)) };
         Node::new(znode, None)
     }
 

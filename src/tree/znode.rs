@@ -179,6 +179,28 @@ pub struct Znode {
     pub place: u32,
 }
 
+impl Znode {
+    /// As a create makes it, with nobody's name on it, open to all, and in the first place.
+    #[must_use]
+    pub fn created(path: &str, zxid: Zxid, at: WallMillis) -> Znode {
+        Znode {
+            path: Path::new(path),
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            ctime: at,
+            mtime: at,
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            num_children: 0,
+            acl: AclId::OPEN,
+            owner: 0,
+            place: 0,
+        }
+    }
+}
+
 /// The stored owner of a container.
 pub const CONTAINER_OWNER: i64 = i64::MIN;
 /// The stored owner of a TTL node: this, plus its ttl in the low 40 bits.
@@ -226,22 +248,7 @@ mod tests {
     }
 
     fn node(data: Option<&[u8]>) -> Node {
-        let znode = Znode {
-            path: Path::new("/a"),
-            czxid: Zxid(1),
-            mzxid: Zxid(1),
-            pzxid: Zxid(1),
-            ctime: WallMillis(1),
-            mtime: WallMillis(1),
-            version: 0,
-            cversion: 0,
-            aversion: 0,
-            num_children: 0,
-            acl: AclId::OPEN,
-            owner: 0,
-            place: 0,
-        };
-        Node::new(znode, data)
+        Node::new(Znode::created("/a", Zxid(1), WallMillis(1)), data)
     }
 
     #[test]

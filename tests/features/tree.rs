@@ -3,25 +3,11 @@
 use super::machines::client::*;
 use super::*;
 use ringkeeper::ids::{WallMillis, Zxid};
-use ringkeeper::tree::{AclId, Path, Znode};
+use ringkeeper::tree::{AclId, Znode};
 use ringkeeper::wire::OpCode as Op;
 
 fn znode(path: &str, cversion: i32, num_children: i32, acl: AclId) -> Znode {
-    Znode {
-        path: Path::new(path),
-        czxid: Zxid(1),
-        mzxid: Zxid(1),
-        pzxid: Zxid(1),
-        ctime: WallMillis(1),
-        mtime: WallMillis(1),
-        version: 0,
-        cversion,
-        aversion: 0,
-        num_children,
-        acl,
-        owner: 0,
-        place: 0,
-    }
+    Znode { cversion, num_children, acl, ..Znode::created(path, Zxid(1), WallMillis(1)) }
 }
 
 #[test]
