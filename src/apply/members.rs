@@ -5,7 +5,7 @@ use super::state::{Stamp, State};
 use super::txn::{Damaged, Identities};
 use crate::error::Code;
 use crate::ids::{Owner, Xid};
-use crate::membership::{parse_reconfig, ConfChange, Step, Wish};
+use crate::membership::{parse_reconfig, ConfChange, Refusal, Step, Wish};
 use crate::tree::{path, Answer, Change, Node, Znode};
 use crate::wire::{Perms, Reconfig};
 
@@ -16,6 +16,11 @@ impl State {
     /// What the last batch has changed in Raft's configuration.
     pub fn take_conf_change(&mut self) -> Option<ConfChange> {
         self.conf_change.take()
+    }
+
+    /// Why a reconfig of the last batch was refused.
+    pub fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusal.take()
     }
 
     /// A client's wish for other members. It is answered when they are (`Step::Done`), or can not be.
@@ -31,7 +36,11 @@ impl State {
                 self.membership.wish = Some(wish);
                 Answer::Later
             }
-            Err(code) => Answer::Code(code),
+            Err(refusal) => {
+                let code = refusal.code;
+                self.refusal = Some(refusal);
+                Answer::Code(code)
+            }
         }
     }
 
@@ -41,24 +50,32 @@ impl State {
         identities: &Identities<'_>,
         asker: (Owner, Xid),
         stamp: Stamp,
-    ) -> Result<Wish, Code> {
-        let reconfig = Reconfig::decode(body).map_err(|_| Code::MarshallingError)?;
+    ) -> Result<Wish, Refusal> {
+        let no = |code, why: &str| Err(Refusal::new(code, why));
+        let Ok(reconfig) = Reconfig::decode(body) else {
+            return no(Code::MarshallingError, "its record does not decode");
+        };
         let members = &self.membership;
         if !stamp.options.reconfig_enabled {
-            return Err(Code::ReconfigDisabled);
+            return no(Code::ReconfigDisabled, "reconfigEnabled is false at the leader");
         }
         if !members.is_ensemble() {
-            return Err(Code::Unimplemented);
+            return no(Code::Unimplemented, "this server runs alone: there is no ensemble to change");
         }
         if members.wish.is_some() || members.servers.is_empty() {
-            return Err(Code::ReconfigInProgress);
+            return no(Code::ReconfigInProgress, "another change of the members is under way");
         }
         if reconfig.config_id != -1 && reconfig.config_id != members.version.0 {
-            return Err(Code::BadVersion);
+            let (asked, version) = (reconfig.config_id, members.version.0);
+            let why =
+                format!("it was asked for version {asked:x} of /zookeeper/config, which is at {version:x}");
+            return no(Code::BadVersion, &why);
         }
         let target = parse_reconfig(&reconfig, &members.servers)?;
-        let node = self.node(path::CONFIG)?;
-        self.check_acl(&node, Perms::WRITE, identities, stamp)?;
+        let node = self.node(path::CONFIG).expect("nobody can delete what ZooKeeper keeps there");
+        if let Err(code) = self.check_acl(&node, Perms::WRITE, identities, stamp) {
+            return no(code, "its client has no WRITE permission on /zookeeper/config");
+        }
         Ok(Wish { zxid: stamp.zxid, asker: Some(asker), target })
     }
 

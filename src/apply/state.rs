@@ -10,7 +10,7 @@ use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
 use super::usage::OverQuota;
 use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Xid, Zxid};
-use crate::membership::{ConfChange, Membership};
+use crate::membership::{ConfChange, Membership, Refusal};
 use crate::mutant::{self, Mutant};
 use crate::session::{Session, SessionTable};
 use crate::tree::quota::{self, Quotas};
@@ -86,6 +86,8 @@ pub struct State {
     /// What the batch at hand has changed in Raft's configuration.
     pub(super) conf_change: Option<ConfChange>,
     pub(super) late: Option<(Owner, Xid)>,
+    /// For the operator: in no snapshot, digest or answer.
+    pub(super) refusal: Option<Refusal>,
     pub(super) changes: SmallVec<[Change; 1]>,
     undo: Vec<Undo>,
     /// Usage to add at the end of the transaction: a multi's operations see the usage before it.
@@ -158,6 +160,7 @@ impl State {
             membership: Membership::default(),
             conf_change: None,
             late: None,
+            refusal: None,
             changes: SmallVec::new(),
             undo: Vec::new(),
             usage: Vec::new(),

@@ -567,6 +567,7 @@ impl SequencerThread {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
             Note::StoppedServing | Note::ServesReadOnly => "serving",
             Note::Joined | Note::Left | Note::UnknownRules { .. } => "members",
+            Note::ReconfigRefused(_) => "reconfig",
             // Each by itself: a flood of one hides no other.
             Note::Nonsense { why, .. } => why,
             Note::Differs { .. } | Note::IsWrong { .. } => "differs",
@@ -584,6 +585,9 @@ impl SequencerThread {
             Note::Leaderless => info!("nobody leads that this server knows of"),
             Note::Joined => info!("this server is a member of the ensemble, as its line says"),
             Note::Left | Note::UnknownRules { .. } => {}
+            Note::ReconfigRefused(refusal) => {
+                warn!(not_shown = dropped, "a reconfig was refused with {}: {}", refusal.code, refusal.why);
+            }
             Note::StoppedServing => warn!(
                 connected = self.peers.as_ref().map_or(0, Peers::len),
                 "without a leader for too long: clients are turned away until there is one. {NO_MAJORITY}"

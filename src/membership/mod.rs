@@ -13,7 +13,7 @@ mod reconfig;
 
 pub use codec::{Damaged, Step};
 pub use line::{parse_client, parse_server, server_number, PeerAddress, ServerEntry};
-pub use reconfig::{parse as parse_reconfig, parse_lines};
+pub use reconfig::{parse as parse_reconfig, parse_lines, Refusal};
 
 use crate::ids::{Owner, Seat, ServerId, Xid, Zxid};
 use std::collections::{BTreeMap, BTreeSet};

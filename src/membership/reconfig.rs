@@ -4,7 +4,7 @@ use super::line::{parse_server, server_number, ServerEntry};
 use crate::error::Code;
 use crate::ids::ServerId;
 use crate::wire::Reconfig;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// All lines together. 255 servers with the longest names that DNS has take less.
@@ -12,23 +12,51 @@ const LINES_BYTES_MAX: usize = 256 << 10;
 
 type Lines = BTreeMap<ServerId, ServerEntry>;
 
+/// Why a reconfig is refused: the code for its client, the words for the log of the client's server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub code: Code,
+    pub why: String,
+}
+
+impl Refusal {
+    /// A refusal with these words.
+    pub fn new(code: Code, why: impl Into<String>) -> Refusal {
+        Refusal { code, why: why.into() }
+    }
+}
+
+fn bad(why: impl Into<String>) -> Refusal {
+    Refusal::new(Code::BadArguments, why)
+}
+
+fn no_number(what: &str) -> Refusal {
+    Refusal::new(Code::MarshallingError, format!("{}: expected a number in its range", shown(what)))
+}
+
+/// As much as a line of a log shows of what a client sent.
+fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_default).collect()
+}
+
 /// The lines that there shall be. BadArguments where they can not be an ensemble; where a number is none ZooKeeper ends in
 /// an exception that becomes a MarshallingError.
-pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Code> {
+pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Refusal> {
     let target = if let Some(members) = reconfig.members.as_deref() {
         read(members.split([',', '\n']))?
     } else {
         let mut target = now.clone();
         for id in listed(reconfig.leaving.as_deref()) {
-            let id: i64 = id.parse().map_err(|_| Code::MarshallingError)?;
+            let id: i64 = id.parse().map_err(|_| no_number(id))?;
             // One that is not there is gone already.
             if let Ok(id) = u8::try_from(id) {
                 target.remove(&ServerId(id));
             }
         }
         let joining = listed(reconfig.joining.as_deref());
-        if joining.clone().any(is_another_key) {
-            return Err(Code::MarshallingError);
+        if let Some(line) = joining.clone().find(|line| is_another_key(line)) {
+            let why = format!("{}: expected server.N=…", shown(line));
+            return Err(Refusal::new(Code::MarshallingError, why));
         }
         target.extend(read(joining)?);
         target
@@ -36,25 +64,37 @@ pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Code> {
     // A snapshot's header has room for so much, twice: what is, and what is wished for.
     let bytes: usize = target.values().map(|entry| entry.membership_line().len() + 1).sum();
     if bytes > LINES_BYTES_MAX {
-        return Err(Code::BadArguments);
+        return Err(bad(format!(
+            "its lines have {bytes} bytes together, at most {LINES_BYTES_MAX} are taken"
+        )));
     }
-    let has_voter = target.values().any(|entry| !entry.is_observer);
-    if !has_voter || shares_an_address(&target) {
-        return Err(Code::BadArguments);
+    if target.values().all(|entry| entry.is_observer) {
+        return Err(bad("it leaves no participant: nobody would vote"));
     }
-    Ok(target)
+    match shared_address(&target) {
+        Some((one, other, address)) => {
+            Err(bad(format!("servers {} and {} have the same address {address}", one.0, other.0)))
+        }
+        None => Ok(target),
+    }
 }
 
 /// Lines with a client's port each: clients find a new server by it. In a configuration file it may stand elsewhere.
-fn read<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Result<Lines, Code> {
-    if lines.clone().any(has_bad_number) {
-        return Err(Code::MarshallingError);
+fn read<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Result<Lines, Refusal> {
+    if let Some(line) = lines.clone().find(|line| has_bad_number(line)) {
+        return Err(no_number(line));
     }
-    let lines = parse_lines(lines).map_err(|_| Code::BadArguments)?;
+    let lines = parse_lines(lines).map_err(bad)?;
     // They are kept as text: what is not read as it was written would part the servers that read it.
     let is_kept = |entry: &ServerEntry| parse_server(entry.id, &entry.to_string()).as_ref() == Ok(entry);
-    if lines.values().any(|entry| entry.client.is_none() || !is_kept(entry)) {
-        return Err(Code::BadArguments);
+    for entry in lines.values() {
+        let id = entry.id.0;
+        if entry.client.is_none() {
+            return Err(bad(format!("server.{id} names no client port: add ;clientPort")));
+        }
+        if !is_kept(entry) {
+            return Err(bad(format!("server.{id} can not be written as it was read")));
+        }
     }
     Ok(lines)
 }
@@ -87,17 +127,18 @@ pub fn parse_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Lines, St
         let (key, value) = line.split_once('=').ok_or("expected server.N=host:quorumPort:electionPort")?;
         let number = server_number(key.trim()).and_then(|number| number.parse().ok()).unwrap_or(0);
         if number == 0 {
-            return Err(format!("{key}: expected server.N with an N of 1 to 255"));
+            return Err(format!("{}: expected server.N with an N of 1 to 255", shown(key)));
         }
         let id = ServerId(number);
-        servers.insert(id, parse_server(id, value)?);
+        let entry = parse_server(id, value).map_err(|why| format!("server.{number}: {why}"))?;
+        servers.insert(id, entry);
     }
     Ok(servers)
 }
 
 /// Two servers at one address are one of them. Loopback and wildcard addresses say nothing: ZooKeeper lets them pass.
-fn shares_an_address(lines: &Lines) -> bool {
-    let mut seen = BTreeSet::new();
+fn shared_address(lines: &Lines) -> Option<(ServerId, ServerId, String)> {
+    let mut seen = BTreeMap::new();
     for entry in lines.values() {
         for address in &entry.addresses {
             let is_own = address
@@ -108,13 +149,13 @@ fn shares_an_address(lines: &Lines) -> bool {
                 continue;
             }
             for port in [address.quorum_port, address.election_port] {
-                if !seen.insert((address.host.as_str(), port)) {
-                    return true;
+                if let Some(other) = seen.insert((address.host.as_str(), port), entry.id) {
+                    return Some((other, entry.id, format!("{}:{port}", shown(&address.host))));
                 }
             }
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]
@@ -125,6 +166,27 @@ mod tests {
         parse_lines("server.1=a:1:2;5\nserver.2=b:1:2;5\nserver.3=c:1:2;5".lines()).unwrap()
     }
 
+    fn refused(joining: &str, leaving: &str) -> String {
+        let (joining, leaving) = (Some(joining.into()), Some(leaving.into()));
+        let reconfig = Reconfig { joining, leaving, members: None, config_id: -1 };
+        parse(&reconfig, &three()).unwrap_err().why
+    }
+
+    #[test]
+    fn a_refusal_says_in_a_line_what_is_wrong() {
+        for (joining, leaving, why) in [
+            ("server.4=a:1:9;3", "", "servers 1 and 4 have the same address a:1"),
+            ("server.4=d:1:2", "", "server.4 names no client port: add ;clientPort"),
+            ("", "1,2,3", "it leaves no participant: nobody would vote"),
+            ("", "x\ny", "x\\ny: expected a number in its range"),
+            ("server.300=d:1:2;3", "", "server.300: expected server.N with an N of 1 to 255"),
+        ] {
+            assert_eq!(refused(joining, leaving), why);
+        }
+        assert!(refused("server.4=d:1", "").starts_with("server.4: expected host:quorumPort:electionPort"));
+        assert!(refused(&format!("server.4={}:1:2;3", "a".repeat(300_000)), "").len() < 200);
+    }
+
     fn asked(joining: &str, leaving: &str, members: Option<&str>) -> Result<Vec<String>, Code> {
         let reconfig = Reconfig {
             joining: Some(joining.into()),
@@ -132,7 +194,7 @@ mod tests {
             members: members.map(Into::into),
             config_id: -1,
         };
-        let target = parse(&reconfig, &three())?;
+        let target = parse(&reconfig, &three()).map_err(|refusal| refusal.code)?;
         Ok(target.values().map(|entry| format!("{}={entry}", entry.id.0)).collect())
     }
 

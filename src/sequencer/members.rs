@@ -6,8 +6,9 @@
 
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{BatchWriter, Txn, TxnBody};
+use crate::error::Code;
 use crate::ids::{ConnId, LogIndex, Millis, Seat, ServerId, SessionId, ShardId, Xid, Zxid};
-use crate::membership::{ConfChange, Membership, ServerEntry, Step};
+use crate::membership::{ConfChange, Membership, Refusal, ServerEntry, Step};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message, Seated};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -397,7 +398,23 @@ impl Sequencer {
             self.last_logged_zxid = range.1;
         }
         self.members.under_way = index;
+        if matches!(step, Step::Refuse) {
+            self.tell_refusal();
+        }
         self.pump();
+    }
+
+    /// The client may be another server's; who is missing the leader knows.
+    fn tell_refusal(&mut self) {
+        let Some(wish) = &self.state.membership.wish else { return };
+        let missing = participants(&wish.target).into_iter().filter(|server| !self.is_ready(*server));
+        let missing: Vec<String> = missing.map(|server| server.0.to_string()).collect();
+        let why = format!(
+            "no majority of its participants was connected and up to date within {PATIENCE_MS} ms; missing: {}",
+            missing.join(", ")
+        );
+        let refusal = Refusal::new(Code::NewConfigNoQuorum, why);
+        self.effects.push_back(Effect::Note(Note::ReconfigRefused(refusal)));
     }
 
     fn changes_of(&self, step: &Step) -> Vec<(Seat, crate::membership::Becomes)> {

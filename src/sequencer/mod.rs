@@ -26,7 +26,7 @@ use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, Seat, ServerId, Term, WallMillis, Zxid};
 use crate::log::HardState;
-use crate::membership::ServerEntry;
+use crate::membership::{Refusal, ServerEntry};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message};
 use crate::session::{Expiry, SessionClock};
@@ -204,6 +204,8 @@ pub enum Note {
     Joined,
     /// This server is no member any more, and nobody waits for it.
     Left,
+    /// A reconfig of a client of this server's, or one that this server as the leader gave up.
+    ReconfigRefused(Refusal),
     /// Clients are turned away until there is a leader.
     StoppedServing,
     /// Nobody leads: those that ask for it are served read-only.

@@ -82,6 +82,8 @@ impl Sequencer {
                 answer: outcome.answer,
             });
         });
+        let refusal = state.take_refusal().filter(|_| mine);
+        effects.extend(refusal.map(|refusal| Effect::Note(Note::ReconfigRefused(refusal))));
         // The log's checksum has held and Raft has committed it: only another release writes what we can not read.
         let fresh = applied.expect("a committed batch decodes: was this log written by a newer release?");
         if !fresh {

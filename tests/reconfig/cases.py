@@ -314,6 +314,11 @@ def add_absent(lab):
     joining = ",".join(server.line() for server in absent)
     same(client.reconfig(joining=joining).error, wire.NO_QUORUM, "three who do not run")
     same(client.config()[:3], before[:3], "the config after that")
+    if not lab.target.is_zookeeper:
+        why = "missing: " + ", ".join(str(server.number) for server in absent)
+        same([server.has_logged(why) for server in ensemble.first].count(True), 1, "the logs that say %r" % why)
+        same(client.reconfig(joining="junk").error, wire.BAD_ARGUMENTS, "a line that is none")
+        same(ensemble.server(1).has_logged("expected server.N=host"), True, "the client's server says what is wrong")
     goes_on(writers, "after a refusal")
     # Three of four are one, whoever the fourth is; and of who has no vote nobody asks whether they run.
     last, watchers = absent[2], absent[:2]

@@ -2,6 +2,7 @@
 
 use super::machines::client::*;
 use super::*;
+use ringkeeper::sequencer::Note;
 use ringkeeper::wire::{put_buffer, put_i32, put_i64, OpCode as Op, Reader};
 
 #[test]
@@ -307,7 +308,9 @@ fn tr39_flag_4_of_a_plain_create_makes_a_persistent_node_and_ttl_flags_are_refus
 /// A record that needs more than the helpers give, and stands here so that they stay small.
 #[test]
 fn a_reconfig_is_refused_as_by_a_standalone_zookeeper() {
-    for (enabled, want) in [(false, -123), (true, -6)] {
+    for (enabled, want, why) in
+        [(false, -123, "reconfigEnabled is false at the leader"), (true, -6, "this server runs alone")]
+    {
         let mut world = World::with(1, |sequencer, _| sequencer.txn.reconfig_enabled = enabled);
         let c = world.login(0);
         let mut body = Vec::new();
@@ -317,5 +320,10 @@ fn a_reconfig_is_refused_as_by_a_standalone_zookeeper() {
         put_i64(&mut body, -1);
         assert_eq!(err(&mut world, c, Op::Reconfig, &body), want);
         assert!(!world.is_closed(c));
+        let told = world
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::ReconfigRefused(no) if no.why.starts_with(why)));
+        assert!(told, "{:?}", world.notes);
     }
 }
