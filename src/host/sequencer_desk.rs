@@ -53,7 +53,7 @@ fn sessions(sequencer: &Sequencer, now: Now) -> Sessions {
     let session_now = signed(sequencer.session_time(now.mono).0);
     let buckets = |expiry: &Expiry| {
         let wall = |at: Millis| WallMillis(now.wall.0.saturating_add(signed(at.0) - session_now));
-        expiry.buckets().map(|(at, ids)| (wall(at), ids.iter().copied().collect())).collect()
+        expiry.buckets().into_iter().map(|(at, ids)| (wall(at), ids)).collect()
     };
     Sessions {
         buckets: buckets(sequencer.expiry()),

@@ -517,7 +517,7 @@ fn a_client_that_comes_back_while_its_end_is_decided_keeps_its_session() {
     };
     let (session, password) = granted;
     // Up to the tick before its end; the disk holds what comes now for a moment.
-    let end = |world: &World| world.sequencer.expiry().buckets().next().map(|(at, _)| at.0);
+    let end = |world: &World| world.sequencer.expiry().buckets().first().map(|(at, _)| at.0);
     while end(&world).is_some_and(|at| at > world.now.mono.0 + 2 * TICK_MS) {
         world.pass(TICK_MS);
     }

@@ -139,14 +139,14 @@ fn what_a_client_sent_while_its_session_ended_is_answered_once_and_harms_nobody_
     world.settle();
     // The log holds the end of the session for less than counts as a stall; the client's last requests come behind it.
     let left = |world: &World| {
-        let ends = world.sequencer.expiry().buckets().next().map(|(at, _)| at.0).expect("a session");
+        let ends = world.sequencer.expiry().buckets().first().map(|(at, _)| at.0).expect("a session");
         ends.saturating_sub(world.sequencer.session_time(world.now.mono).0)
     };
     while left(&world) > 200 {
         world.pass(100);
     }
     world.log_held = true;
-    while world.sequencer.expiry().buckets().next().is_some() {
+    while !world.sequencer.expiry().buckets().is_empty() {
         world.pass(100);
     }
     world.post(c, Op::SetData, &set("/a", b"1", -1));
