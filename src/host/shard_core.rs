@@ -138,7 +138,8 @@ impl Core {
             self.shard.resume(now, conn);
             self.readable.push(conn);
         }
-        more |= self.shard.tell_slice();
+        // Those who were told last hear of it first.
+        more |= self.shard.has_events() || self.shard.tell_slice();
         let busy = self.shard.outstanding() > 0 || self.shard.has_crowds();
         let tick_ms = if busy { TICK_BUSY_MS } else { TICK_IDLE_MS };
         if now.since(self.ticked_at).0 >= tick_ms {

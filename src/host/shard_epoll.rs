@@ -25,6 +25,9 @@ const READ_BYTES: usize = 256 << 10;
 const READ_ONE: usize = 64 << 10;
 /// Sockets that are read before the first is answered: as many as memory is asked for at once.
 const GROUP: usize = AHEAD;
+/// More sockets than this at once are answered a group at a time: with 256 of 15,000 read before the first was written to
+/// each was cold again.
+const CROWD: usize = 64;
 /// Events taken from epoll at once.
 const EVENTS: usize = 256;
 /// Connections accepted in a turn at the most.
@@ -117,6 +120,12 @@ impl EpollShard {
         let now = self.core.clock.mono();
         self.core.shard.observe(now);
         self.catch_up(now);
+        if self.core.shard.has_crowds() && self.core.shard.has_replies() {
+            // Whoever set them off waits for nobody of them; nor, where CPUs are few, for the end of this thread's slice,
+            // which is milliseconds.
+            self.write_replies(now);
+            std::thread::yield_now();
+        }
         let mut more = self.core.turn(now);
         more |= self.flush(now);
         // What was sent, or room in the ring, lets connections go on whose next requests are here already.
@@ -149,6 +158,10 @@ impl EpollShard {
         self.core.shard.observe(now);
         for from in (0..n).step_by(GROUP) {
             self.on_group(now, from..n.min(from + GROUP));
+            // While all that belongs to these sockets, in the kernel too, is still in the cache.
+            if n > CROWD {
+                self.write_replies(now);
+            }
         }
         Ok(n)
     }
@@ -349,6 +362,13 @@ impl EpollShard {
                 }
             }
             let Some(conn) = self.core.shard.next_dirty() else { return false };
+            self.write(now, conn);
+        }
+    }
+
+    fn write_replies(&mut self, now: Millis) {
+        while self.core.shard.has_replies() {
+            let Some(conn) = self.core.shard.next_dirty() else { return };
             self.write(now, conn);
         }
     }

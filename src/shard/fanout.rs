@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::Shard;
 use crate::ids::{ConnId, Zxid};
 use crate::mutant::{self, Mutant};
+use crate::tree::warm::AHEAD;
 use crate::tree::{AclId, AclList, Path};
 use crate::watch::Recipients;
 use crate::wire::{watcher_event, EventType, Perms};
@@ -82,8 +83,11 @@ impl Shard {
             self.fanout.waiting -= some.len();
             // A crowd may be empty already: those who spoke meanwhile were told.
             budget -= some.len().max(1);
-            for conn in some {
-                self.tell_one(conn, &crowd);
+            for (at, conn) in some.iter().enumerate() {
+                if at.is_multiple_of(AHEAD) {
+                    some[at..].iter().take(AHEAD).for_each(|conn| self.warm_connection(*conn));
+                }
+                self.tell_one(*conn, &crowd);
             }
             if !crowd.left.is_empty() {
                 self.fanout.crowds.push_front(crowd);

@@ -29,7 +29,8 @@ pub use stats::{Latency, Stats};
 use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, Millis, Owner, SessionId, ShardId, Zxid};
 use crate::mutant::{self, Mutant};
-use crate::tree::{warm, PathHasher, Table};
+use crate::tree::warm::{self, AHEAD};
+use crate::tree::{PathHasher, Table};
 use crate::watch::Watches;
 use crate::wire::{next_frame, Frame};
 use connection::{Connection, Phase};
@@ -273,9 +274,13 @@ impl Shard {
             return;
         }
         self.reported_at = now;
-        let mut sessions = Vec::with_capacity(self.heard.len());
-        for id in std::mem::take(&mut self.heard) {
-            self.with(id, |_, c| {
+        let heard = std::mem::take(&mut self.heard);
+        let mut sessions = Vec::with_capacity(heard.len());
+        for (at, id) in heard.iter().enumerate() {
+            if at.is_multiple_of(AHEAD) {
+                heard[at..].iter().take(AHEAD).for_each(|id| self.warm_connection(*id));
+            }
+            self.with(*id, |_, c| {
                 c.is_heard = false;
                 if c.session != SessionId::NONE {
                     sessions.push((c.session, c.last_heard));
@@ -329,6 +334,12 @@ impl Shard {
     #[must_use]
     pub fn has_replies(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// Whether any connection waits to be sent nothing but events of other sessions' changes.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.dirty_events.is_empty()
     }
 
     /// The bytes to be written to a connection.

@@ -46,13 +46,13 @@ pub struct Options {
 pub struct Slices {
     /// Up to this many are told at once; more are a crowd.
     pub at_once_max: usize,
-    /// How many of a crowd are told in a slice.
+    /// How many of a crowd are told in a slice: few enough that each is still in the cache when it is written to.
     pub slice: usize,
 }
 
 impl Default for Slices {
     fn default() -> Slices {
-        Slices { at_once_max: 64, slice: 256 }
+        Slices { at_once_max: 64, slice: 64 }
     }
 }
 
