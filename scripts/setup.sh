@@ -39,12 +39,13 @@ for tool in clippy rustfmt; do
   cargo "${tool/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$tool"
 done
 
-# Minutes of compiling: for CI only. Who wants them at home installs them once by the same line.
+# Minutes of compiling, half of them with --debug, which is fast enough: for CI only. Who wants them at home installs them once
+# by the same line.
 if [ "${CI:-}" = true ]; then
-  cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny \
+  cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet --debug cargo-deny \
     || echo "setup.sh: cargo-deny could not be installed"
   if cargo +nightly --version >/dev/null 2>&1 && [ -e "$root/fuzz/Cargo.toml" ]; then
-    cargo +nightly fuzz --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-fuzz \
+    cargo +nightly fuzz --version >/dev/null 2>&1 || cargo install --locked --quiet --debug cargo-fuzz \
       || echo "setup.sh: cargo-fuzz could not be installed"
   fi
 fi

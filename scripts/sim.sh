@@ -6,28 +6,33 @@
 #                                          the commit at hand, so that each commit tries others; 1 where git is not there
 #   scripts/sim.sh --mutants [SEEDS]       plants the bugs of src/mutant.rs, one after the other, and prints a table:
 #                                          after how many seeds each was found; default: up to 10000
+#   scripts/sim.sh --build                 only builds it
 #
 # A seed that fails is named with its reason, and how to replay it. The last line: N passed, N failed.
 # Environment: SIM_SECONDS (no new seed is begun after so many seconds), JOBS (processes side by side, default: all CPUs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-features=()
+# As fast as may be, with every assertion: ringkeeper itself optimised, the dependencies as `cargo test` has built them.
+export CARGO_INCREMENTAL=0
+flags=(--workspace --locked --no-run --test sim --config profile.dev.package.ringkeeper.opt-level=2)
 mutants=
-[ "${1:-}" != --mutants ] || { mutants=1 features=(--features mutants) && shift; }
+[ "${1:-}" != --mutants ] || { mutants=1 flags+=(--features ringkeeper/mutants) && shift; }
+# For who wants it ready before it is needed.
+[ "${1:-}" != --build ] || exec cargo test "${flags[@]}"
 seeds=${1:-$([ -n "$mutants" ] && echo 10000 || echo 100)}
 first=${2:-1}
 if [ "$first" = commit ]; then
   hash=$(git rev-parse --short=8 HEAD 2>/dev/null) || hash=
   case $hash in '' | *[!0-9a-f]*) first=1 ;; *) first=$((16#${hash:0:8})) ;; esac
 fi
-case $seeds$first in *[!0-9]*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
+case $seeds$first in *[!0-9]*) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 64 ;; esac
 jobs=${JOBS:-$(nproc)}
 [ "$jobs" -le "$seeds" ] || jobs=$seeds
 
-program=$(cargo test --profile sim --locked "${features[@]}" --no-run --test sim --message-format=json 2>/dev/null |
+program=$(cargo test "${flags[@]}" --message-format=json 2>/dev/null |
   sed -nE 's/.*"executable":"([^"]*sim-[0-9a-f]+)".*/\1/p' | tail -1) || program=
-[ -n "$program" ] || { cargo test --profile sim --locked "${features[@]}" --no-run --test sim; exit 1; }
+[ -n "$program" ] || { cargo test "${flags[@]}"; exit 1; }
 
 work=$(mktemp -d)
 pids=()

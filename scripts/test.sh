@@ -69,14 +69,16 @@ step required clippy cargo clippy --workspace --all-targets --locked --quiet -- 
 step required "cargo test" cargo test --workspace --locked
 step optional "cargo deny" scripts/deny.sh
 if [ "$mode" = full ]; then
-  step required build cargo build --locked --bin ringkeeper
-  # Two long builds that later steps wait for go on beside those that mostly wait for servers. What is wrong with one its step
-  # says again. After them two more that have no clock which others could disturb: the fuzz targets, ten minutes of building
-  # with sanitizers, and Miri, a quarter of an hour of one CPU.
-  {
-    nice -n 19 cargo test --profile sim --locked --no-run --test sim
-    nice -n 19 cargo build --profile bench --locked --example count
-  } >/dev/null 2>&1 &
+  # `cargo test` has built both programs. `cargo build` would build them and half of their dependencies again, with fewer of
+  # those dependencies' features; and the simulator's build puts others in their place.
+  target=${CARGO_TARGET_DIR:-$PWD/target}
+  export RINGKEEPER_BIN=$target/tested/ringkeeper RINGKEEPER_LOAD=$target/tested/ringkeeper-load
+  mkdir -p "$target/tested"
+  step required programs cp -t "$target/tested" "$target/debug/ringkeeper" "$target/debug/ringkeeper-load"
+  # A build that a later step waits for goes on beside those that mostly wait for servers. What is wrong with it that step
+  # says again. After it two more that have no clock which others could disturb: the fuzz targets with their sanitizers,
+  # and Miri.
+  nice -n 19 scripts/sim.sh --build >/dev/null 2>&1 &
   builds=$!
   after "$builds" nice -n 19 scripts/fuzz.sh 0 >/dev/null 2>&1 &
   aside miri after "$builds" nice -n 19 scripts/miri.sh
@@ -85,7 +87,7 @@ if [ "$mode" = full ]; then
   step required smoke scripts/smoke.sh
   step required "load smoke" scripts/load_smoke.sh
   # Servers that come and go are waited for, most of the time: beside the clients and the kills.
-  aside reconfig tests/reconfig/run.py --server ringkeeper
+  aside reconfig tests/reconfig/run.py --server ringkeeper --binary "$RINGKEEPER_BIN"
   step required clients scripts/clients.sh all
   step required torture scripts/torture.sh "${TORTURE_CYCLES:-7}"
   step required "torture, io_uring" scripts/torture.sh "${TORTURE_CYCLES:-7}" --more '--io uring --shards 2' --seed 3
