@@ -102,8 +102,12 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
     let mut members = Vec::new();
     for (key, given) in lines {
         match server_number(&key).and_then(|number| number.parse::<u8>().ok()) {
-            // Raft takes 0 for nobody, and ids above a byte do not fit into a session's id.
-            None | Some(0) => r.refuse(&key, &given, "expected server.N with N of 1 to 255".to_owned()),
+            // Raft takes 0 for nobody, and ids above a byte do not fit into a session's id. It begins a session's id, and
+            // 255 would make the owner of an ephemeral znode look like the mark of a TTL node: ZooKeeper takes it where
+            // extendedTypesEnabled is false, and one that was ever true finds no session's znodes any more.
+            None | Some(0 | 255) => {
+                r.refuse(&key, &given, "expected server.N with N of 1 to 254".to_owned());
+            }
             Some(number) => {
                 listed.insert(number);
                 match parse_server(ServerId(number), &given.value) {
@@ -134,7 +138,7 @@ fn refuse_unnumbered(r: &mut Reader) {
         .map(|(key, given)| (key.clone(), given.clone()))
         .collect();
     for (key, given) in lines {
-        r.refuse(&printable("key", &key), &given, "expected server.N with N of 1 to 255".to_owned());
+        r.refuse(&printable("key", &key), &given, "expected server.N with N of 1 to 254".to_owned());
     }
 }
 
@@ -149,12 +153,13 @@ fn is_nearly_server(key: &str) -> bool {
 
 /// No server line, or one: this server is alone.
 fn read_alone(r: &mut Reader, line: Option<(String, Given)>) -> Members {
-    let own_id = r.number("ringkeeper.myid", "a whole number", 0..=255).map_or(ServerId(1), byte_id);
+    let own_id = r.number("ringkeeper.myid", "a whole number", 0..=254).map_or(ServerId(1), byte_id);
     let alone = Members { own_id, own_client: None, servers: None };
     let Some((key, given)) = line else { return alone };
-    let number = server_number(&key).and_then(|number| number.parse::<u8>().ok());
+    let number =
+        server_number(&key).and_then(|number| number.parse::<u8>().ok()).filter(|number| *number < 255);
     if number.is_none() {
-        r.refuse(&key, &given, "expected server.N with N of 0 to 255".to_owned());
+        r.refuse(&key, &given, "expected server.N with N of 0 to 254".to_owned());
     }
     let own_id = number.map_or(own_id, ServerId);
     match parse_server(own_id, &given.value) {

@@ -14,7 +14,6 @@ use super::{
     Pin, Rules, Runtime, Sessions,
 };
 use crate::auth::DigestAlgorithm;
-use crate::ids::ServerId;
 use crate::membership::parse_client;
 
 /// Turns what was given into a checked configuration and what to warn about.
@@ -47,12 +46,6 @@ fn read_config(r: &mut Reader, file: Option<PathBuf>) -> Config {
     let limits = read_limits(r);
     let log = read_log(r);
     let rules = read_rules(r);
-    let last_id = ensemble.as_ref().and_then(|ensemble| ensemble.servers.last()).map(|server| server.id);
-    if rules.extended_types && last_id.unwrap_or(members.own_id) == ServerId(255) {
-        // As in ZooKeeper: the owner of a TTL node starts with this byte.
-        let expected = "expected false, or no server with the number 255, which marks TTL nodes";
-        r.refuse_key("extendedTypesEnabled", expected.to_owned());
-    }
     let auth = read_auth(r);
     let read_only_mode = r.boolean("readonlymode.enabled").unwrap_or(false);
     Config {
@@ -221,8 +214,8 @@ fn read_limits(r: &mut Reader) -> Limits {
     let mut own =
         |key, what, range: RangeInclusive<i64>, default| r.property(key, what, range).unwrap_or(default);
     const GIB_64: i64 = 64 << 30;
-    let pause = own("ringkeeper.slowReaderBufferBytes", BYTES, 4096..=GIB_64, 1 << 20);
-    let close = own("ringkeeper.slowReaderMaxBytes", BYTES, 4096..=GIB_64, (64 << 20).max(pause));
+    let pause = own("ringkeeper.slowReaderBufferBytes", BYTES, 4096..=1 << 30, 1 << 20);
+    let close = own("ringkeeper.slowReaderMaxBytes", BYTES, 4096..=1 << 30, (64 << 20).max(pause));
     let limits = Limits {
         frame_bytes_max: small(own("jute.maxbuffer", BYTES, 4096..=256 << 20, 0xf_ffff)),
         connections_per_address_max: small(own(

@@ -40,8 +40,8 @@ use crate::ids::{Millis, ServerId};
 pub struct Config {
     /// The zoo.cfg that was read, for the line at start. None: no file.
     pub file: Option<PathBuf>,
-    /// Alone: `ringkeeper.myid`, `ZOO_MY_ID` or the number of the single `server.N` line, 0 to 255, default 1.
-    /// In an ensemble: these two or the file `myid` in `dataDir`, 1 to 255, no default. It is the top byte of the session ids
+    /// Alone: `ringkeeper.myid`, `ZOO_MY_ID` or the number of the single `server.N` line, 0 to 254, default 1.
+    /// In an ensemble: these two or the file `myid` in `dataDir`, 1 to 254, no default. It is the top byte of the session ids
     /// made here.
     pub server_id: ServerId,
     /// The `server.N` lines and what belongs to them. None: this server is alone, with one participant's line or none.

@@ -8,7 +8,7 @@ use crate::ids::ServerId;
 /// `Display` writes the line's value, in the form in which a zoo.cfg takes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerEntry {
-    /// The N of the line, 1 to 255 in an ensemble.
+    /// The N of the line, 1 to 254 in an ensemble.
     pub id: ServerId,
     /// The role is `observer`: it learns what was decided and has no vote. Default participant.
     pub is_observer: bool,

@@ -126,8 +126,8 @@ pub fn parse_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Lines, St
         }
         let (key, value) = line.split_once('=').ok_or("expected server.N=host:quorumPort:electionPort")?;
         let number = server_number(key.trim()).and_then(|number| number.parse().ok()).unwrap_or(0);
-        if number == 0 {
-            return Err(format!("{}: expected server.N with an N of 1 to 255", shown(key)));
+        if matches!(number, 0 | u8::MAX) {
+            return Err(format!("{}: expected server.N with an N of 1 to 254", shown(key)));
         }
         let id = ServerId(number);
         let entry = parse_server(id, value).map_err(|why| format!("server.{number}: {why}"))?;
@@ -179,7 +179,7 @@ mod tests {
             ("server.4=d:1:2", "", "server.4 names no client port: add ;clientPort"),
             ("", "1,2,3", "it leaves no participant: nobody would vote"),
             ("", "x\ny", "x\\ny: expected a number in its range"),
-            ("server.300=d:1:2;3", "", "server.300: expected server.N with an N of 1 to 255"),
+            ("server.300=d:1:2;3", "", "server.300: expected server.N with an N of 1 to 254"),
         ] {
             assert_eq!(refused(joining, leaving), why);
         }
@@ -231,6 +231,7 @@ mod tests {
             ("server.4=d:1", "", None, Code::BadArguments),
             ("server.4=d:1:2", "", None, Code::BadArguments),
             ("server.0=d:1:2;3", "", None, Code::BadArguments),
+            ("server.255=d:1:2;3", "", None, Code::BadArguments),
             ("server.300=d:1:2;3", "", None, Code::BadArguments),
             ("d:1:2", "", None, Code::BadArguments),
             ("server.4=a:1:9;3", "", None, Code::BadArguments),

@@ -89,7 +89,7 @@ fn is_over(node: &Znode, wall: WallMillis, never_used_ms: u64) -> bool {
     match ephemeral_kind(node.owner, true) {
         // It has had a child, or nobody ever used it.
         EphemeralKind::Container => {
-            node.cversion > 0 || (never_used_ms > 0 && age(node.ctime) > never_used_ms)
+            node.cversion > 0 || (never_used_ms > 0 && age(node.mtime) > never_used_ms)
         }
         EphemeralKind::Ttl { ttl_ms } => age(node.mtime) > u64::try_from(ttl_ms).unwrap_or(u64::MAX),
         EphemeralKind::Persistent | EphemeralKind::Session(_) => false,

@@ -280,6 +280,11 @@ impl Sequencer {
             self.hand_over();
             return None;
         }
+        if !members.conf.voters.contains(&self.members.seat) {
+            // Elected while the joint configuration still gave it a voice, and then left it.
+            self.hand_over();
+            return None;
+        }
         if members.servers.is_empty() {
             let lines = self.options.lines.clone();
             return (!lines.is_empty()).then_some(Step::Form { lines });

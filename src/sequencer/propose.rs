@@ -237,7 +237,10 @@ impl Sequencer {
         if mutant::is(Mutant::NewestFirst) {
             self.outbox.own.make_contiguous().reverse();
         }
-        for own in self.outbox.own.iter_mut().filter(|own| !own.is_handed_on) {
+        // A leader that was cut off may have gathered many more than a follower ever does: they go as the first ones are done.
+        let under_way = self.outbox.own.iter().filter(|own| own.is_handed_on).count();
+        let room = FORWARDED_MAX.saturating_sub(under_way);
+        for own in self.outbox.own.iter_mut().filter(|own| !own.is_handed_on).take(room) {
             own.is_handed_on = true;
             let (incarnation, sequence) = (self.options.incarnation, own.sequence);
             let message = Message::Forward(Forward { term, incarnation, sequence, batch: own.batch.clone() });

@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 const ATTEMPT_BITS: u32 = 24;
 const ATTEMPT_MAX: u64 = (1 << ATTEMPT_BITS) - 1;
 
+/// More than so many are asked again as one.
+const ASKED_AGAIN_MAX: usize = 64;
+
 struct Asked {
     number: u64,
     /// How often it was asked again. Each time under a context of its own: a late acknowledgement of an earlier asking
@@ -57,6 +60,13 @@ impl Reads {
 
     /// The contexts under which to ask once more for all that is not answered.
     pub(super) fn ask_again(&mut self) -> Vec<Vec<u8>> {
+        // Each turn of a time without a leader may have brought one: asked one by one at every tick they would fill the
+        // connection to the next leader. A later moment does for all of them.
+        if self.asked.len() > ASKED_AGAIN_MAX {
+            let waiters = self.asked.drain(..).flat_map(|asked| asked.waiters).collect();
+            self.last += 1;
+            self.asked.push_back(Asked { number: self.last, attempt: 0, waiters });
+        }
         for asked in &mut self.asked {
             // Days without an answer: its contexts begin again, older than any word that is still under way.
             asked.attempt = (asked.attempt + 1) & ATTEMPT_MAX;
@@ -99,5 +109,29 @@ impl Reads {
             !is_applied
         });
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ServerId;
+
+    #[test]
+    fn what_a_time_without_a_leader_has_heaped_up_is_asked_as_one_and_answered_whole() {
+        let mut reads = Reads::new(Seat::new(ServerId(1), 0), 7);
+        let first: Vec<_> = (0..200).filter_map(|_| reads.ask(vec![Waiter::Serving])).collect();
+        let again = reads.ask_again();
+        assert_eq!((first.len(), again.len()), (200, 1));
+        let answer = |context: &Vec<u8>| ReadState { index: 5, request_ctx: context.clone() };
+        reads.answered(&[answer(&first[0]), answer(&first[199])]);
+        assert!(reads.take(LogIndex(9)).is_empty(), "an earlier moment does not do for those who came later");
+        reads.answered(&[answer(&again[0])]);
+        assert_eq!((reads.take(LogIndex(4)).len(), reads.take(LogIndex(5)).len()), (0, 200));
+        assert!(reads.is_settled());
+        // A few are asked each by itself: none waits for a later one's moment.
+        reads.ask(vec![Waiter::Serving]);
+        reads.ask(vec![Waiter::Serving]);
+        assert_eq!(reads.ask_again().len(), 2);
     }
 }

@@ -1,5 +1,7 @@
 //! A sequencer alone in one thread: its host here is a loop that "persists" everything at once, or late.
 
+mod three;
+
 use super::batch::Waiter;
 use super::*;
 use crate::handoff::{Heard, Proposal, Wish};

@@ -153,20 +153,20 @@ fn lists_that_are_no_ensemble() {
             "server.1=a:1:2\nserver.2=b:5:5",
             "zoo.cfg:3: server.2=b:5:5: expected two different ports for peers and for elections, and both are 5",
         ),
-        ("server.0=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.0=a:1:2: expected server.N with N of 1 to 255"),
-        ("server.256=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.256=a:1:2: expected server.N with N of 1 to 255"),
-        ("server.=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.=a:1:2: expected server.N with N of 1 to 255"),
+        ("server.0=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.0=a:1:2: expected server.N with N of 1 to 254"),
+        ("server.256=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.256=a:1:2: expected server.N with N of 1 to 254"),
+        ("server.=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.=a:1:2: expected server.N with N of 1 to 254"),
         (
             "server.1=a:1:2\nserver2=b:1:2",
-            "zoo.cfg:3: server2=b:1:2: expected server.N with N of 1 to 255",
+            "zoo.cfg:3: server2=b:1:2: expected server.N with N of 1 to 254",
         ),
         (
             "server.1=a:1:2\nserver.2=b:1:2\nsever.3=c:1:2",
-            "zoo.cfg:4: sever.3=c:1:2: expected server.N with N of 1 to 255",
+            "zoo.cfg:4: sever.3=c:1:2: expected server.N with N of 1 to 254",
         ),
         (
             "server.1=a:1:2\nserver.2=b:1:2\nserver.l=c:1:2",
-            "zoo.cfg:4: server.l=c:1:2: expected server.N with N of 1 to 255",
+            "zoo.cfg:4: server.l=c:1:2: expected server.N with N of 1 to 254",
         ),
         (
             "server.1=a:1:2:observer\nserver.2=b:1:2:observer",
@@ -207,9 +207,8 @@ fn lists_that_are_no_ensemble() {
              peers for certificates",
         ),
         (
-            "server.1=a:1:2\nserver.255=b:1:2\nextendedTypesEnabled=true",
-            "zoo.cfg:4: extendedTypesEnabled=true: expected false, or no server with the number 255, which marks TTL \
-             nodes",
+            "server.1=a:1:2\nserver.255=b:1:2",
+            "zoo.cfg:3: server.255=b:1:2: expected server.N with N of 1 to 254",
         ),
         (
             "clientPort=5\nserver.1=a:1:2;6\nserver.2=b:1:2;7",
@@ -259,11 +258,11 @@ fn what_an_ensemble_tolerates_is_said() {
 
 #[test]
 fn the_largest_ensemble_sorts_by_number() {
-    let lines: String = (1..=255).fold(String::new(), |all, i| all + &format!("server.{i}=h{i}:1:2\n"));
-    let (config, ensemble, _) = ensemble(server("255", &lines));
-    assert_eq!(config.server_id, ServerId(255));
+    let lines: String = (1..=254).fold(String::new(), |all, i| all + &format!("server.{i}=h{i}:1:2\n"));
+    let (config, ensemble, _) = ensemble(server("254", &lines));
+    assert_eq!(config.server_id, ServerId(254));
     let ids: Vec<u8> = ensemble.servers.iter().map(|server| server.id.0).collect();
-    assert_eq!(ids, (1..=255).collect::<Vec<u8>>());
+    assert_eq!(ids, (1..=254).collect::<Vec<u8>>());
 }
 
 #[test]
