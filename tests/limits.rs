@@ -154,6 +154,37 @@ fn bytes_of_unanswered_writes_are_limited_for_a_connection_and_for_a_shard() {
     assert_eq!(world.sides[0].shard.outstanding(), 0);
 }
 
+/// Found by a review: their pings lay in the sockets, and the report said that nothing had come.
+#[test]
+fn while_a_shard_reads_nobody_its_reports_forgive_the_time() {
+    let mut world = World::new(1);
+    let clients: Vec<Conn> = (0..80).map(|_| world.login(0)).collect();
+    world.make(clients[0], "/a", 0);
+    world.log_held = true;
+    for c in &clients {
+        world.post(*c, Op::SetData, &set("/a", &vec![7; 1_000_000], -1));
+        world.settle();
+    }
+    let stall = |world: &mut World, ms: u64| {
+        let mut stalls = Vec::new();
+        for _ in 0..ms / 50 {
+            world.now.mono = world.now.mono.plus(Millis(50));
+            let shard = &mut world.sides[0].shard;
+            shard.tick(world.now.mono);
+            let heard = std::iter::from_fn(|| shard.take_upward()).filter_map(|up| up.heard);
+            stalls.extend(heard.filter_map(|heard| heard.stall));
+        }
+        stalls
+    };
+    let began = world.now.mono;
+    assert!(stall(&mut world, 400).is_empty(), "a moment is nothing");
+    let (from, to) = *stall(&mut world, 2_000).last().expect("a stall is reported");
+    assert!(from.since(began).0 <= 50 && to.since(began).0 >= 2_000, "{began:?}: {from:?} to {to:?}");
+    world.release_log();
+    stall(&mut world, 500);
+    assert!(stall(&mut world, 2_000).is_empty(), "they are read again");
+}
+
 #[test]
 fn sessions_are_limited_and_an_attach_is_not_refused() {
     let mut world = World::with(1, |_, shard| shard.sessions_max = 3);
@@ -246,6 +277,28 @@ fn entries_of_an_access_control_list_are_limited() {
     assert_eq!(world.ask(c, Op::Multi, &in_multi).err, -114);
     assert_eq!(world.ask(c, Op::Ping, b"").zxid, before, "refused before it is ordered");
     world.ask(c, Op::Create, &create_acl("/a", None, &acl[..10], 0)).ok();
+}
+
+/// Found by a review: 16 KB became 63,000 entries, and each read of the znode took 22 ms.
+#[test]
+fn entries_of_the_scheme_auth_count_as_what_becomes_of_them() {
+    let mut world = World::with(1, |_, shard| shard.acl_entries_max = 10);
+    let c = world.login(0);
+    for user in ["a:p", "b:p", "c:p"] {
+        world.ask(c, Op::Auth, &auth("digest", user.as_bytes())).ok();
+    }
+    let acl: Vec<(i32, &str, &str)> = (1..=4).map(|perms| (perms, "auth", "")).collect();
+    assert_eq!(world.ask(c, Op::Create, &create_acl("/a", None, &acl, 0)).err, -114);
+    assert_eq!(world.ask(c, Op::SetAcl, &set_acl("/", &acl, -1)).err, -114);
+    let in_multi = multi(&[(Op::Create, create_acl("/a", None, &acl, 0))]);
+    assert_eq!(world.ask(c, Op::Multi, &in_multi).err, -114);
+    world.ask(c, Op::Create, &create_acl("/a", None, &acl[..3], 0)).ok();
+    // By bytes too: a block of a snapshot holds only so many.
+    let mut world = World::with(1, |_, shard| shard.acl_entries_max = 100_000);
+    let c = world.login(0);
+    world.ask(c, Op::Auth, &auth("digest", format!("{}:p", "u".repeat(9_000)).as_bytes())).ok();
+    let acl: Vec<(i32, &str, &str)> = (0..3_000).map(|perms| (perms, "auth", "")).collect();
+    assert_eq!(world.ask(c, Op::Create, &create_acl("/a", None, &acl, 0)).err, -114);
 }
 
 #[test]

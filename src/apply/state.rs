@@ -7,12 +7,13 @@
 use super::cursor::StripeCursor;
 use super::digest;
 use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
-use super::usage::OverQuota;
+use super::usage::{LongTexts, OverQuota};
 use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Xid, Zxid};
 use crate::membership::{ConfChange, Membership, Refusal};
 use crate::mutant::{self, Mutant};
 use crate::session::{Session, SessionTable};
+use crate::tree::acl::Judged;
 use crate::tree::quota::{self, Quotas};
 use crate::tree::warm::AHEAD;
 use crate::tree::{
@@ -20,6 +21,7 @@ use crate::tree::{
 };
 use crate::wire::{Acl, OpCode, Perms};
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Bound;
@@ -94,6 +96,10 @@ pub struct State {
     pub(super) usage: Vec<(Box<str>, i64, i64)>,
     pub(super) over_quota: Vec<OverQuota>,
     unreferenced: Vec<AclId>,
+    /// What was found of the last identities that had to be judged. In no snapshot or digest.
+    judged: RefCell<(Box<[u8]>, Judged)>,
+    /// Nor is this.
+    pub(super) long_texts: RefCell<LongTexts>,
     cursor: Option<StripeCursor>,
 }
 
@@ -166,6 +172,8 @@ impl State {
             usage: Vec::new(),
             over_quota: Vec::new(),
             unreferenced: Vec::new(),
+            judged: RefCell::default(),
+            long_texts: RefCell::default(),
             cursor: None,
         }
     }
@@ -366,11 +374,18 @@ impl State {
         identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<(), Code> {
-        let is_open = node.acl == AclId::OPEN || stamp.options.skip_acl;
-        if is_open || self.table.acls.allows(node.acl, wanted, identities.list()) {
+        if node.acl == AclId::OPEN || stamp.options.skip_acl {
             return Ok(());
         }
-        Err(Code::NoAuth)
+        let list = self.table.acls.list(node.acl);
+        let mut last = self.judged.borrow_mut();
+        if !Judged::is_cheap(list, identities.list()) && *last.0 != *identities.bytes() {
+            *last = (identities.bytes().into(), Judged::default());
+        }
+        match last.1.allows(node.acl, list, wanted, identities.list()) {
+            true => Ok(()),
+            false => Err(Code::NoAuth),
+        }
     }
 
     /// The znode of a path, or NoNode.

@@ -424,6 +424,11 @@ impl<'a> Identities<'a> {
         Identities { bytes, list: OnceCell::new() }
     }
 
+    /// As the transaction carries them: equal bytes, equal identities.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
     /// All of them. Bytes that do not decode are nobody: a checksum has vouched for them, so it does not happen.
     pub(super) fn list(&self) -> &[Id] {
         self.list.get_or_init(|| decode_identities(self.bytes).unwrap_or_default())

@@ -3,7 +3,16 @@
 use super::state::{Stamp, State};
 use crate::error::Code;
 use crate::tree::quota::{self, Track};
-use crate::tree::{Change, Node};
+use crate::tree::{Change, Node, Path};
+use std::collections::BTreeMap;
+
+/// A text of this length at most is read anew each time.
+const PLAIN_BYTES: usize = 256;
+/// Longer ones that are remembered.
+const LONG_TEXTS_MAX: usize = 64;
+
+/// What longer texts say, by the path of their znode.
+pub(super) type LongTexts = BTreeMap<Path, (Node, Option<Track>)>;
 
 /// What a quota limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +58,24 @@ impl State {
 
     fn track(&self, subject: &str, name: &str) -> Option<Track> {
         let node = self.table.get(&quota::node_path(subject, name))?;
-        Track::parse(node.data().unwrap_or_default())
+        let text = node.data().unwrap_or_default();
+        if text.len() <= PLAIN_BYTES {
+            return Track::parse(text);
+        }
+        // Anybody may write a megabyte there, and each create below it asks.
+        let mut known = self.long_texts.borrow_mut();
+        if let Some((of, track)) = known.get(&node.path) {
+            // It is kept, so no other text lies where its does.
+            if std::ptr::eq(of.data().unwrap_or_default(), text) {
+                return *track;
+            }
+        }
+        if known.len() >= LONG_TEXTS_MAX {
+            known.clear();
+        }
+        let track = Track::parse(text);
+        known.insert(node.path.clone(), (node.clone(), track));
+        track
     }
 
     /// Notes that a path's subtree grew or shrank.

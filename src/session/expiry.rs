@@ -210,7 +210,7 @@ mod tests {
         };
         let mut expiry = Expiry::new(1_000);
         let mut plain: BTreeMap<SessionId, (u64, u64)> = BTreeMap::new();
-        for now in (0..400_000).step_by(250) {
+        for now in (0..if cfg!(miri) { 40_000 } else { 400_000 }).step_by(250) {
             let id = SessionId(roll(20) as i64);
             match roll(8) {
                 0 => {
@@ -232,7 +232,7 @@ mod tests {
             }
             let ended: Vec<SessionId> =
                 plain.iter().filter(|(_, (_, end))| *end <= now).map(|(id, _)| *id).collect();
-            ended.iter().for_each(|id| drop(plain.remove(id)));
+            plain.retain(|_, (_, end)| *end > now);
             assert_eq!(expiry.expired(Millis(now)), ended, "at {now}");
             let left: usize = expiry.buckets().iter().map(|(_, ids)| ids.len()).sum();
             assert_eq!(left, plain.len());

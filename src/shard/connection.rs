@@ -4,6 +4,7 @@ use super::pending::Pending;
 use super::stats::Latency;
 use super::strict::Strict;
 use crate::ids::{ConnId, Millis, SessionId, Xid, Zxid};
+use crate::tree::acl::Judged;
 use crate::wire::{put_string, Id, OpCode};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -67,6 +68,8 @@ pub(super) struct Connection {
     pub identities: Vec<Id>,
     /// The same as proposals carry them.
     pub identities_encoded: Vec<u8>,
+    /// What was found of them so far.
+    pub judged: Judged,
     pub last_heard: Millis,
     pub is_heard: bool,
     pub established: Millis,
@@ -106,6 +109,7 @@ impl Connection {
             strict: None,
             identities: Vec::new(),
             identities_encoded: Vec::new(),
+            judged: Judged::default(),
             last_heard: now,
             is_heard: false,
             established: now,
@@ -127,6 +131,7 @@ impl Connection {
         if self.identities.contains(&id) {
             return;
         }
+        self.judged = Judged::default();
         self.identities.push(id);
         let buckets = java_buckets(self.identities.len());
         self.identities.sort_by_key(|id| java_hash(id) & (buckets - 1));

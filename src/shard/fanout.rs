@@ -25,7 +25,7 @@ struct Crowd {
     zxid: Zxid,
     path: Path,
     /// Who may read the znode, judged as it was when the event happened. `None`: everybody.
-    acl: Option<AclList>,
+    acl: Option<(AclId, AclList)>,
     left: Recipients,
 }
 
@@ -52,7 +52,8 @@ impl Shard {
         if recipients.is_empty() {
             return;
         }
-        let acl = (acl != AclId::OPEN && !self.options.skip_acl).then(|| self.table.acls.list(acl).clone());
+        let acl =
+            (acl != AclId::OPEN && !self.options.skip_acl).then(|| (acl, self.table.acls.list(acl).clone()));
         let mut crowd = Crowd { event, zxid, path: path.clone(), acl, left: Recipients::default() };
         if recipients.len() > self.options.slices.at_once_max {
             crowd.left = recipients;
@@ -150,8 +151,8 @@ impl Shard {
         if c.is_done() {
             return;
         }
-        if let Some(list) = crowd.acl.as_ref().filter(|_| !mutant::is(Mutant::EventWithoutRead)) {
-            if !crate::tree::acl::list_allows(list, Perms::READ, &c.identities) {
+        if let Some((id, list)) = crowd.acl.as_ref().filter(|_| !mutant::is(Mutant::EventWithoutRead)) {
+            if !c.judged.allows(*id, list, Perms::READ, &c.identities) {
                 return;
             }
         }

@@ -26,8 +26,13 @@ impl Shard {
                 Phase::Done | Phase::Closing | Phase::Word => return bytes.len(),
                 Phase::Fresh | Phase::Live | Phase::Handshaking { .. } => {}
             }
-            if c.phase == Phase::Fresh && self.take_word(c, rest) {
-                return bytes.len();
+            if c.phase == Phase::Fresh {
+                if self.take_word(c, rest) {
+                    return bytes.len();
+                }
+                if rest.starts_with(b"stmk") {
+                    break;
+                }
             }
             match next_frame(rest, self.options.frame_bytes_max) {
                 Frame::Whole(frame) => {

@@ -13,6 +13,10 @@ const ZNODES_MAX: usize = 4096;
 /// And a multiRead of more bytes than this.
 const MULTI_BYTES_MAX: usize = 4096;
 
+/// While so much waits for full sockets no long read is answered: a frame of a kilobyte may be answered with 64 MiB, and two
+/// hundred connections that read nothing would hold 13 GB.
+const UNSENT_MAX: usize = 256 << 20;
+
 impl Shard {
     /// Whether a read takes a turn of its own.
     #[inline]
@@ -41,6 +45,9 @@ impl Shard {
 
     /// Answers one long read. Call it once a turn; says whether there is more to do.
     pub fn answer_long(&mut self, now: Millis) -> bool {
+        if !self.long.is_empty() && self.unsent_bytes() > UNSENT_MAX {
+            return false;
+        }
         let Some(id) = self.long.pop_front() else { return false };
         self.with(id, |shard, c| {
             c.is_queued_long = false;

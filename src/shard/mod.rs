@@ -95,6 +95,8 @@ pub struct Shard {
     reported_at: Millis,
     last_called: Option<Millis>,
     stall: Option<(Millis, Millis)>,
+    /// Since when nobody is read, as far as it is seen.
+    unread_since: Option<Millis>,
     outstanding: usize,
     outstanding_bytes: usize,
     /// They passed their limit and have not fallen to its half since.
@@ -142,6 +144,7 @@ impl Shard {
             reported_at: now,
             last_called: None,
             stall: None,
+            unread_since: None,
             outstanding: 0,
             outstanding_bytes: 0,
             bytes_full: false,
@@ -266,6 +269,23 @@ impl Shard {
             }
         }
         self.last_called = Some(now);
+        let is_full = self.ring_full || self.bytes_full;
+        match self.unread_since.filter(|_| !is_full) {
+            Some(since) => {
+                self.note_unread(since, now);
+                self.unread_since = None;
+            }
+            None if is_full => self.unread_since = self.unread_since.or(Some(now)),
+            None => {}
+        }
+    }
+
+    /// Nobody was read: what clients said meanwhile lies in their sockets.
+    fn note_unread(&mut self, since: Millis, now: Millis) {
+        if now.since(since).0 > STALL_MS {
+            let from = self.stall.map_or(since, |(from, _)| from.min(since));
+            self.stall = Some((from, now));
+        }
     }
 
     fn report(&mut self, now: Millis) {
@@ -274,6 +294,9 @@ impl Shard {
             return;
         }
         self.reported_at = now;
+        if let Some(since) = self.unread_since {
+            self.note_unread(since, now);
+        }
         let heard = std::mem::take(&mut self.heard);
         let mut sessions = Vec::with_capacity(heard.len());
         for (at, id) in heard.iter().enumerate() {
@@ -497,6 +520,11 @@ impl Shard {
     fn is_through(&self, c: &Connection) -> bool {
         c.has_nothing_to_say()
             && !matches!(next_frame(&c.input, self.options.frame_bytes_max), Frame::Whole(_))
+    }
+
+    /// What connections whose sockets are full have yet to be sent.
+    fn unsent_bytes(&self) -> usize {
+        self.blocked.iter().filter_map(|id| self.get(*id)).map(|c| c.out.len() - c.sent).sum()
     }
 
     fn is_paused(&self, c: &Connection) -> bool {

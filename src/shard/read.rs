@@ -73,7 +73,7 @@ impl Shard {
     /// The znode, if the connection may do any of `wanted` to it.
     fn readable(&self, c: &Connection, path: &str, wanted: Perms) -> Result<&Node, Code> {
         let node = self.table.get(path).ok_or(Code::NoNode)?;
-        if !self.options.skip_acl && !self.table.acls.allows(node.acl, wanted, &c.identities) {
+        if !self.options.skip_acl && !self.table.acls.allows(node.acl, wanted, &c.identities, &c.judged) {
             return Err(Code::NoAuth);
         }
         Ok(node)
@@ -146,7 +146,8 @@ impl Shard {
             GetAcl::decode(body).map_err(|_| Code::MarshallingError)?.path.ok_or(Code::MarshallingError)?;
         let node = self.readable(c, &path, Perms::READ.or(Perms::ADMIN))?;
         let list = self.table.acls.list(node.acl);
-        let sees_all = self.options.skip_acl || self.table.acls.allows(node.acl, Perms::ADMIN, &c.identities);
+        let sees_all =
+            self.options.skip_acl || self.table.acls.allows(node.acl, Perms::ADMIN, &c.identities, &c.judged);
         if sees_all {
             Acl::encode_list(list, &mut c.out);
         } else {

@@ -3,15 +3,18 @@
 use super::connection::{Connection, Phase};
 use super::pending::Pending;
 use super::{Shard, Why};
-use crate::auth::Refused;
+use crate::auth::{is_authenticated, Refused};
 use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
 use crate::mutant::{self, Mutant};
 use crate::wire::{
-    begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AuthPacket, Create, Delete,
+    begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AclRef, AuthPacket, Create, Delete,
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
 };
+
+/// What a list's entries of the scheme `auth` may become: a block of a snapshot holds twice as much.
+const EXPANDED_BYTES_MAX: usize = 16 << 20;
 
 impl Shard {
     pub(super) fn handle_frame(&mut self, now: Millis, c: &mut Connection, frame: &[u8]) {
@@ -105,7 +108,7 @@ impl Shard {
     }
 
     fn handle_write(&mut self, now: Millis, c: &mut Connection, xid: Xid, op: OpCode, body: &[u8]) {
-        if let Some(code) = self.over_limit(op, body) {
+        if let Some(code) = self.over_limit(c, op, body) {
             return self.refuse(c, now, xid, code);
         }
         let is_behind_sync = c.syncs_under_way > 0 && !mutant::is(Mutant::WriteOvertakesSync);
@@ -128,20 +131,21 @@ impl Shard {
 
     /// What is refused before it is sent up: a record that does not decode (observed on 3.9.5: it takes no zxid,
     /// except a malformed multi, which does unless only an ACL in it is null), a multi or an ACL of absurd length.
-    fn over_limit(&self, op: OpCode, body: &[u8]) -> Option<Code> {
-        let acl_too_long = |n: usize| n > self.options.acl_entries_max;
-        let judge_acl = |acl: Option<usize>| acl.is_some_and(acl_too_long).then_some(Code::InvalidAcl);
+    fn over_limit(&self, c: &Connection, op: OpCode, body: &[u8]) -> Option<Code> {
+        let judge_acl = |acl: Option<Vec<AclRef<'_>>>| {
+            acl.is_some_and(|acl| self.is_too_long(c, &acl)).then_some(Code::InvalidAcl)
+        };
         match op {
-            OpCode::Multi => self.over_multi_limit(body),
+            OpCode::Multi => self.over_multi_limit(c, body),
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
                 match Create::decode(op, body) {
                     Err(_) => Some(Code::MarshallingError),
-                    Ok(create) => judge_acl(create.acl.map(|acl| acl.len())),
+                    Ok(create) => judge_acl(create.acl),
                 }
             }
             OpCode::SetAcl => match SetAcl::decode(body) {
                 Err(_) => Some(Code::MarshallingError),
-                Ok(set) => judge_acl(set.acl.map(|acl| acl.len())),
+                Ok(set) => judge_acl(set.acl),
             },
             OpCode::SetData => SetData::decode(body).err().map(|_| Code::MarshallingError),
             OpCode::Delete => Delete::decode(body).err().map(|_| Code::MarshallingError),
@@ -150,9 +154,18 @@ impl Shard {
         }
     }
 
+    /// Counted as it would be stored: an entry of the scheme `auth` becomes one for each identity that was proved. 16 KB of
+    /// them were 63,000 entries, which every judgement walks through.
+    fn is_too_long(&self, c: &Connection, acl: &[AclRef<'_>]) -> bool {
+        let auth = acl.iter().filter(|entry| entry.id.scheme.as_deref() == Some("auth")).count();
+        let proved = c.identities.iter().filter(|id| is_authenticated(&id.scheme)).count();
+        let entries = acl.len() - auth + auth * proved.max(1);
+        entries > self.options.acl_entries_max || auth * c.identities_encoded.len() > EXPANDED_BYTES_MAX
+    }
+
     /// ZooKeeper 3.9 decodes a multi item by item and ends at the first that it cannot make. Where that is a null ACL the
     /// multi takes no zxid, so it is refused here; any other fault takes one, so the multi is sent up (observed).
-    fn over_multi_limit(&self, body: &[u8]) -> Option<Code> {
+    fn over_multi_limit(&self, c: &Connection, body: &[u8]) -> Option<Code> {
         let mut items = MultiReader::new(OpCode::Multi, body);
         let mut count = 0;
         let mut reads = None;
@@ -173,7 +186,7 @@ impl Shard {
             }
             match &create.acl {
                 None if is_plain => return Some(Code::MarshallingError),
-                Some(acl) if acl.len() > self.options.acl_entries_max => return Some(Code::InvalidAcl),
+                Some(acl) if self.is_too_long(c, acl) => return Some(Code::InvalidAcl),
                 Some(_) | None => {}
             }
             // 5 and 6 want a ttl, which a plain create does not bring.

@@ -154,6 +154,34 @@ fn a_soft_quota_refuses_nothing_and_a_hard_one_does_j01_j02_j07() {
     world.ask(c, Op::Create, &create("/hard/c", &[0; 100], 0)).ok();
 }
 
+/// A long text is read once; whatever takes its place, in the same transaction too, is read anew.
+#[test]
+fn the_limits_of_a_quota_are_those_that_stand_there_however_long_the_text() {
+    let mut world = World::with(1, |sequencer, _| sequencer.txn.enforce_quota = true);
+    let c = world.login(0);
+    world.make(c, "/q", 0);
+    let long = |count: i32| format!("{}countHardLimit={count}", "count=-1,".repeat(100));
+    let at = "/zookeeper/quota/q/zookeeper_limits";
+    limit(&mut world, c, "/q", &long(2));
+    world.make(c, "/q/a", 0);
+    for _ in 0..2 {
+        assert_eq!(err(&mut world, c, Op::Create, &create("/q/b", b"", 0)), -125);
+    }
+    let replace = |first: i32, second: i32| {
+        multi(&[
+            (Op::Delete, path_and(at, -1)),
+            (Op::Create, create(at, long(first).as_bytes(), 0)),
+            (Op::SetData, set("/q/a", b"", -1)),
+            (Op::Delete, path_and(at, -1)),
+            (Op::Create, create(at, long(second).as_bytes(), 0)),
+        ])
+    };
+    world.ask(c, Op::Multi, &replace(1, 3)).ok();
+    world.make(c, "/q/b", 0);
+    world.ask(c, Op::Multi, &replace(9, 3)).ok();
+    assert_eq!(err(&mut world, c, Op::Create, &create("/q/c", b"", 0)), -125);
+}
+
 #[test]
 fn a_hard_quota_that_is_not_enforced_is_none() {
     let mut world = World::new(1);

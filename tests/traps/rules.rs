@@ -130,6 +130,26 @@ fn tr22_the_reaper_takes_used_containers_and_old_ttl_nodes_and_watchers_hear_it(
     assert!(world.ask(c, Op::Ping, b"").zxid >= before + 2, "each is a transaction of the log");
 }
 
+/// As ZooKeeper's ContainerManager: what is written to now and then is in use.
+#[test]
+fn a_container_that_never_had_a_child_goes_by_its_mtime_where_that_is_wanted() {
+    let mut world = World::with(1, |sequencer, _| {
+        sequencer.reap_interval_ms = 1_000;
+        sequencer.reap_never_used_ms = 3_000;
+    });
+    let c = world.login_for(0, 40_000);
+    for name in ["/forgotten", "/written"] {
+        world.ask(c, Op::CreateContainer, &create(name, b"", 4)).ok();
+    }
+    world.pass(2_000);
+    world.ask(c, Op::SetData, &set("/written", b"x", -1)).ok();
+    world.pass(2_500);
+    assert_eq!(err(&mut world, c, Op::Exists, &read("/forgotten", false)), NO_NODE);
+    world.stat(c, "/written");
+    world.pass(3_000);
+    assert_eq!(err(&mut world, c, Op::Exists, &read("/written", false)), NO_NODE);
+}
+
 #[test]
 fn tr23_a_delete_and_a_sessions_end_move_pzxid_and_no_stored_cversion() {
     let mut world = World::new(1);

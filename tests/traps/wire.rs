@@ -260,6 +260,14 @@ fn tr33_a_word_counts_as_the_first_four_bytes_alone_and_survives_a_half_close() 
     world.answer_word(0, Some(b"imok"));
     assert_eq!(world.clients[c.0].from_server, b"imok", "whole, then closed");
     assert!(world.is_closed(c));
+    let c = world.connect(0);
+    for piece in [&b"stmk\0\0\0"[..], &b"\0\0\0\0\x07"[..]] {
+        assert!(world.sides[0].words.is_empty() && !world.is_closed(c), "its eight bytes come later");
+        world.put(c, piece);
+        world.settle();
+    }
+    assert_eq!(world.sides[0].words[0].argument, Some(7));
+    world.answer_word(0, Some(b"7"));
     let c = world.login(0);
     world.put(c, b"ruok");
     world.settle();
