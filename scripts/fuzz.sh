@@ -12,11 +12,11 @@ cargo +nightly fuzz --version >/dev/null 2>&1 || skip "no cargo-fuzz (cargo inst
 cd "$root"
 [ $# -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
 [ $# -eq 0 ] || targets=("$@")
-if [ "$seconds" = 0 ]; then exec cargo +nightly fuzz build; fi
+if [ "$seconds" = 0 ]; then exec cargo +nightly fuzz build --codegen-units 16; fi
 passed=0
 failed=0
 for target in "${targets[@]}"; do
-  if cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -print_final_stats=1 2>&1 | tail -25; then
+  if cargo +nightly fuzz run --codegen-units 16 "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 -print_final_stats=1 2>&1 | tail -25; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))

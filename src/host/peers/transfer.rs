@@ -36,6 +36,8 @@ const SERVED_MAX: usize = 4;
 
 /// A snapshot that was fetched, or could not be.
 pub struct Fetched {
+    /// Of the fetch.
+    number: u64,
     pub index: LogIndex,
     pub state: Option<Box<State>>,
     /// Its file and the name that it gets when the log has announced it.
@@ -100,7 +102,7 @@ impl Transfer {
     pub fn fetch(&self, greeter: &Arc<Greeter>, from: ServerId, index: LogIndex) -> io::Result<()> {
         let number = self.wanted.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(place) = greeter.place(from) else {
-            let _ = self.tell.send(Fetched { index, state: None, names: None });
+            let _ = self.tell.send(Fetched { number, index, state: None, names: None });
             return Ok(());
         };
         let fetch = Fetch {
@@ -118,7 +120,7 @@ impl Transfer {
             crate::host::pin::step_back();
             let (state, names) =
                 fetch.run().map_or((None, None), |(state, names)| (Some(state), Some(names)));
-            if fetch.is_wanted() && tell.send(Fetched { index, state, names }).is_ok() {
+            if fetch.is_wanted() && tell.send(Fetched { number, index, state, names }).is_ok() {
                 links.sequencer.ring_anyway();
             }
         })?;
@@ -127,7 +129,9 @@ impl Transfer {
 
     /// What was fetched since the last call.
     pub fn next_fetched(&mut self) -> Option<(LogIndex, Option<Box<State>>)> {
-        let Fetched { index, state, names } = self.fetched.try_recv().ok()?;
+        // One that was given up just when it was done would take the place of one that is about to be published.
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        let Fetched { index, state, names, .. } = self.fetched.try_iter().find(|one| one.number == wanted)?;
         // One that has failed says nothing against what came before it.
         if let Some((part, path)) = names {
             self.unpublished = Some((index, part, path));
@@ -361,11 +365,12 @@ mod tests {
 
     /// As a fetch of this number tells of what it has.
     fn tell(transfer: &Transfer, number: u64) {
+        transfer.wanted.store(number, Ordering::Relaxed);
         let part = PartFile::new(&transfer.dir, INDEX, number);
         fs::write(&part.path, number.to_string()).unwrap();
         let state = Some(Box::new(State::new(transfer.hasher.clone())));
         let names = Some((part, transfer.dir.snapshot_name(INDEX, Zxid(7))));
-        assert!(transfer.tell.send(Fetched { index: INDEX, state, names }).is_ok());
+        assert!(transfer.tell.send(Fetched { number, index: INDEX, state, names }).is_ok());
     }
 
     #[test]
@@ -373,14 +378,15 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = open(home.path());
         let mut transfer = Transfer::new(dir.clone(), PathHasher::new([1, 2, 3, 4]));
-        // Two of one snapshot: each has a file of its own, and the later one counts.
+        // Two of one snapshot: each has a file of its own, and the later one counts, also where the earlier one was given up
+        // after it was told of.
         tell(&transfer, 1);
         tell(&transfer, 2);
         assert_eq!(files(&dir).len(), 2);
-        assert!(transfer.next_fetched().is_some() && transfer.next_fetched().is_some());
+        assert!(transfer.next_fetched().is_some() && transfer.next_fetched().is_none());
         assert_eq!(files(&dir).len(), 1);
         // One that failed takes nothing away.
-        assert!(transfer.tell.send(Fetched { index: INDEX, state: None, names: None }).is_ok());
+        assert!(transfer.tell.send(Fetched { number: 2, index: INDEX, state: None, names: None }).is_ok());
         assert!(transfer.next_fetched().is_some_and(|(_, state)| state.is_none()));
         transfer.publish(INDEX).unwrap();
         let [published] = &files(&dir)[..] else { panic!("one file") };
