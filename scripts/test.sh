@@ -96,8 +96,8 @@ if [ "$mode" = full ]; then
   step optional "full disk" scripts/full_disk.sh
   [ "${CI:-}" = true ] || step optional image scripts/image.sh
   wait "$builds" || true
-  # Fresh seeds with every commit, the same ones for the same commit.
-  step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-2000}" commit
+  # Fresh seeds with every commit, the same ones for the same commit: as many as four minutes take.
+  step required sim env SIM_SECONDS="${SIM_SECONDS:-240}" scripts/sim.sh "${SIM_SEEDS:-10000}" commit
   step optional ensemble scripts/ensemble.sh --short
   step optional "ensemble's checker" scripts/ensemble.sh --self-test
   step optional difftest scripts/difftest.sh "${DIFFTEST_SEEDS:-1}" "${DIFFTEST_EPOCHS:-20}"

@@ -138,7 +138,8 @@ pub struct Limits {
     pub watches_per_connection_max: u32,
     /// `ringkeeper.maxWatchBytesPerConnection`: bytes of the watched paths, default 128 MiB. As above.
     pub watch_bytes_per_connection_max: u64,
-    /// `ringkeeper.maxAclEntries` in one ACL, default 1000. More is InvalidACL (-114).
+    /// `ringkeeper.maxAclEntries` in one ACL, default 1000. More is InvalidACL (-114). An entry of the scheme `auth` counts as
+    /// the entries that become of it: one for each identity that the client has proved.
     pub acl_entries_max: u32,
     /// `ringkeeper.maxMultiOps` in one multi or multiRead, default 100000, which a frame of the default size can not
     /// hold. More is BadArguments (-8).
