@@ -25,8 +25,8 @@ const READ_BYTES: usize = 256 << 10;
 const READ_ONE: usize = 64 << 10;
 /// Sockets that are read before the first is answered: as many as memory is asked for at once.
 const GROUP: usize = AHEAD;
-/// More sockets than this at once are answered a group at a time: with 256 of 15,000 read before the first was written to
-/// each was cold again.
+/// More sockets than this at once are answered a group at a time, before the next are read: with 1,000 connections an eighth
+/// less CPU a get, the kernel's part above all. With 5,000 and more it is neither better nor worse.
 const CROWD: usize = 64;
 /// Events taken from epoll at once.
 const EVENTS: usize = 256;

@@ -272,18 +272,14 @@ impl Sequencer {
         if !members.is_ensemble() {
             return None;
         }
-        if members.conf.is_joint() {
-            if members.conf.voters.contains(&self.members.seat) {
-                return Some(Step::Leave);
-            }
-            // Who goes leads no further than to here: the next leader leaves the joint configuration.
+        if !members.conf.voters.contains(&self.members.seat) {
+            // Who goes leads no further than to here: the next leader leaves the joint configuration. Or it was elected while
+            // that still gave it a voice, and then left it.
             self.hand_over();
             return None;
         }
-        if !members.conf.voters.contains(&self.members.seat) {
-            // Elected while the joint configuration still gave it a voice, and then left it.
-            self.hand_over();
-            return None;
+        if members.conf.is_joint() {
+            return Some(Step::Leave);
         }
         if members.servers.is_empty() {
             let lines = self.options.lines.clone();
