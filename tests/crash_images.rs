@@ -198,20 +198,33 @@ impl Run {
     }
 
     fn submit(&mut self, append: &Append<'_>) {
-        while !self.log.can_submit() {
-            self.log.poll().unwrap();
+        self.submit_all(std::slice::from_ref(append));
+    }
+
+    /// As many as the log takes go as one write.
+    fn submit_all(&mut self, appends: &[Append<'_>]) {
+        let before = self.history.len();
+        for append in appends {
+            let done = Done {
+                kind: append.kind,
+                index: append.index.0,
+                term: append.term.0,
+                hash: hash(&append.payload.concat()),
+                hard_state: append.hard_state,
+                installed: None,
+            };
+            self.note_submitting(done);
         }
-        let done = Done {
-            kind: append.kind,
-            index: append.index.0,
-            term: append.term.0,
-            hash: hash(&append.payload.concat()),
-            hard_state: append.hard_state,
-            installed: None,
-        };
-        self.note_submitting(done);
-        let sequence = self.log.submit(append).unwrap();
-        self.sequences.push((sequence.0, self.history.len()));
+        let mut taken = 0;
+        while taken < appends.len() {
+            while !self.log.can_submit() {
+                self.log.poll().unwrap();
+            }
+            let (count, last) = self.log.submit_all(&appends[taken..]).unwrap();
+            let first = last.0 + 1 - count as u64;
+            self.sequences.extend((0..count).map(|nth| (first + nth as u64, before + taken + nth + 1)));
+            taken += count;
+        }
     }
 
     fn note_submitting(&mut self, done: Done) {
@@ -239,16 +252,15 @@ impl Run {
                     let least = self.commit.max(self.log.base().0 .0) + 1;
                     index = least + self.dice.below(index - least);
                 }
-                let len = match self.dice.below(4) {
-                    0 => 0,
-                    1 | 2 => self.dice.below(4000),
-                    _ => self.dice.below(30_000),
-                };
-                let seed = self.dice.roll();
-                let bytes: Vec<u8> = (0..len).map(|i| (seed >> (i % 57)) as u8 ^ i as u8).collect();
-                let pieces = [&bytes[..]];
-                let zxids = (Zxid(index.cast_signed()), Zxid(index.cast_signed()));
-                self.submit(&Append::entry(0, Term(self.term), LogIndex(index), zxids, state(self), &pieces));
+                let count = if self.dice.one_in(2) { 1 } else { 1 + self.dice.below(5) };
+                let payloads: Vec<Vec<u8>> = (0..count).map(|_| self.payload()).collect();
+                let pieces: Vec<[&[u8]; 1]> = payloads.iter().map(|bytes| [&bytes[..]]).collect();
+                let appends = pieces.iter().zip(index..).map(|(pieces, index)| {
+                    let zxid = Zxid(index.cast_signed());
+                    Append::entry(0, Term(self.term), LogIndex(index), (zxid, zxid), state(self), pieces)
+                });
+                let appends: Vec<Append<'_>> = appends.collect();
+                self.submit_all(&appends);
             }
             10 => {
                 self.term += self.dice.below(2);
@@ -271,6 +283,16 @@ impl Run {
             _ => self.log.drain().unwrap(),
         }
         self.note_acked();
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let len = match self.dice.below(4) {
+            0 => 0,
+            1 | 2 => self.dice.below(4000),
+            _ => self.dice.below(30_000),
+        };
+        let seed = self.dice.roll();
+        (0..len).map(|i| (seed >> (i % 57)) as u8 ^ i as u8).collect()
     }
 
     fn snapshot(&mut self) {

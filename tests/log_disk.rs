@@ -118,8 +118,43 @@ fn an_older_entry_takes_the_place_of_a_newer_one_in_a_newer_term() {
     assert_eq!(entries, [(1, 2), (2, 2), (3, 6)]);
 }
 
+/// One wait for the disk, however many there are; what does not fit waits for the next one.
 #[test]
-fn no_more_than_four_records_are_in_flight_and_a_large_one_is_refused() {
+fn records_that_wait_together_go_as_one_write() {
+    for io in DRIVERS {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let (mut log, _) = open_log(&mut dir, io);
+        let payloads: Vec<Vec<u8>> = (0..200).map(payload).collect();
+        let pieces: Vec<[&[u8]; 1]> = payloads.iter().map(|bytes| [&bytes[..]]).collect();
+        let append = |index: u64| {
+            let hard_state = HardState { term: Term(1), vote: 1, commit: LogIndex(index - 1) };
+            let zxid = Zxid(index.cast_signed());
+            Append::entry(0, Term(1), LogIndex(index), (zxid, zxid), hard_state, &pieces[index as usize])
+        };
+        let appends: Vec<Append<'_>> = (1..200).map(append).collect();
+        let (mut taken, mut writes) = (0, 0);
+        while taken < appends.len() {
+            let (count, last) = log.submit_all(&appends[taken..]).unwrap();
+            (taken, writes) = (taken + count, writes + 1);
+            assert_eq!(last, Sequence(taken as u64), "each has its number");
+            assert!(log.durable() < last);
+            log.drain().unwrap();
+            assert_eq!(log.durable(), last);
+        }
+        // Segments of 256 KiB, 900 KiB of records with their heads and edges.
+        assert!((4..=8).contains(&writes), "{writes} writes");
+        check_entries(&mut log, 199);
+        drop(log);
+        drop(dir);
+        let (mut log, recovered) = open_log(&mut open_dir(home.path()).unwrap(), io);
+        assert_eq!((recovered.entries.len(), recovered.hard_state.commit), (199, LogIndex(198)));
+        check_entries(&mut log, 199);
+    }
+}
+
+#[test]
+fn no_more_than_four_writes_are_in_flight_and_a_large_record_is_refused() {
     for io in DRIVERS {
         let home = scratch();
         let mut dir = open_dir(home.path()).unwrap();

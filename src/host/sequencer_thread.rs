@@ -31,6 +31,8 @@ const BACKLOG_MAX: usize = 256;
 const HOLD_MS: u64 = 1;
 /// A leader that goes down waits no longer for another one.
 const HAND_OVER_MS: u64 = 1_000;
+/// Records that are looked at for one write to the log.
+const RECORDS_A_WRITE: usize = 64;
 /// Raft's tick in an ensemble.
 const PEER_TICK_MS: u64 = 25;
 /// What to do where no leader will come.
@@ -80,7 +82,7 @@ impl Entries for Logs<'_> {
 pub(super) struct LoopState {
     /// Handed out by the machine and not yet taken by the log.
     to_append: VecDeque<Logged>,
-    /// Records in the log's hands: the log's number and ours.
+    /// Writes in the log's hands: their last record's number, the log's and ours.
     in_flight: VecDeque<(Sequence, u64, Millis)>,
     records: u64,
     ticked_at: Millis,
@@ -415,20 +417,23 @@ impl SequencerThread {
     }
 
     fn submit_waiting(&mut self) -> Result<(), Fatal> {
-        while let Some(logged) = self.state.to_append.front() {
-            let payload: &[&[u8]] = &[&logged.payload];
-            let append = if logged.index.0 == 0 {
-                Append::hard_state(logged.hard_state)
-            } else {
-                let zxids = (logged.first_zxid, logged.last_zxid);
-                Append::entry(logged.tag, logged.term, logged.index, zxids, logged.hard_state, payload)
-            };
-            match self.log.submit(&append) {
-                Ok(sequence) => {
+        while !self.state.to_append.is_empty() {
+            let waiting = || self.state.to_append.iter().take(RECORDS_A_WRITE);
+            let payloads: Vec<[&[u8]; 1]> = waiting().map(|logged| [logged.payload.as_ref()]).collect();
+            let appends = waiting().zip(&payloads).map(|(logged, payload)| {
+                if logged.index.0 == 0 {
+                    Append::hard_state(logged.hard_state)
+                } else {
+                    let zxids = (logged.first_zxid, logged.last_zxid);
+                    Append::entry(logged.tag, logged.term, logged.index, zxids, logged.hard_state, payload)
+                }
+            });
+            match self.log.submit_all(&appends.collect::<Vec<_>>()) {
+                Ok((count, last)) => {
                     self.state.no_space = false;
-                    self.state.records += 1;
-                    self.state.in_flight.push_back((sequence, self.state.records, self.clock.mono()));
-                    self.state.to_append.pop_front();
+                    self.state.records += count as u64;
+                    self.state.in_flight.push_back((last, self.state.records, self.clock.mono()));
+                    self.state.to_append.drain(..count);
                 }
                 Err(SubmitError::Full) => break,
                 Err(SubmitError::NoSpace) => {

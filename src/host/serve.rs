@@ -35,8 +35,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::{error, info};
 
-/// Batches handed to the log and not durable, at the most.
-const IN_FLIGHT_BATCHES: usize = 2;
+/// Groups of batches handed to the log and not durable, at the most. With two each is half as large and waits as long: three
+/// servers with 64 clients on 16 CPUs made 55,000 sets a second with two, 82,000 with one.
+const IN_FLIGHT_GROUPS: usize = 1;
 /// A thread that has not said that it is ready after this long never will.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -313,7 +314,7 @@ fn sequencer_options(
         reap_interval_ms: config.containers.check_interval.0,
         reap_per_minute: u64::from(config.containers.deletions_per_minute_max),
         reap_never_used_ms: config.containers.never_used_interval.map_or(0, |interval| interval.0),
-        in_flight_max: IN_FLIGHT_BATCHES,
+        in_flight_max: IN_FLIGHT_GROUPS,
     }
 }
 

@@ -101,7 +101,7 @@ const HURRY_TICKS: u64 = 3;
 /// Entries without payload that a server alone keeps in memory behind the applied one.
 const ENTRIES_KEPT: u64 = 1024;
 /// Payload in one message to a follower, unless a single entry has more.
-const MESSAGE_BYTES: u64 = 1 << 20;
+pub(super) const MESSAGE_BYTES: u64 = 1 << 20;
 
 pub(super) struct Consensus {
     pub(super) node: RawNode<Store>,

@@ -82,7 +82,7 @@ pub struct Options {
     pub reap_interval_ms: u64,
     pub reap_per_minute: u64,
     pub reap_never_used_ms: u64,
-    /// Batches handed to the log and not yet durable, at the most. The next one gathers meanwhile.
+    /// Groups of batches handed to the log and not yet durable, at the most. The next one gathers meanwhile.
     pub in_flight_max: usize,
 }
 
@@ -268,6 +268,8 @@ pub struct Sequencer {
     outbox: Outbox,
     records: u64,
     persisted: u64,
+    /// The last record of each group of batches that this server proposed and its log owes.
+    groups: VecDeque<u64>,
     /// This server leads and has applied all that was logged before its reign.
     leading: bool,
     /// The term of its last reign.
@@ -331,6 +333,7 @@ impl Sequencer {
             outbox: Outbox::default(),
             records: 0,
             persisted: 0,
+            groups: VecDeque::new(),
             leading: false,
             reign: Term(0),
             serving: Serving::No,
@@ -579,6 +582,9 @@ impl Sequencer {
             self.log_moved_at = now.mono;
         }
         self.persisted = self.persisted.max(records);
+        while self.groups.front().is_some_and(|last| *last <= self.persisted) {
+            self.groups.pop_front();
+        }
         let said = self.consensus.persisted(self.persisted);
         self.effects.extend(said.into_iter().map(Effect::Send));
     }

@@ -1,6 +1,6 @@
 //! Between the `raft` crate's messages and our own: payloads stay outside the crate, and go with a message all the same.
 
-use super::consensus::Consensus;
+use super::consensus::{Consensus, MESSAGE_BYTES};
 use super::storage;
 use crate::ids::{LogIndex, Seat, Term, Zxid};
 use crate::peer::{self, Addressed, RaftMessage};
@@ -8,17 +8,44 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 
 impl Consensus {
-    pub(super) fn addressed(&self, messages: Vec<Message>) -> Vec<Addressed> {
-        messages
-            .into_iter()
-            // The crate will see that they did not arrive. What took their entries' place, without this, was another entry's
-            // payload or the crate's handle (the simulator, seed 95).
-            .filter(|message| !self.is_overtaken(message))
-            .map(|message| Addressed {
-                to: Seat(message.to).server(),
-                message: peer::Message::Raft(Box::new(self.to_peer(message))),
-            })
-            .collect()
+    pub(super) fn addressed(&self, mut messages: Vec<Message>) -> Vec<Addressed> {
+        // The crate will see that they did not arrive. What took their entries' place, without this, was another entry's
+        // payload or the crate's handle (the simulator, seed 95).
+        messages.retain(|message| !self.is_overtaken(message));
+        let addressed = |message: Message| Addressed {
+            to: Seat(message.to).server(),
+            message: peer::Message::Raft(Box::new(self.to_peer(message))),
+        };
+        self.joined(messages).into_iter().map(addressed).collect()
+    }
+
+    /// Appends to one server that follow each other go as one. (The crate's own `batch_append` puts entries behind an empty
+    /// message without a look at whether they follow what that names.)
+    fn joined(&self, messages: Vec<Message>) -> Vec<Message> {
+        let mut joined: Vec<Message> = Vec::with_capacity(messages.len());
+        for mut message in messages {
+            let is_append = |m: &Message| m.msg_type == MessageType::MsgAppend as i32;
+            let earlier = joined.iter_mut().rfind(|m| is_append(m) && m.to == message.to);
+            match earlier.filter(|earlier| is_append(&message) && self.are_one(earlier, &message)) {
+                Some(earlier) => {
+                    earlier.entries.extend(message.take_entries());
+                    earlier.commit = earlier.commit.max(message.commit);
+                }
+                None => joined.push(message),
+            }
+        }
+        joined
+    }
+
+    fn are_one(&self, earlier: &Message, later: &Message) -> bool {
+        let end = earlier.entries.last().map_or((earlier.index, earlier.log_term), |e| (e.index, e.term));
+        let bytes = |message: &Message| -> usize {
+            let slots = message.entries.iter().filter_map(|entry| self.node.store().at(entry.index));
+            slots.map(|slot| slot.payload_len).sum()
+        };
+        earlier.term == later.term
+            && end == (later.index, later.log_term)
+            && (bytes(earlier) + bytes(later)) as u64 <= MESSAGE_BYTES
     }
 
     /// Whether the log has other entries by now than this message was made of: it was purged, or this server leads no more
@@ -110,5 +137,58 @@ impl Consensus {
             snapshot,
             ..Message::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ServerId;
+    use crate::membership::Conf;
+    use crate::sequencer::RecoveredLog;
+
+    fn append(to: u64, after: (u64, u64), entries: &[(u64, u64)], commit: u64) -> Message {
+        let entry = |(index, term): &(u64, u64)| Entry { index: *index, term: *term, ..Entry::default() };
+        Message {
+            msg_type: MessageType::MsgAppend as i32,
+            to,
+            term: 7,
+            index: after.0,
+            log_term: after.1,
+            commit,
+            entries: entries.iter().map(entry).collect::<Vec<_>>(),
+            ..Message::default()
+        }
+    }
+
+    /// What entries follow is said once a message: those of one that follows something else must not go behind it.
+    #[test]
+    fn only_appends_that_follow_each_other_are_joined() {
+        let seat = Seat::new(ServerId(1), 0);
+        let consensus = Consensus::new(seat, 1, [1; 32], &Conf::default(), RecoveredLog::default());
+        let heartbeat = Message { msg_type: MessageType::MsgHeartbeat as i32, to: 2, ..Message::default() };
+        let joined = consensus.joined(vec![
+            append(2, (4, 6), &[], 3),
+            append(3, (4, 6), &[(5, 7)], 4),
+            append(2, (4, 6), &[(5, 7), (6, 7)], 4),
+            heartbeat.clone(),
+            append(2, (6, 7), &[(7, 7)], 5),
+            append(2, (7, 7), &[], 6),
+            append(3, (4, 6), &[(5, 7), (6, 7)], 4),
+            // The crate has gone back: the one before does not end with what this one follows.
+            append(2, (2, 6), &[(3, 6)], 6),
+            append(2, (3, 5), &[(4, 6)], 6),
+            Message { term: 8, ..append(2, (4, 6), &[(5, 7)], 6) },
+        ]);
+        let expected = [
+            append(2, (4, 6), &[(5, 7), (6, 7), (7, 7)], 6),
+            append(3, (4, 6), &[(5, 7)], 4),
+            heartbeat,
+            append(3, (4, 6), &[(5, 7), (6, 7)], 4),
+            append(2, (2, 6), &[(3, 6)], 6),
+            append(2, (3, 5), &[(4, 6)], 6),
+            Message { term: 8, ..append(2, (4, 6), &[(5, 7)], 6) },
+        ];
+        assert_eq!(joined, expected);
     }
 }

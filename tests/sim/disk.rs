@@ -78,10 +78,11 @@ pub struct Record {
     pub logged: Logged,
 }
 
-/// One that is not durable: when it is, and its place once the log has it.
+/// One that is not durable: when it is, and its place once the log has it, as part of the write that ends with `write`.
 pub struct UnderWay {
     pub due: u64,
     sequence: Sequence,
+    write: Sequence,
     logged: Logged,
 }
 
@@ -268,32 +269,37 @@ impl Disk {
         Ok(())
     }
 
-    /// A record that shall be durable at `due`.
-    pub fn append(&mut self, world: u64, due: u64, logged: Logged) -> Result<(), DiskFault> {
-        self.under_way.push_back(UnderWay { due, sequence: Sequence(0), logged });
+    /// A record that shall be durable at `due`. What a turn of the sequencer's wants goes to the log together.
+    pub fn append(&mut self, world: u64, due: u64, logged: Logged) {
+        self.under_way.push_back(UnderWay { due, sequence: Sequence(0), write: Sequence(0), logged });
         self.submitted_at = world;
-        self.submit()
     }
 
-    /// Hands the log what it takes.
-    fn submit(&mut self) -> Result<(), DiskFault> {
+    /// Hands the log what it takes: all that waits at one go.
+    pub fn submit(&mut self) -> Result<(), DiskFault> {
         let log = self.log.as_mut().expect("the process runs");
-        while let Some(next) = self.under_way.get_mut(self.submitted) {
-            let one = &next.logged;
-            let payload: &[&[u8]] = &[&one.payload];
-            let append = if one.index.0 == 0 {
-                Append::hard_state(one.hard_state)
-            } else {
-                let zxids = (one.first_zxid, one.last_zxid);
-                Append::entry(one.tag, one.term, one.index, zxids, one.hard_state, payload)
-            };
-            match log.submit(&append) {
-                Ok(sequence) => next.sequence = sequence,
+        while self.submitted < self.under_way.len() {
+            let waiting = || self.under_way.iter().skip(self.submitted).map(|one| &one.logged);
+            let payloads: Vec<[&[u8]; 1]> = waiting().map(|one| [one.payload.as_ref()]).collect();
+            let appends = waiting().zip(&payloads).map(|(one, payload)| {
+                if one.index.0 == 0 {
+                    Append::hard_state(one.hard_state)
+                } else {
+                    let zxids = (one.first_zxid, one.last_zxid);
+                    Append::entry(one.tag, one.term, one.index, zxids, one.hard_state, payload)
+                }
+            });
+            let (count, last) = match log.submit_all(&appends.collect::<Vec<_>>()) {
+                Ok(taken) => taken,
                 Err(SubmitError::Full) => break,
                 Err(SubmitError::Fault(fault)) => return Err(fault),
                 Err(other) => panic!("{other}"),
+            };
+            for (nth, one) in self.under_way.iter_mut().skip(self.submitted).take(count).enumerate() {
+                one.sequence = Sequence(last.0 + 1 + nth as u64 - count as u64);
+                one.write = last;
             }
-            self.submitted += 1;
+            self.submitted += count;
             self.is_covered = false;
         }
         Ok(())
@@ -306,13 +312,13 @@ impl Disk {
             self.look(Sequence(u64::MAX))?;
             self.submit()?;
         }
-        let sequence = self.under_way.front().expect("it is under way").sequence;
-        self.look(sequence)?;
+        let write = self.under_way.front().expect("it is under way").write;
+        self.look(write)?;
         let first = self.under_way.pop_front().expect("it was looked at just now");
         self.submitted -= 1;
         self.hard_state = first.logged.hard_state;
-        self.durable.push(Record { sequence, logged: first.logged });
-        self.acknowledged = sequence;
+        self.durable.push(Record { sequence: first.sequence, logged: first.logged });
+        self.acknowledged = first.sequence;
         self.submit()
     }
 

@@ -274,7 +274,7 @@ impl Server {
                     }
                     due = due.max(self.disk.under_way.back().map_or(0, |last| last.due));
                     self.records += 1;
-                    self.is_failed |= self.disk.append(world, due, record).is_err();
+                    self.disk.append(world, due, record);
                 }
                 Effect::Send(addressed) if self.lost.contains(&addressed.to) => {}
                 Effect::Send(mut addressed) => {
@@ -321,6 +321,7 @@ impl Server {
                 Effect::Install { at, .. } => self.install(now, &at),
             }
         }
+        self.is_failed = self.is_failed || self.disk.submit().is_err();
         if self.sequencer.serving() != self.serving {
             any = true;
             self.serving = self.sequencer.serving();
@@ -479,6 +480,8 @@ fn sequencer_options(birth: &Birth, seed: [u8; 32]) -> sequencer::Options {
         seed,
         txn: TxnOptions { reconfig_enabled: true, skip_acl: true, ..default_options(1).0.txn },
         tick_ms: 500,
+        // The server's own is 1.
+        in_flight_max: 1 + usize::from(seed[4] % 3),
         ..default_options(1).0
     }
 }

@@ -127,10 +127,24 @@ impl Three {
     }
 
     fn up(&mut self, at: u8, session: SessionId, xid: i32, wish: Wish, arena: Vec<u8>) {
+        self.take(at, session, xid, wish, arena);
+        self.settle();
+    }
+
+    fn take(&mut self, at: u8, session: SessionId, xid: i32, wish: Wish, arena: Vec<u8>) {
         let proposals = vec![Proposal { session, conn: ConnId(5), xid: Xid(xid), wish }];
         let up = Upward { shard: ShardId(0), arena, proposals, heard: None };
         self.nodes[usize::from(at) - 1].handle(self.now, Input::Up(up));
-        self.settle();
+    }
+
+    /// What is on its way comes to this server, which does not have its turn yet.
+    fn deliver_to(&mut self, at: u8) {
+        let (here, elsewhere) =
+            std::mem::take(&mut self.wires).into_iter().partition(|(_, to, _)| to.0 == at);
+        self.wires = elsewhere;
+        for (from, _, message) in here {
+            self.nodes[usize::from(at) - 1].handle(self.now, Input::Peer { from, message });
+        }
     }
 }
 
@@ -189,4 +203,66 @@ fn what_a_cut_off_leader_gathered_is_done(batches: usize) {
     let done = (0..batches).filter(|n| table.get(&format!("/n{n}")).is_some()).count();
     assert_eq!((done, three.answers.len()), (batches, batches));
     assert!(!three.notes.iter().any(|(_, note)| matches!(note, Note::Nonsense { .. })), "{:?}", three.notes);
+}
+
+/// Each batch as a record and a message of its own let it wait for the writes of all the others.
+#[test]
+fn what_waits_goes_to_the_log_and_to_the_others_at_one_go() {
+    let mut three = Three::new();
+    while three.leader().is_none() {
+        three.tick(None);
+    }
+    let leader = three.leader().expect("it was looked at just now");
+    three.up(leader, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    // Two of each follower's, one of its own.
+    for (n, at) in [1, 2, 3, 1, 2, 3].into_iter().enumerate().filter(|(n, at)| *n < 3 || *at != leader) {
+        let (wish, arena) = create_bytes(&format!("/n{n}"));
+        three.take(at, granted.id, n as i32, wish, arena);
+        if at != leader {
+            three.turn(usize::from(at) - 1);
+        }
+    }
+    three.deliver_to(leader);
+    let records = three.records[usize::from(leader) - 1];
+    three.turn(usize::from(leader) - 1);
+    assert_eq!(three.records[usize::from(leader) - 1] - records, 5);
+    let appends = three.wires.iter().filter_map(|(_, to, message)| match message {
+        Message::Raft(message) if !message.entries.is_empty() => Some((to.0, message.entries.len())),
+        _ => None,
+    });
+    let others = (1..=3u8).filter(|at| *at != leader);
+    assert_eq!(appends.collect::<Vec<_>>(), others.map(|at| (at, 5)).collect::<Vec<_>>());
+    three.settle();
+    assert_eq!(three.answers.len(), 5);
+}
+
+#[test]
+fn nothing_goes_to_a_log_that_owes_as_many_groups_as_it_may() {
+    let mut three = Three::new();
+    while three.leader().is_none() {
+        three.tick(None);
+    }
+    let leader = three.leader().expect("it was looked at just now");
+    three.up(leader, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    let at = usize::from(leader) - 1;
+    let appended = |three: &mut Three| {
+        three.nodes[at].turn(three.now);
+        let effects = std::iter::from_fn(|| three.nodes[at].next_effect());
+        let count = effects.filter(|effect| matches!(effect, Effect::Append(_))).count();
+        three.records[at] += count as u64;
+        count
+    };
+    let mut counts = Vec::new();
+    for n in 0..5 {
+        let (wish, arena) = create_bytes(&format!("/n{n}"));
+        three.take(leader, granted.id, n, wish, arena);
+        counts.push(appended(&mut three));
+    }
+    assert_eq!(counts, [1, 1, 0, 0, 0]);
+    // The first group is durable: the three that gathered are the next one.
+    let records = three.records[at] - 1;
+    three.nodes[at].handle(three.now, Input::Persisted { records });
+    assert_eq!((appended(&mut three), appended(&mut three)), (1, 0));
 }
