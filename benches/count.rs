@@ -138,6 +138,7 @@ fn ring() {
                 sessions: 0,
                 last_zxid: Zxid::ZERO,
                 concerns: Concerns::ALL,
+                bytes: 0,
             };
             links.publish(&Arc::new(down));
             black_box((links.published(), shard.next_publication()));

@@ -20,6 +20,7 @@ fn bench(c: &mut Criterion) {
                     sessions: 0,
                     last_zxid: Zxid::ZERO,
                     concerns: Concerns::ALL,
+                    bytes: 0,
                 };
                 links.publish(&Arc::new(publication));
                 for shard in &links.shards {

@@ -67,6 +67,8 @@ pub struct Publication {
     pub last_zxid: Zxid,
     /// Who must take it over at once even if it watches nothing.
     pub concerns: Concerns,
+    /// Of the batch that it was made of: what it takes in memory is about as much.
+    pub bytes: usize,
 }
 
 /// Shards that a publication concerns: a client of theirs waits for it, or a session that may be theirs moved or ended.

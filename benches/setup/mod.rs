@@ -104,7 +104,14 @@ pub mod shard {
         let committed = vec![Committed { zxid: Zxid(2), changes: Default::default(), to: Some(to), answer }];
         shard.install(
             now,
-            &Publication { number: 1, committed, sessions: 1, last_zxid: Zxid(2), concerns: Concerns::ALL },
+            &Publication {
+                number: 1,
+                committed,
+                sessions: 1,
+                last_zxid: Zxid(2),
+                concerns: Concerns::ALL,
+                bytes: 0,
+            },
         );
         while let Some(resumed) = shard.next_resumed() {
             shard.resume(now, resumed);

@@ -421,6 +421,7 @@ mod tests {
             sessions: 0,
             last_zxid: Zxid::ZERO,
             concerns: Concerns::ALL,
+            bytes: 0,
         })
     }
 

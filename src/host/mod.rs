@@ -2,6 +2,7 @@
 
 mod admin_thread;
 mod asks;
+mod behind;
 mod bell;
 mod clock;
 pub mod disk;

@@ -1,5 +1,6 @@
 //! The sequencer's thread: the log's ring, the shards' rings and the time, in one loop.
 
+use super::behind::Behind;
 use super::clock::Clock;
 use super::disk::{DataDir, Log, LogError, SpaceState, SubmitError};
 use super::link::{Links, Order, ShardLink, Tree};
@@ -97,6 +98,8 @@ pub(super) struct LoopState {
     no_space: bool,
     /// Which shard takes what lies in front of it, by shard.
     silences: Vec<Silence>,
+    /// How much lies there.
+    behind: Behind,
     serving: Serving,
     /// The sequencer was told something after its last turn.
     has_unturned: bool,
@@ -478,6 +481,7 @@ impl SequencerThread {
                 // What is applied before clients are served is in the tree that each shard begins with. In the rings it
                 // would lie in front of shards that take nothing yet: thousands of it looked like a dead shard.
                 Effect::Publish(publication) if self.state.serving != Serving::No => {
+                    self.state.behind.published(publication.bytes);
                     self.links.publish(&publication)
                 }
                 Effect::Publish(_) => {}
@@ -671,10 +675,27 @@ impl SequencerThread {
         })
     }
 
+    /// A shard that lies too far behind drops its connections, and what lies there, and goes on with the tree as it is now:
+    /// its clients come again, here or elsewhere, with their sessions.
+    fn begin_anew_behind(&mut self) {
+        let mut behind = std::mem::take(&mut self.state.behind);
+        behind.look(self.links.shards.iter().map(ShardLink::backlog), |shard| {
+            warn!(
+                shard,
+                batches = self.links.shards[shard].backlog(),
+                "a shard does not keep up with what the ensemble writes (persistent recursive watches on a busy subtree?): \
+                 its clients are disconnected and begin anew"
+            );
+            self.links.shards[shard].order(Order::Serve(self.tree()));
+        });
+        self.state.behind = behind;
+    }
+
     fn watch_shards(&mut self) -> Result<(), Fatal> {
         if self.state.serving == Serving::No {
             return Ok(());
         }
+        self.begin_anew_behind();
         let now = self.clock.mono();
         let published = self.links.published();
         self.state.silences.resize(self.links.shards.len(), Silence::default());

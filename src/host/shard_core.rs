@@ -348,7 +348,7 @@ mod tests {
         };
         let committed: Vec<Committed> = (1..=transactions as i64).map(one).collect();
         let last_zxid = committed.last().map_or(first, |last| last.zxid);
-        Arc::new(Publication { number, committed, sessions: 0, last_zxid, concerns: Concerns::ALL })
+        Arc::new(Publication { number, committed, sessions: 0, last_zxid, concerns: Concerns::ALL, bytes: 0 })
     }
 
     /// A tree takes a shard's place while it serves where read-only mode begins or ends.

@@ -421,7 +421,7 @@ impl Sequencer {
     pub(super) fn publish_locals(&mut self, _now: Now) {
         if !self.locals.told.is_empty() {
             let told = std::mem::take(&mut self.locals.told);
-            self.publish(told);
+            self.publish(told, 0);
         }
     }
 

@@ -102,7 +102,7 @@ impl Sequencer {
                 (committed[at].changes, committed[at].answer) = (std::iter::once(change).collect(), answer);
             }
         }
-        self.publish(committed);
+        self.publish(committed, payload.len());
     }
 
     /// What a planted bug applies.
@@ -154,11 +154,11 @@ impl Sequencer {
             }
         }
         if !answers.is_empty() {
-            self.publish(answers);
+            self.publish(answers, 0);
         }
     }
 
-    pub(super) fn publish(&mut self, committed: Vec<Committed>) {
+    pub(super) fn publish(&mut self, committed: Vec<Committed>, bytes: usize) {
         self.publications += 1;
         let last_zxid: Zxid = self.state.last_zxid();
         let mut concerns = Concerns::default();
@@ -178,6 +178,7 @@ impl Sequencer {
             sessions: self.sessions(),
             last_zxid,
             concerns,
+            bytes,
         };
         self.effects.push_back(Effect::Publish(Arc::new(publication)));
     }
