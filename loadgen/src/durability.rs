@@ -45,7 +45,9 @@ pub fn of(server: &Server, address: Option<SocketAddr>) -> Durability {
     let config = if zookeeper == Some(&pid) { config(roots, pid) } else { String::new() };
     let mut fsync = match &log {
         _ if zookeeper == Some(&pid) => force_sync(&roots.words(pid), &config),
-        Some(log) if !log.is_zookeeper => opened(log.flags),
+        Some(log) if !log.is_zookeeper => {
+            opened(log.flags, address.and_then(|address| words::ask(address, "mntr")).as_deref())
+        }
         _ => "unknown: no log file of it is seen (another user's process, or not ringkeeper or ZooKeeper)"
             .to_owned(),
     };
@@ -108,16 +110,20 @@ fn log_file(roots: &Roots, pid: u32) -> Option<LogFile> {
 }
 
 /// ringkeeper's own ways: past the page cache each write is durable by itself (RWF_DSYNC, no flag of the file); where the
-/// file system can not do that it calls fdatasync.
-fn opened(flags: u32) -> String {
+/// file system can not do that it calls fdatasync. Neither is seen from outside: the server says it in `mntr`.
+fn opened(flags: u32, mntr: Option<&str>) -> String {
     let has = |flag: OFlags| flags & flag.bits() == flag.bits();
-    match (has(OFlags::DIRECT), has(OFlags::DSYNC)) {
-        (true, true) => "on: the log is opened with O_DIRECT and O_DSYNC".to_owned(),
-        (true, false) => {
-            "on: the log is opened with O_DIRECT, each write durable by itself (RWF_DSYNC)".to_owned()
-        }
-        (false, true) => "on: the log is opened with O_DSYNC".to_owned(),
-        (false, false) => "on: the log is buffered, with fdatasync".to_owned(),
+    let way = match (has(OFlags::DIRECT), has(OFlags::DSYNC)) {
+        (true, true) => return "on: the log is opened with O_DIRECT and O_DSYNC".to_owned(),
+        (false, true) => return "on: the log is opened with O_DSYNC".to_owned(),
+        (true, false) => "opened with O_DIRECT, each write durable by itself (RWF_DSYNC)",
+        (false, false) => "buffered, with fdatasync",
+    };
+    let mut lines = mntr.unwrap_or_default().lines().filter_map(|line| line.split_once('\t'));
+    match lines.find(|(name, _)| *name == "zk_ringkeeper_force_sync").map(|(_, value)| value.trim()) {
+        Some("1") => format!("on: the log is {way}"),
+        Some(_) => "off: forceSync=no".to_owned(),
+        None => format!("unknown: the log is {way}, or not synced at all: the server did not say so in mntr"),
     }
 }
 
@@ -256,10 +262,10 @@ mod tests {
     #[test]
     fn of_a_log_file_it_is_seen_how_it_is_opened_and_where_it_lies() {
         let layers = "3 0 0:5 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/c,workdir=/d,volatile\n";
-        for (flags, want) in [
-            (OFlags::RDWR | OFlags::DIRECT, "RWF_DSYNC"),
-            (OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC, "O_DIRECT and O_DSYNC"),
-            (OFlags::RDWR, "buffered, with fdatasync"),
+        for (flags, begin, want) in [
+            (OFlags::RDWR | OFlags::DIRECT, "unknown: ", "RWF_DSYNC"),
+            (OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC, "on: ", "O_DIRECT and O_DSYNC"),
+            (OFlags::RDWR, "unknown: ", "buffered, with fdatasync"),
         ] {
             let machine = Machine::new();
             machine.put("cmdline", "ringkeeper\0");
@@ -268,7 +274,7 @@ mod tests {
             machine.open("4", "/data/log/0002.seg", flags);
             machine.open("5", "socket:[1]", OFlags::RDWR);
             let seen = machine.look();
-            assert!(seen.fsync.starts_with("on: ") && seen.fsync.contains(want), "{}", seen.fsync);
+            assert!(seen.fsync.starts_with(begin) && seen.fsync.contains(want), "{}", seen.fsync);
             assert!(
                 seen.fsync.ends_with("; but the mount is volatile, which syncs nothing"),
                 "{}",
@@ -276,6 +282,18 @@ mod tests {
             );
             assert_eq!(seen.file_system, "/data/log: overlay overlay rw,volatile");
         }
+    }
+
+    /// A server that was told not to sync has its log open in the same way as one that does.
+    #[test]
+    fn whether_ringkeeper_syncs_it_says_itself() {
+        let flags = (OFlags::RDWR | OFlags::DIRECT).bits();
+        for (said, begin) in [("1", "on: the log is opened"), ("0", "off: forceSync=no")] {
+            let mntr = format!("zk_version\t3.9.5\nzk_ringkeeper_force_sync\t{said}\n");
+            let seen = opened(flags, Some(&mntr));
+            assert!(seen.starts_with(begin), "{seen}");
+        }
+        assert!(opened(flags, Some("zk_version\t3.9.5\n")).starts_with("unknown: "));
     }
 
     #[test]

@@ -8,9 +8,8 @@ use super::text::mean;
 use super::view::{Role, Summary, View};
 use std::fmt::{Display, Write};
 
-/// Counters of things that a server without an ensemble and without TLS never does: truly 0.
-const NEVER: [&str; 32] = [
-    "commit_count",
+/// Counters of things that no server here ever does: truly 0.
+const NEVER: [&str; 27] = [
     "connection_revalidate_count",
     "dead_watchers_cleared",
     "dead_watchers_queued",
@@ -20,13 +19,9 @@ const NEVER: [&str; 32] = [
     "ensemble_auth_skip",
     "ensemble_auth_success",
     "insecure_admin_count",
-    "learner_commit_received_count",
-    "learner_proposal_received_count",
-    "looking_count",
     "non_mtls_local_conn_count",
     "non_mtls_remote_conn_count",
     "outstanding_tls_handshake",
-    "proposal_count",
     "quit_leading_due_to_disloyal_voter",
     "response_packet_cache_hits",
     "response_packet_cache_misses",
@@ -98,6 +93,7 @@ pub(super) fn mntr(view: &View) -> String {
     put(&mut out, "ringkeeper_writes", stats.writes);
     put(&mut out, "ringkeeper_watch_events", stats.events);
     put(&mut out, "ringkeeper_memory_used_bytes", view.process.memory_used);
+    put(&mut out, "ringkeeper_force_sync", u8::from(view.config.log.force_sync));
     put(&mut out, "ringkeeper_silent_shards", view.silent.len());
     out
 }

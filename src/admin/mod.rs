@@ -71,7 +71,7 @@ impl Needs {
     /// Whether it makes shards or the sequencer copy lists, or somebody format them.
     #[must_use]
     pub fn is_costly(self) -> bool {
-        self.connections || self.watches || self.sessions
+        self.connections || self.watches || self.watch_summary || self.sessions
     }
 
     /// Whether anything has to be asked of another thread or of the file system.

@@ -340,8 +340,13 @@ fn the_whitelist_is_zookeepers_key_with_our_default_r20_r21() {
         let is_harmless = FourLetterWords::DEFAULT.contains(&word);
         assert_eq!(refusal(bytes, &by_default).is_none(), is_harmless, "{word}");
         assert!(Needs::of(bytes).is_some(), "{word}");
-        assert!(!is_harmless || word == "stat" || !Needs::of(bytes).unwrap().is_costly(), "{word}");
+        assert!(
+            !is_harmless || ["stat", "wchs"].contains(&word) || !Needs::of(bytes).unwrap().is_costly(),
+            "{word}"
+        );
     }
+    // Twenty of it, behind which everybody else's words waited for seconds (a review).
+    assert!(Needs::of(b"wchs").unwrap().is_costly());
     let said = refusal(b"cons", &by_default).unwrap();
     assert_eq!(said, b"cons is not executed because it is not in the whitelist.\n");
     assert_eq!(refusal(b"cons", &config("4lw.commands.whitelist=*").four_letter_words), None);

@@ -32,9 +32,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 const GATHER_MAX: Millis = Millis(20_000);
 /// The longest answer; it ends with a line that says so.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// Up to so many watched paths of several shards are told apart for `wchs`; of more, those that several shards
+/// Up to so many watches of several shards the watched paths are told apart for `wchs`; of more, those that several shards
 /// watch count more than once.
-const DISTINCT_PATHS_MAX: usize = 100_000;
+const DISTINCT_WATCHES_MAX: usize = 100_000;
 
 /// What the thread is made of.
 pub struct AdminThread {
@@ -254,8 +254,10 @@ impl Desk {
                 },
             );
         }
-        let paths = view.totals.watch_summary.1;
-        let tell_apart = needs.watch_summary && view.totals.shards > 1 && paths <= DISTINCT_PATHS_MAX;
+        // What is copied to tell paths apart has a row for each that watches one.
+        let registrations = view.totals.watch_summary.2;
+        let tell_apart =
+            needs.watch_summary && view.totals.shards > 1 && registrations <= DISTINCT_WATCHES_MAX;
         if needs.watches || tell_apart {
             self.gather(
                 view,

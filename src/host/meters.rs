@@ -1,7 +1,8 @@
 //! What the host's threads count and time for `mntr`. Written with relaxed additions, read by the admin thread.
 
 use crate::admin::Summary;
-use crate::ids::Millis;
+use crate::ids::{Millis, Zxid};
+use crate::sequencer::{Effect, Note};
 use crate::tree::path;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -52,6 +53,13 @@ pub struct Meters {
     /// Writing a snapshot.
     pub snapshot: Meter,
     pub sessions_expired: AtomicU64,
+    /// In an ensemble: transactions of this server's log and of its state, while it led and while it followed, and how often
+    /// it knew of no leader. A server alone proposes to nobody, and counts nothing, as ZooKeeper's.
+    pub proposed: AtomicU64,
+    pub committed: AtomicU64,
+    pub proposed_elsewhere: AtomicU64,
+    pub committed_elsewhere: AtomicU64,
+    pub looked: AtomicU64,
     /// Connections taken, and refused by `maxClientCnxns` or `maxCnxns`.
     pub connections_taken: AtomicU64,
     pub connections_refused: AtomicU64,
@@ -74,12 +82,41 @@ impl Meters {
         }
     }
 
+    /// Counts what the sequencer wants. `is_leading`: of an ensemble.
+    pub(super) fn count(&self, effect: &Effect, is_leading: Option<bool>) {
+        let add = |counter: &AtomicU64, n: u64| {
+            counter.fetch_add(n, Relaxed);
+        };
+        match (effect, is_leading) {
+            (Effect::Note(Note::SessionExpired { .. }), _) => add(&self.sessions_expired, 1),
+            (Effect::Note(Note::OverQuota(over)), _) if over.is_refused => {
+                self.count_quota_refusal(&over.path)
+            }
+            (Effect::Note(Note::Leaderless), _) => add(&self.looked, 1),
+            (Effect::Append(logged), Some(leads)) if logged.last_zxid > Zxid::ZERO => {
+                let proposed = if leads { &self.proposed } else { &self.proposed_elsewhere };
+                add(proposed, (logged.last_zxid.0 - logged.first_zxid.0 + 1).unsigned_abs());
+            }
+            // What has no bytes is no batch: answers to syncs, and what local sessions hear.
+            (Effect::Publish(publication), Some(leads)) if publication.bytes > 0 => {
+                let committed = if leads { &self.committed } else { &self.committed_elsewhere };
+                add(committed, publication.committed.len() as u64);
+            }
+            _ => {}
+        }
+    }
+
     /// Counters by ZooKeeper's names.
     pub(super) fn counters(&self) -> Vec<(Cow<'static, str>, u64)> {
         let mut counters = vec![
             ("connection_request_count".into(), self.connections_taken.load(Relaxed)),
             ("connection_rejected".into(), self.connections_refused.load(Relaxed)),
             ("stale_sessions_expired".into(), self.sessions_expired.load(Relaxed)),
+            ("proposal_count".into(), self.proposed.load(Relaxed)),
+            ("commit_count".into(), self.committed.load(Relaxed)),
+            ("learner_proposal_received_count".into(), self.proposed_elsewhere.load(Relaxed)),
+            ("learner_commit_received_count".into(), self.committed_elsewhere.load(Relaxed)),
+            ("looking_count".into(), self.looked.load(Relaxed)),
         ];
         let refusals = self.quota_refusals.lock().unwrap_or_else(PoisonError::into_inner);
         counters.extend(refusals.iter().map(|(namespace, count)| {
@@ -91,5 +128,40 @@ impl Meters {
     /// Spans by ZooKeeper's names.
     pub(super) fn summaries(&self) -> Vec<Summary> {
         vec![self.fsync.summary("fsynctime"), self.snapshot.summary("snapshottime")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handoff::{Committed, Concerns, Publication};
+    use crate::tree::Answer;
+    use std::sync::Arc;
+
+    fn published(transactions: usize, bytes: usize) -> Effect {
+        let one = |_| Committed {
+            zxid: Zxid(1),
+            changes: Default::default(),
+            to: None,
+            answer: Answer::Code(crate::error::Code::Ok),
+        };
+        let committed = (0..transactions).map(one).collect();
+        let (sessions, last_zxid, concerns) = (0, Zxid(1), Concerns::ALL);
+        Effect::Publish(Arc::new(Publication { number: 1, committed, sessions, last_zxid, concerns, bytes }))
+    }
+
+    /// Zeros of a server that had done hundreds stood in `mntr` (a review).
+    #[test]
+    fn what_an_ensemble_commits_is_counted_where_it_leads_and_where_it_follows() {
+        let meters = Meters::default();
+        let told = [(Some(true), 3), (Some(false), 4), (Some(false), 1), (None, 9)];
+        for (is_leading, transactions) in told {
+            meters.count(&published(transactions, 10), is_leading);
+            meters.count(&published(transactions, 0), is_leading);
+        }
+        meters.count(&Effect::Note(Note::Leaderless), Some(false));
+        let counted: BTreeMap<_, _> = meters.counters().into_iter().collect();
+        let names = ["commit_count", "learner_commit_received_count", "looking_count"];
+        assert_eq!(names.map(|name| counted[name]), [3, 5, 1]);
     }
 }

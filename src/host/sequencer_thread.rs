@@ -461,16 +461,11 @@ impl SequencerThread {
         let mut any = false;
         while let Some(effect) = self.sequencer.next_effect() {
             any = true;
-            match &effect {
-                Effect::Note(Note::IsWrong { index }) => self.state.wrong_at = Some(*index),
-                Effect::Note(Note::SessionExpired { .. }) => {
-                    self.links.meters.sessions_expired.fetch_add(1, Ordering::Relaxed);
-                }
-                Effect::Note(Note::OverQuota(over)) if over.is_refused => {
-                    self.links.meters.count_quota_refusal(&over.path);
-                }
-                _ => {}
+            if let Effect::Note(Note::IsWrong { index }) = &effect {
+                self.state.wrong_at = Some(*index);
             }
+            let is_leading = self.peers.is_some().then(|| self.sequencer.is_leading());
+            self.links.meters.count(&effect, is_leading);
             match effect {
                 Effect::Append(logged) => self.state.to_append.push_back(logged),
                 Effect::Send(addressed) => {
