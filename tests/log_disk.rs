@@ -118,6 +118,35 @@ fn an_older_entry_takes_the_place_of_a_newer_one_in_a_newer_term() {
     assert_eq!(entries, [(1, 2), (2, 2), (3, 6)]);
 }
 
+/// A review found that a first record longer than what was looked at let the segment pass for unused: it was removed, with
+/// what was acknowledged in it.
+#[test]
+fn a_segment_with_a_damaged_header_is_damage_however_long_its_first_record() {
+    for first in [100, 3 << 20] {
+        let home = scratch();
+        let mut dir = open_dir(home.path()).unwrap();
+        let options = LogOptions { segment_bytes: 4 << 20, ..options(LogIo::Thread) };
+        let (mut log, _) = Log::open(&mut dir, &options, LogIndex(0)).unwrap();
+        for (index, len) in [(1, 3 << 20), (2, 1010 << 10), (3, first), (4, 100)] {
+            let hard_state = HardState { term: Term(1), vote: 1, commit: LogIndex(0) };
+            let zxids = (Zxid(index), Zxid(index));
+            let index = LogIndex(index.unsigned_abs());
+            log.submit(&Append::entry(0, Term(1), index, zxids, hard_state, &[&vec![7; len]])).unwrap();
+            log.drain().unwrap();
+        }
+        assert_eq!(log.segments(), 2);
+        drop(log);
+        let logs = std::fs::read_dir(home.path().join("log")).unwrap();
+        let mut paths: Vec<_> = logs.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|ending| ending == "seg"));
+        paths.sort();
+        let segment = std::fs::OpenOptions::new().write(true).open(&paths[1]).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&segment, &[0xff], 200).unwrap();
+        let opened = Log::open(&mut dir, &options, LogIndex(0));
+        assert!(matches!(opened, Err(LogError::Damaged(_))), "{first}");
+    }
+}
+
 /// One wait for the disk, however many there are; what does not fit waits for the next one.
 #[test]
 fn records_that_wait_together_go_as_one_write() {

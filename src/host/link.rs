@@ -5,8 +5,8 @@ use super::meters::Meters;
 use super::sequencer_desk::{SequencerAsk, SequencerDesk};
 use super::sleep::{Published, Sleep};
 use super::standing::Standing;
-use crate::handoff::{Publication, Upward};
-use crate::ids::{ConnId, SessionId, ShardId, Zxid};
+use crate::handoff::{Heard, Publication, Upward};
+use crate::ids::{ConnId, Millis, SessionId, ShardId, Zxid};
 use crate::shard::{ConnectionRow, Stats};
 use crate::tree::{Path, Table};
 use crossbeam::channel::Sender;
@@ -57,6 +57,10 @@ pub struct ShardLink {
     pub bell: Bell,
     /// What the sequencer sees of a shard that has much to take.
     pub lag: Lag,
+    /// Sessions that the shard has heard of and the sequencer does not know yet. They do not wait in the ring behind writes that
+    /// are not taken for the moment: that time is not theirs.
+    heard: Mutex<Vec<(SessionId, Millis)>>,
+    has_heard: AtomicBool,
     /// The shard waits here for room in its ring up: a sleep of its own, since it sleeps for other reasons, too.
     room: Sleep,
     /// Connections that this shard holds.
@@ -160,6 +164,8 @@ impl Links {
                 ending: AtomicBool::new(false),
                 bell: Bell::new()?,
                 lag: Lag::default(),
+                heard: Mutex::default(),
+                has_heard: AtomicBool::new(false),
                 room: Sleep::default(),
                 connections: AtomicU64::new(0),
             })
@@ -246,7 +252,11 @@ impl Links {
 
 impl ShardLink {
     /// The shard: sends a message up. What finds no room comes back, and the shard is rung when there is some.
-    pub fn send(&self, up: Upward) -> Result<(), Upward> {
+    pub fn send(&self, mut up: Upward) -> Result<(), Upward> {
+        if let Some(heard) = up.heard.as_mut().filter(|heard| !heard.sessions.is_empty()) {
+            self.lock_heard().append(&mut heard.sessions);
+            self.has_heard.store(true, Ordering::Release);
+        }
         let Err(up) = self.up.push(up) else { return Ok(()) };
         self.room.fall_asleep();
         self.up.push(up)?;
@@ -256,7 +266,39 @@ impl ShardLink {
 
     /// The sequencer: the next message. Call `tell_of_room` after the last.
     pub fn receive(&self) -> Option<Upward> {
-        self.up.pop()
+        let mut up = self.up.pop()?;
+        // Its report says until when all is told: with what is told.
+        if let Some(heard) = &mut up.heard {
+            heard.sessions = self.take_heard();
+        }
+        Some(up)
+    }
+
+    /// The sequencer: a report on the sessions that the shard has heard of, though its other messages wait.
+    pub fn receive_heard(&self, shard: ShardId) -> Option<Upward> {
+        let sessions = self.take_heard();
+        // Until when all is told the messages say that wait.
+        let heard = Heard { sessions, through: Millis(0), stall: None };
+        (!heard.sessions.is_empty()).then(|| Upward {
+            shard,
+            arena: Vec::new(),
+            proposals: Vec::new(),
+            heard: Some(heard),
+        })
+    }
+
+    fn take_heard(&self) -> Vec<(SessionId, Millis)> {
+        if !self.has_heard.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        // Before the list: what comes behind it is told of anew.
+        self.has_heard.store(false, Ordering::Release);
+        std::mem::take(&mut *self.lock_heard())
+    }
+
+    fn lock_heard(&self) -> MutexGuard<'_, Vec<(SessionId, Millis)>> {
+        // A panic ends the process: no list is ever left half changed.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a message waits for the sequencer.
@@ -423,6 +465,36 @@ mod tests {
             concerns: Concerns::ALL,
             bytes: 0,
         })
+    }
+
+    /// Writes that are not taken for the moment let the reports behind them wait: live sessions were expired (a review).
+    #[test]
+    fn who_was_heard_is_known_though_the_messages_wait_and_until_when_only_in_their_order() {
+        let links = Links::new(1).unwrap();
+        let shard = &links.shards[0];
+        let up = |session: i64, through: u64| {
+            let sessions = vec![(SessionId(session), Millis(through - 1))];
+            let heard = Some(Heard { sessions, through: Millis(through), stall: None });
+            Upward { shard: ShardId(0), arena: Vec::new(), proposals: Vec::new(), heard }
+        };
+        let told = |up: Upward| {
+            let heard = up.heard.expect("a report");
+            (heard.sessions.iter().map(|(session, _)| session.0).collect::<Vec<_>>(), heard.through.0)
+        };
+        assert!(shard.receive_heard(ShardId(0)).is_none());
+        assert!(shard.send(up(7, 10)).is_ok() && shard.send(up(8, 20)).is_ok());
+        assert_eq!(told(shard.receive_heard(ShardId(0)).unwrap()), (vec![7, 8], 0));
+        assert!(shard.receive_heard(ShardId(0)).is_none());
+        assert!(shard.send(up(9, 30)).is_ok());
+        // What says until when all is told never comes before what is told.
+        assert_eq!(told(shard.receive().unwrap()), (vec![9], 10));
+        assert_eq!(told(shard.receive().unwrap()), (vec![], 20));
+        assert_eq!(told(shard.receive().unwrap()), (vec![], 30));
+        // The ring is full: what was heard is told all the same.
+        while shard.send(up(1, 40)).is_ok() {}
+        shard.receive_heard(ShardId(0));
+        assert!(shard.send(up(5, 50)).is_err());
+        assert_eq!(told(shard.receive_heard(ShardId(0)).unwrap()), (vec![5], 0));
     }
 
     #[test]

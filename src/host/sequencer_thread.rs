@@ -13,7 +13,7 @@ use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::{pages, Fatal};
 use crate::admin::Role;
 use crate::apply::State;
-use crate::ids::{LogIndex, Millis, Seat, ServerId, Term};
+use crate::ids::{LogIndex, Millis, Seat, ServerId, ShardId, Term};
 use crate::log::{Append, EntryRef, Sequence};
 use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, Serving, TICK_MS};
 use bytes::Bytes;
@@ -100,6 +100,8 @@ pub(super) struct LoopState {
     silences: Vec<Silence>,
     /// How much lies there.
     behind: Behind,
+    /// The shard whose message is taken next.
+    next_shard: usize,
     serving: Serving,
     /// The sequencer was told something after its last turn.
     has_unturned: bool,
@@ -232,21 +234,30 @@ impl SequencerThread {
 
     fn take_proposals(&mut self) -> bool {
         let mut any = false;
+        let now = self.clock.now();
+        for (shard, id) in self.links.shards.iter().zip(0..) {
+            if let Some(up) = shard.receive_heard(ShardId(id)) {
+                self.sequencer.handle(now, Input::Up(up));
+            }
+        }
         if self.links.is_stopping() || self.holds() {
             return false;
         }
-        let now = self.clock.now();
-        for shard in &self.links.shards {
-            let mut took = false;
-            while self.sequencer.wants_proposals() {
-                let Some(up) = shard.receive() else { break };
-                took = true;
-                self.sequencer.handle(now, Input::Up(up));
+        // One of each shard's by turns, and behind the last one's next time: clients of the first shards that write more than
+        // the disk takes let those of the others wait for ever.
+        let shards = &self.links.shards;
+        let mut silent = 0;
+        while silent < shards.len() && self.sequencer.wants_proposals() {
+            let shard = &shards[self.state.next_shard % shards.len()];
+            self.state.next_shard = (self.state.next_shard + 1) % shards.len();
+            match shard.receive() {
+                Some(up) => {
+                    self.sequencer.handle(now, Input::Up(up));
+                    shard.tell_of_room();
+                    (any, silent) = (true, 0);
+                }
+                None => silent += 1,
             }
-            if took {
-                shard.tell_of_room();
-            }
-            any |= took;
         }
         any
     }

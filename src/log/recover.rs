@@ -13,7 +13,8 @@ use super::segment::{NotAHeader, SegmentHeader, SegmentNumber};
 use super::walk::Walk;
 
 /// How far into an unused segment recovery looks for records whose header was lost. The first record
-/// begins at the second block, and a segment whose first record is not durable has lost nothing.
+/// begins at the second block, and a segment whose first record is not durable has lost nothing. Where a longer record
+/// begins all of it is looked at.
 const PROBE: usize = 1 << 20;
 
 /// What recovery reads: the segments of one server.
@@ -329,8 +330,17 @@ fn probe_unused<S: Segments>(source: &mut S, heads: &[Head]) -> Result<(), Damag
         let bytes = source.head(*number, PROBE).map_err(unreadable)?;
         for at in (BLOCK..bytes.len()).step_by(BLOCK) {
             let rest = &bytes[at..];
-            let claims = RecordHeader::claims(rest, None, at as u64, *number);
-            if claims && RecordHeader::decode(rest).is_ok() {
+            if !RecordHeader::claims(rest, None, at as u64, *number) {
+                continue;
+            }
+            let is_record = match RecordHeader::decode(rest) {
+                Err(NotARecord::Short) => {
+                    let all = source.bytes(*number, true).map_err(unreadable)?;
+                    all.as_ref().get(at..).is_some_and(|rest| RecordHeader::decode(rest).is_ok())
+                }
+                known => known.is_ok(),
+            };
+            if is_record {
                 return Err(Damage::of_segment(*number, DamageReason::Header(*why)));
             }
         }

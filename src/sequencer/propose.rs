@@ -115,6 +115,7 @@ impl Sequencer {
             }
         }
         let mut more = true;
+        // Each has its turn before the room is looked at: who has a lot must not let the others' wait.
         while more && room > 0 {
             more = false;
             if let Some(wishes) = self.gather.next_wishes() {
@@ -123,15 +124,13 @@ impl Sequencer {
                 let zxids = wishes.zxids();
                 room = room.saturating_sub(self.propose(now, name, wishes.into_unstamped(), zxids).len());
             }
-            if room > 0 && self.number_batch() {
+            if self.number_batch() {
                 more = true;
                 room = room.saturating_sub(self.propose_own(now, self.outbox.own.len() - 1));
             }
-            if room > 0 {
-                if let Some((server, forward)) = self.outbox.forwarded.pop_front() {
-                    more = true;
-                    room = room.saturating_sub(self.propose_forwarded(now, server, forward));
-                }
+            if let Some((server, forward)) = self.outbox.forwarded.pop_front() {
+                more = true;
+                room = room.saturating_sub(self.propose_forwarded(now, server, forward));
             }
         }
         self.pump();

@@ -251,6 +251,10 @@ impl Log {
                 break;
             }
             (count, len) = (count + 1, with);
+            // What follows an announced entry goes to a segment that announces nothing (`forget.rs`).
+            if self.announced.is_some_and(|(index, _)| append.kind == Kind::Entry && append.index == index) {
+                break;
+            }
         }
         (count, len)
     }
