@@ -15,6 +15,7 @@ use crate::admin::Role;
 use crate::apply::State;
 use crate::ids::{LogIndex, Millis, Seat, ServerId, ShardId, Term};
 use crate::log::{Append, EntryRef, Sequence};
+use crate::membership::PeerAddress;
 use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, Serving, TICK_MS};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -502,7 +503,7 @@ impl SequencerThread {
                 Effect::SnapshotNodes(nodes) => self.snapshots.send(SnapshotJob::Nodes(nodes)),
                 Effect::SnapshotEnd => self.snapshots.send(SnapshotJob::End),
                 Effect::SnapshotAbort => self.snapshots.send(SnapshotJob::Abort),
-                Effect::Fetch { from, index, .. } => self.fetch(from, index)?,
+                Effect::Fetch { from, index, listens, .. } => self.fetch(from, index, listens)?,
                 Effect::Seat(seat) => self.write_seat(seat)?,
                 Effect::Install { at, former } => self.install(&at, former)?,
                 Effect::Note(Note::UnknownRules { version }) => return Err(Fatal::unknown_rules(version)),
@@ -520,9 +521,9 @@ impl SequencerThread {
         Ok(any)
     }
 
-    fn fetch(&mut self, from: ServerId, index: LogIndex) -> Result<(), Fatal> {
+    fn fetch(&mut self, from: ServerId, index: LogIndex, listens: Vec<PeerAddress>) -> Result<(), Fatal> {
         let peers = self.peers.as_ref().expect("only a peer offers a snapshot");
-        peers.fetch(from, index).map_err(|error| Fatal::os("starting a thread", &error))
+        peers.fetch(from, index, listens).map_err(|error| Fatal::os("starting a thread", &error))
     }
 
     fn write_seat(&mut self, seat: Seat) -> Result<(), Fatal> {

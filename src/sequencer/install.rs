@@ -4,6 +4,7 @@ use super::consensus::Install;
 use super::{Effect, Note, Sequencer, Serving};
 use crate::apply::State;
 use crate::ids::{LogIndex, ServerId};
+use crate::membership::{parse_server, PeerAddress};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message, RaftMessage};
 use raft::eraftpb::MessageType;
@@ -23,6 +24,26 @@ pub(super) fn is_offer(message: &RaftMessage) -> bool {
     message.kind == MessageType::MsgSnapshot as u8
 }
 
+/// Bytes of a server's line.
+const LINE_BYTES_MAX: usize = 4_096;
+
+/// An offer says where who makes it listens. A server whose disk was wiped, and whose configuration is of a time before this
+/// leader's, would know nobody to fetch it from (a review).
+pub(super) fn with_own_line(mut said: Addressed, state: &State, own: ServerId) -> Addressed {
+    if let Message::Raft(raft) = &mut said.message {
+        if let Some(line) = state.membership.servers.get(&own).filter(|_| is_offer(raft)) {
+            raft.context = line.to_string().into_bytes();
+        }
+    }
+    said
+}
+
+fn listens(from: ServerId, offer: &RaftMessage) -> Vec<PeerAddress> {
+    let text = Some(&offer.context).filter(|text| text.len() <= LINE_BYTES_MAX);
+    let line = text.and_then(|text| parse_server(from, std::str::from_utf8(text).ok()?).ok());
+    line.map_or(Vec::new(), |line| line.addresses)
+}
+
 impl Fetching {
     /// Whether one is offered or fetched.
     pub(super) fn is_any(&self) -> bool {
@@ -32,7 +53,9 @@ impl Fetching {
 
 impl Sequencer {
     /// A leader offers a snapshot. Raft hears of it when it is here.
-    pub(super) fn on_offer(&mut self, from: ServerId, offer: RaftMessage) {
+    pub(super) fn on_offer(&mut self, from: ServerId, mut offer: RaftMessage) {
+        let listens = listens(from, &offer);
+        offer.context.clear();
         if offer.to != self.members.seat {
             return;
         }
@@ -55,7 +78,7 @@ impl Sequencer {
         if !is_known {
             // Its file gives way to the new one's.
             self.fetching.ready = None;
-            self.effects.push_back(Effect::Fetch { from, index, term });
+            self.effects.push_back(Effect::Fetch { from, index, term, listens });
         }
     }
 

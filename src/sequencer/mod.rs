@@ -26,7 +26,7 @@ use crate::apply::{Options as TxnOptions, OverQuota, SnapshotHead, State};
 use crate::handoff::{Publication, Upward};
 use crate::ids::{LogIndex, Millis, Seat, ServerId, Term, WallMillis, Zxid};
 use crate::log::HardState;
-use crate::membership::{Refusal, ServerEntry};
+use crate::membership::{PeerAddress, Refusal, ServerEntry};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message};
 use crate::session::{Expiry, SessionClock};
@@ -170,6 +170,8 @@ pub enum Effect {
         from: ServerId,
         index: LogIndex,
         term: Term,
+        /// Where that server says that it listens: this one's configuration may not know it.
+        listens: Vec<PeerAddress>,
     },
     /// Write down which seat this data directory has, before anything else is done.
     Seat(Seat),
@@ -612,7 +614,11 @@ impl Sequencer {
             }
             self.records += turn.append.len() as u64;
             self.effects.extend(turn.append.into_iter().map(Effect::Append));
-            self.effects.extend(turn.send.into_iter().map(Effect::Send));
+            let send = turn
+                .send
+                .into_iter()
+                .map(|said| install::with_own_line(said, &self.state, self.options.server));
+            self.effects.extend(send.map(Effect::Send));
             for entry in turn.committed {
                 let payload = self.consensus.payload(entry.index);
                 self.committed.push_back((entry, payload));

@@ -26,6 +26,7 @@ pub(super) use transfer::Transfer;
 use super::epoll::{self, Change, Epoll};
 use super::notes::{Say, Throttle};
 use crate::ids::{LogIndex, Millis, ServerId};
+use crate::membership::PeerAddress;
 use crate::peer::Addressed;
 use crate::sequencer::Input;
 use ahead::ReadAhead;
@@ -180,8 +181,8 @@ impl Peers {
     }
 
     /// Fetches a server's snapshot.
-    pub(super) fn fetch(&self, from: ServerId, index: LogIndex) -> io::Result<()> {
-        self.transfer.fetch(&self.greeter, from, index)
+    pub(super) fn fetch(&self, from: ServerId, index: LogIndex, said: Vec<PeerAddress>) -> io::Result<()> {
+        self.transfer.fetch(&self.greeter, from, index, said)
     }
 
     fn take_arrivals(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {

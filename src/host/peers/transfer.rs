@@ -15,12 +15,13 @@ use crate::apply::State;
 use crate::host::disk::{sync_paced, DataDir, Disk, Pace, SnapshotFile, SyncWrite};
 use crate::host::recover::load_snapshot;
 use crate::ids::{LogIndex, ServerId, Zxid};
+use crate::membership::PeerAddress;
 use crate::tree::PathHasher;
 use crossbeam::channel::{unbounded, Receiver, Sender};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -31,6 +32,9 @@ const CHUNK_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that brought nothing, one after the other, before it is given up.
 const VAIN_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+/// After a fetch that failed the leader is asked for another one no sooner: twice as long each time.
+const AGAIN_MS: u64 = 1_000;
+const AGAIN_MS_MAX: u64 = 30_000;
 /// Snapshots read for others at once.
 const SERVED_MAX: usize = 4;
 
@@ -78,6 +82,8 @@ pub struct Transfer {
     /// What was fetched last: its file is not published yet.
     unpublished: Option<(LogIndex, PartFile, PathBuf)>,
     serving: Arc<AtomicUsize>,
+    /// Fetches that have failed since one came to its end.
+    failures: Arc<AtomicU32>,
 }
 
 impl Transfer {
@@ -91,6 +97,7 @@ impl Transfer {
             fetched,
             unpublished: None,
             serving: Arc::default(),
+            failures: Arc::default(),
         }
     }
 
@@ -98,15 +105,18 @@ impl Transfer {
         &self.dir
     }
 
-    /// Begins to fetch; a fetch under way is given up for it.
-    pub fn fetch(&self, greeter: &Arc<Greeter>, from: ServerId, index: LogIndex) -> io::Result<()> {
+    /// Begins to fetch; a fetch under way is given up for it. `said`: where that server says that it listens, for one whose
+    /// configuration does not know it.
+    pub fn fetch(
+        &self,
+        greeter: &Arc<Greeter>,
+        from: ServerId,
+        index: LogIndex,
+        said: Vec<PeerAddress>,
+    ) -> io::Result<()> {
         let number = self.wanted.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(place) = greeter.place(from) else {
-            let _ = self.tell.send(Fetched { number, index, state: None, names: None });
-            return Ok(());
-        };
         let fetch = Fetch {
-            place,
+            place: greeter.place(from).unwrap_or((from, said)),
             index,
             dir: self.dir.clone(),
             hasher: self.hasher.clone(),
@@ -116,10 +126,16 @@ impl Transfer {
         };
         let tell = self.tell.clone();
         let links = greeter.links.clone();
+        let failures = self.failures.clone();
         std::thread::Builder::new().name("snapshot-fetch".into()).spawn(move || {
             crate::host::pin::step_back();
             let (state, names) =
                 fetch.run().map_or((None, None), |(state, names)| (Some(state), Some(names)));
+            match &state {
+                Some(_) => failures.store(0, Ordering::Relaxed),
+                // The leader offers it anew as soon as it hears of this.
+                None => fetch.pause(failures.fetch_add(1, Ordering::Relaxed)),
+            }
             if fetch.is_wanted() && tell.send(Fetched { number, index, state, names }).is_ok() {
                 links.sequencer.ring_anyway();
             }
@@ -200,6 +216,10 @@ fn send(dir: &DataDir, stream: Stream) -> io::Result<()> {
     }
 }
 
+fn pause_after(failures: u32) -> Duration {
+    Duration::from_millis(AGAIN_MS.saturating_mul(1 << failures.min(10)).min(AGAIN_MS_MAX))
+}
+
 struct Fetch {
     place: Place,
     index: LogIndex,
@@ -215,6 +235,14 @@ impl Fetch {
         self.wanted.load(Ordering::Relaxed) == self.number
     }
 
+    /// Waits after so many failures, unless another one is wanted.
+    fn pause(&self, failures: u32) {
+        let until = Instant::now() + pause_after(failures);
+        while self.is_wanted() && Instant::now() < until {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     fn run(&self) -> Option<(Box<State>, (PartFile, PathBuf))> {
         let started = Instant::now();
         let server = self.place.0 .0;
@@ -224,7 +252,12 @@ impl Fetch {
             index = self.index.0,
             "the log of the leader does not reach back to this server's: fetching a snapshot"
         );
-        let taken = self.take_all(&part.path);
+        let taken = match self.place.1.is_empty() {
+            true => Err(format!(
+                "nobody says where it listens: does the configuration lack a line server.{server}?"
+            )),
+            false => self.take_all(&part.path),
+        };
         match taken.and_then(|(file, bytes)| Ok((bytes, self.keep_and_read(file, &part.path)?))) {
             Ok((bytes, state)) => {
                 let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -349,6 +382,13 @@ mod tests {
     use crate::host::disk::DirOptions;
 
     const INDEX: LogIndex = LogIndex(9);
+
+    /// A snapshot that could not be read was fetched anew every 75 ms, whole (a review).
+    #[test]
+    fn who_fetched_in_vain_waits_longer_each_time() {
+        let pauses = [0, 1, 2, 4, 5, 1_000_000].map(|failures| pause_after(failures).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 16, 30, 30]);
+    }
 
     fn open(at: &Path) -> Arc<DataDir> {
         let options = DirOptions { path: at.to_owned(), log_path: None, server: ServerId(1) };

@@ -5,7 +5,7 @@ use super::options;
 use crate::handoff::{Heard, Proposal, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
 use crate::membership::Membership;
-use crate::peer::Message;
+use crate::peer::{Addressed, Message, RaftMessage};
 use crate::tree::{Answer, PathHasher};
 use crate::wire::{put_buffer, put_i32, put_string, Acl, Id, OpCode, Perms};
 
@@ -235,6 +235,46 @@ fn what_waits_goes_to_the_log_and_to_the_others_at_one_go() {
     assert_eq!(appends.collect::<Vec<_>>(), others.map(|at| (at, 5)).collect::<Vec<_>>());
     three.settle();
     assert_eq!(three.answers.len(), 5);
+}
+
+/// A wiped server whose configuration was older than the leader had nobody to fetch from, and asked for ever (a review).
+#[test]
+fn an_offer_of_a_snapshot_says_where_the_leader_listens() {
+    let mut three = Three::new();
+    while three.leader().is_none() {
+        three.tick(None);
+    }
+    let leader = ServerId(three.leader().expect("it was looked at just now"));
+    let at = usize::from(leader.0) - 1;
+    let line = crate::membership::parse_server(leader, "10.0.0.9:2888:3888;2181").unwrap();
+    three.nodes[at].state.membership.servers.insert(leader, line.clone());
+    let other = (1..=3u8).find(|n| *n != leader.0).expect("there are three");
+    let offer = |context: &[u8]| RaftMessage {
+        kind: raft::eraftpb::MessageType::MsgSnapshot as u8,
+        from: Seat::new(leader, 0),
+        to: Seat::new(ServerId(other), 0),
+        term: three.nodes[at].consensus.term(),
+        log_term: three.nodes[at].consensus.term(),
+        index: LogIndex(1_000),
+        context: context.to_vec(),
+        ..RaftMessage::default()
+    };
+    let bare = Addressed { to: ServerId(other), message: Message::Raft(Box::new(offer(b""))) };
+    let said = install::with_own_line(bare, &three.nodes[at].state, leader);
+    for (message, want) in [
+        (said.message, line.addresses),
+        (Message::Raft(Box::new(offer(b"\xff nonsense"))), Vec::new()),
+        (Message::Raft(Box::new(offer(&[b'1'; 1 << 20]))), Vec::new()),
+    ] {
+        let node = &mut three.nodes[usize::from(other) - 1];
+        node.fetching = Default::default();
+        node.handle(three.now, Input::Peer { from: leader, message });
+        let fetch = std::iter::from_fn(|| node.next_effect()).find_map(|effect| match effect {
+            Effect::Fetch { from, listens, .. } => Some((from, listens)),
+            _ => None,
+        });
+        assert_eq!(fetch, Some((leader, want)));
+    }
 }
 
 #[test]
