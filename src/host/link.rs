@@ -204,6 +204,20 @@ impl Links {
         self.published.load()
     }
 
+    /// The sequencer: the next message, of each shard by turns; `next` is whose turn it is. Clients of the first shards that
+    /// write more than the disk takes let those of the others wait for ever without it.
+    pub fn receive(&self, next: &mut usize) -> Option<Upward> {
+        for _ in 0..self.shards.len() {
+            let shard = &self.shards[*next % self.shards.len()];
+            *next = (*next + 1) % self.shards.len();
+            if let Some(up) = shard.receive() {
+                shard.tell_of_room();
+                return Some(up);
+            }
+        }
+        None
+    }
+
     /// Asks the sequencer. Without room nothing happens: the question is dropped, and its channel with it.
     pub fn ask_sequencer(&self, ask: SequencerAsk) {
         if self.desk.put(ask) {
@@ -264,7 +278,7 @@ impl ShardLink {
         Ok(())
     }
 
-    /// The sequencer: the next message. Call `tell_of_room` after the last.
+    /// The sequencer: the next message. Call `tell_of_room` then.
     pub fn receive(&self) -> Option<Upward> {
         let mut up = self.up.pop()?;
         // Its report says until when all is told: with what is told.
@@ -465,6 +479,28 @@ mod tests {
             concerns: Concerns::ALL,
             bytes: 0,
         })
+    }
+
+    /// Sessions of the later shards were expired though they pinged and were answered (a review).
+    #[test]
+    fn each_shard_has_its_turn_however_much_the_first_ones_say() {
+        let links = Links::new(3).unwrap();
+        let say = |shard: u16| {
+            let up = Upward { shard: ShardId(shard), arena: Vec::new(), proposals: Vec::new(), heard: None };
+            assert!(links.shards[usize::from(shard)].send(up).is_ok());
+        };
+        [0, 0, 0, 0, 2, 2, 1].into_iter().for_each(say);
+        let mut next = 0;
+        let mut taken: Vec<u16> = Vec::new();
+        for _ in 0..4 {
+            // The sequencer takes one at a time, and more comes to the first meanwhile.
+            taken.extend(links.receive(&mut next).map(|up| up.shard.0));
+            say(0);
+        }
+        assert_eq!(taken, [0, 1, 2, 0]);
+        taken.extend(std::iter::from_fn(|| links.receive(&mut next)).map(|up| up.shard.0));
+        assert_eq!(taken[4..], [2, 0, 0, 0, 0, 0, 0]);
+        assert!(links.receive(&mut next).is_none());
     }
 
     /// Writes that are not taken for the moment let the reports behind them wait: live sessions were expired (a review).

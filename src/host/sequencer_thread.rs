@@ -244,21 +244,10 @@ impl SequencerThread {
         if self.links.is_stopping() || self.holds() {
             return false;
         }
-        // One of each shard's by turns, and behind the last one's next time: clients of the first shards that write more than
-        // the disk takes let those of the others wait for ever.
-        let shards = &self.links.shards;
-        let mut silent = 0;
-        while silent < shards.len() && self.sequencer.wants_proposals() {
-            let shard = &shards[self.state.next_shard % shards.len()];
-            self.state.next_shard = (self.state.next_shard + 1) % shards.len();
-            match shard.receive() {
-                Some(up) => {
-                    self.sequencer.handle(now, Input::Up(up));
-                    shard.tell_of_room();
-                    (any, silent) = (true, 0);
-                }
-                None => silent += 1,
-            }
+        while self.sequencer.wants_proposals() {
+            let Some(up) = self.links.receive(&mut self.state.next_shard) else { break };
+            self.sequencer.handle(now, Input::Up(up));
+            any = true;
         }
         any
     }
