@@ -19,8 +19,8 @@ use crate::wire::{Reader, Truncated};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Raft's contexts are a few words long.
-const CONTEXT_BYTES_MAX: usize = 4096;
+/// Bytes of a message's context: Raft's own are a few words long.
+pub const CONTEXT_BYTES_MAX: usize = 4096;
 
 /// One server's line.
 const STEP_BYTES_MAX: usize = 16 << 10;

@@ -5,7 +5,7 @@
 
 mod codec;
 
-pub use codec::{decode, encode, Malformed};
+pub use codec::{decode, encode, Malformed, CONTEXT_BYTES_MAX};
 
 use crate::ids::{LogIndex, Millis, Seat, ServerId, SessionId, Term, Zxid};
 use bytes::Bytes;

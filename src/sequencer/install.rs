@@ -6,7 +6,7 @@ use crate::apply::State;
 use crate::ids::{LogIndex, ServerId};
 use crate::membership::{parse_server, PeerAddress};
 use crate::mutant::{self, Mutant};
-use crate::peer::{Addressed, Message, RaftMessage};
+use crate::peer::{Addressed, Message, RaftMessage, CONTEXT_BYTES_MAX};
 use raft::eraftpb::MessageType;
 
 /// The snapshot that this server waits for.
@@ -24,24 +24,21 @@ pub(super) fn is_offer(message: &RaftMessage) -> bool {
     message.kind == MessageType::MsgSnapshot as u8
 }
 
-/// Bytes of a server's line.
-const LINE_BYTES_MAX: usize = 4_096;
-
 /// An offer says where who makes it listens. A server whose disk was wiped, and whose configuration is of a time before this
 /// leader's, would know nobody to fetch it from (a review).
 pub(super) fn with_own_line(mut said: Addressed, state: &State, own: ServerId) -> Addressed {
     if let Message::Raft(raft) = &mut said.message {
         if let Some(line) = state.membership.servers.get(&own).filter(|_| is_offer(raft)) {
-            raft.context = line.to_string().into_bytes();
+            let line = line.to_string().into_bytes();
+            raft.context = Some(line).filter(|line| line.len() <= CONTEXT_BYTES_MAX).unwrap_or_default();
         }
     }
     said
 }
 
 fn listens(from: ServerId, offer: &RaftMessage) -> Vec<PeerAddress> {
-    let text = Some(&offer.context).filter(|text| text.len() <= LINE_BYTES_MAX);
-    let line = text.and_then(|text| parse_server(from, std::str::from_utf8(text).ok()?).ok());
-    line.map_or(Vec::new(), |line| line.addresses)
+    let text = std::str::from_utf8(&offer.context).ok();
+    text.and_then(|text| parse_server(from, text).ok()).map_or(Vec::new(), |line| line.addresses)
 }
 
 impl Fetching {

@@ -249,22 +249,28 @@ fn an_offer_of_a_snapshot_says_where_the_leader_listens() {
     let line = crate::membership::parse_server(leader, "10.0.0.9:2888:3888;2181").unwrap();
     three.nodes[at].state.membership.servers.insert(leader, line.clone());
     let other = (1..=3u8).find(|n| *n != leader.0).expect("there are three");
+    let term = three.nodes[at].consensus.term();
     let offer = |context: &[u8]| RaftMessage {
         kind: raft::eraftpb::MessageType::MsgSnapshot as u8,
         from: Seat::new(leader, 0),
         to: Seat::new(ServerId(other), 0),
-        term: three.nodes[at].consensus.term(),
-        log_term: three.nodes[at].consensus.term(),
+        term,
+        log_term: term,
         index: LogIndex(1_000),
         context: context.to_vec(),
         ..RaftMessage::default()
     };
     let bare = Addressed { to: ServerId(other), message: Message::Raft(Box::new(offer(b""))) };
     let said = install::with_own_line(bare, &three.nodes[at].state, leader);
+    // One that no message holds is left out.
+    let long = vec![line.addresses[0].clone(); 400];
+    three.nodes[at].state.membership.servers.get_mut(&leader).unwrap().addresses = long;
+    let bare = Addressed { to: ServerId(other), message: Message::Raft(Box::new(offer(b""))) };
+    let unsaid = install::with_own_line(bare, &three.nodes[at].state, leader);
     for (message, want) in [
         (said.message, line.addresses),
+        (unsaid.message, Vec::new()),
         (Message::Raft(Box::new(offer(b"\xff nonsense"))), Vec::new()),
-        (Message::Raft(Box::new(offer(&[b'1'; 1 << 20]))), Vec::new()),
     ] {
         let node = &mut three.nodes[usize::from(other) - 1];
         node.fetching = Default::default();
