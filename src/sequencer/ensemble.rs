@@ -102,8 +102,11 @@ impl Sequencer {
         match message {
             Message::Raft(raft) if install::is_offer(&raft) => self.on_offer(from, *raft),
             Message::Raft(raft) => {
+                let was_in_vain = install::is_refusal(&raft);
                 if let Err(why) = self.consensus.step(from, *raft) {
                     self.effects.push_back(Effect::Note(Note::Nonsense { from, why: why.0 }));
+                } else if was_in_vain {
+                    self.on_offer_in_vain();
                 }
             }
             Message::Forward(forward) => self.on_forward(from, forward),

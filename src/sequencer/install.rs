@@ -17,11 +17,21 @@ pub(super) struct Fetching {
     ready: Option<(RaftMessage, Box<State>)>,
     /// Raft decides at this moment whether it takes the state's place.
     state: Option<Box<State>>,
+    /// Offers of this server's that were in vain.
+    in_vain: u32,
 }
+
+/// After so many offers in vain a leader takes a new snapshot.
+const IN_VAIN: u32 = 3;
 
 /// Whether this is a leader's offer of a snapshot.
 pub(super) fn is_offer(message: &RaftMessage) -> bool {
     message.kind == MessageType::MsgSnapshot as u8
+}
+
+/// Whether a follower says that it could not have the snapshot.
+pub(super) fn is_refusal(message: &RaftMessage) -> bool {
+    message.kind == MessageType::MsgSnapStatus as u8
 }
 
 /// An offer says where who makes it listens. A server whose disk was wiped, and whose configuration is of a time before this
@@ -101,6 +111,18 @@ impl Sequencer {
         };
         let message = Message::Raft(Box::new(failed));
         self.effects.push_back(Effect::Send(Addressed { to: from, message }));
+    }
+
+    /// A follower could not have this leader's snapshot. Where that is so again and again it may be damaged: another one
+    /// takes its place.
+    pub(super) fn on_offer_in_vain(&mut self) {
+        if !self.leading {
+            return;
+        }
+        self.fetching.in_vain += 1;
+        if self.fetching.in_vain.is_multiple_of(IN_VAIN) {
+            self.begin_snapshot();
+        }
     }
 
     /// Gives Raft the snapshot that is here. What it holds was committed, whoever leads now: it is taken as that one's word.

@@ -283,6 +283,35 @@ fn an_offer_of_a_snapshot_says_where_the_leader_listens() {
     }
 }
 
+/// A snapshot that was damaged on the leader's disk kept a follower out for as long as no other was due (a review).
+#[test]
+fn a_leader_whose_snapshot_nobody_can_have_takes_another_one() {
+    let mut three = Three::new();
+    while three.leader().is_none() {
+        three.tick(None);
+    }
+    let leader = three.leader().expect("it was looked at just now");
+    let other = (1..=3u8).find(|n| *n != leader).expect("there are three");
+    let node = &mut three.nodes[usize::from(leader) - 1];
+    let begun: Vec<bool> = (0..4)
+        .map(|_| {
+            let refusal = RaftMessage {
+                kind: raft::eraftpb::MessageType::MsgSnapStatus as u8,
+                from: Seat::new(ServerId(other), 0),
+                to: Seat::new(ServerId(leader), 0),
+                term: node.consensus.term(),
+                reject: true,
+                ..RaftMessage::default()
+            };
+            let message = Message::Raft(Box::new(refusal));
+            node.handle(three.now, Input::Peer { from: ServerId(other), message });
+            let mut effects = std::iter::from_fn(|| node.next_effect());
+            effects.any(|effect| matches!(effect, Effect::SnapshotBegin { .. }))
+        })
+        .collect();
+    assert_eq!(begun, [false, false, true, false]);
+}
+
 #[test]
 fn nothing_goes_to_a_log_that_owes_as_many_groups_as_it_may() {
     let mut three = Three::new();
