@@ -1,0 +1,108 @@
+//! What the log is given and what it has done: the records that wait go to it at one go, what is durable the machine hears
+//! of, and the room on its disk is looked at.
+
+use super::SequencerThread;
+use crate::host::disk::{SpaceState, SubmitError};
+use crate::host::notes::Say;
+use crate::host::Fatal;
+use crate::ids::Millis;
+use crate::log::Append;
+use crate::sequencer::{Input, Serving};
+use tracing::warn;
+
+/// Records that are looked at for one write to the log.
+const RECORDS_A_WRITE: usize = 64;
+
+impl SequencerThread {
+    /// A segment was begun: a fast writer fills a small disk's reserve long before the next second.
+    pub(super) fn look_after_roll(&mut self) {
+        let segments = self.log.segments();
+        if segments > self.state.segments {
+            self.look_at_space();
+        }
+        self.state.segments = segments;
+    }
+
+    pub(super) fn look_at_space(&mut self) {
+        let now = self.clock.now();
+        let low = self.log.check_space() != SpaceState::Ok;
+        if low && !self.state.space_low && self.state.serving == Serving::Yes {
+            // What a snapshot makes needless may be the very thing that fills the disk.
+            self.sequencer.begin_snapshot();
+        }
+        self.state.space_low = low;
+        self.state.space_at = now.mono;
+        self.sequencer.handle(now, Input::Space { low });
+    }
+
+    pub(super) fn reap_log(&mut self) -> Result<(), Fatal> {
+        self.submit_waiting()?;
+        let durable = self.log.durable();
+        let mut persisted = None;
+        let now = self.clock.mono();
+        while let Some((sequence, record, since)) = self.state.in_flight.front().copied() {
+            if sequence > durable {
+                break;
+            }
+            self.state.in_flight.pop_front();
+            persisted = Some(record);
+            let took = now.since(since);
+            self.links.meters.fsync.record(took);
+            if took > self.sync_warning {
+                self.note_slow_sync(now, took);
+            }
+        }
+        if let Some(records) = persisted {
+            self.sequencer.handle(self.clock.now(), Input::Persisted { records });
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_slow_sync(&mut self, now: Millis, took: Millis) {
+        if let Say::Print { .. } = self.state.throttle.ask("fsync", now) {
+            warn!(
+                "fsync-ing the write ahead log took {}ms which will adversely affect operation latency: is the disk \
+                 shared or failing? (threshold: fsync.warningthresholdms)",
+                took.0
+            );
+        }
+    }
+
+    pub(super) fn submit_waiting(&mut self) -> Result<(), Fatal> {
+        while !self.state.to_append.is_empty() {
+            let waiting = || self.state.to_append.iter().take(RECORDS_A_WRITE);
+            let payloads: Vec<[&[u8]; 1]> = waiting().map(|logged| [logged.payload.as_ref()]).collect();
+            let appends = waiting().zip(&payloads).map(|(logged, payload)| {
+                if logged.index.0 == 0 {
+                    Append::hard_state(logged.hard_state)
+                } else {
+                    let zxids = (logged.first_zxid, logged.last_zxid);
+                    Append::entry(logged.tag, logged.term, logged.index, zxids, logged.hard_state, payload)
+                }
+            });
+            match self.log.submit_all(&appends.collect::<Vec<_>>()) {
+                Ok((count, last)) => {
+                    self.state.no_space = false;
+                    self.state.records += count as u64;
+                    self.state.in_flight.push_back((last, self.state.records, self.clock.mono()));
+                    self.state.to_append.drain(..count);
+                }
+                Err(SubmitError::Full) => break,
+                Err(SubmitError::NoSpace) => {
+                    self.state.no_space = true;
+                    // Clients wait; the server tries again each turn and comes back by itself.
+                    let now = self.clock.mono();
+                    if let Say::Print { .. } = self.state.throttle.ask("no space", now) {
+                        warn!("the disk is full: writes wait until there is room for a log segment");
+                    }
+                    break;
+                }
+                Err(SubmitError::TooLarge) => {
+                    unreachable!("a segment is made long enough for the largest batch")
+                }
+                Err(SubmitError::Fault(fault)) => return Err(Fatal::disk(fault)),
+            }
+        }
+        Ok(())
+    }
+}
