@@ -208,7 +208,7 @@ pub fn run_from(
     intervals.extend(rest);
     outcome.intervals = intervals;
     watch.finish(&mut outcome);
-    let ending = judge(settings, &mut outcome, &ending, last_gone);
+    let ending = judge(settings.pace, &mut outcome, &ending, last_gone);
     Ok((outcome, ending))
 }
 
@@ -272,16 +272,18 @@ const BUSY_MAX: f64 = 0.95;
 /// Own lag's p99 may be this share of the reported p99.
 const LAG_SHARE_MAX: f64 = 0.1;
 
-fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option<String>) -> Ending {
+fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option<String>) -> Ending {
     let mut reasons = std::mem::take(&mut outcome.verdict.reasons);
     let mut ending = Ending::Whole;
+    // Apart from the ending: what a generator measured that was the limit stays so when the run is stopped as well.
+    let mut is_valid = true;
     let busiest = ended.busy.iter().copied().fold(0.0, f64::max);
     if busiest > BUSY_MAX {
         reasons.push(format!(
             "INVALID: a thread of the load generator took {:.0}% of a core: use more threads, or another machine",
             busiest * 100.0
         ));
-        ending = Ending::Invalid;
+        (ending, is_valid) = (Ending::Invalid, false);
     }
     let (lag, p99) = (outcome.own.lag.p99, outcome.all.intended.p99);
     // Where no latency is reported there is none that our own lateness could have made.
@@ -289,7 +291,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         reasons.push(format!(
             "INVALID: the load generator itself was late (p99 {lag:.0} us, above 10% of the reported {p99:.0} us): give it a core of its own"
         ));
-        ending = Ending::Invalid;
+        (ending, is_valid) = (Ending::Invalid, false);
     }
     let due = ended.totals.due;
     let answered = ended.totals.answered();
@@ -300,9 +302,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         if ending == Ending::Whole {
             ending = Ending::AllFailed;
         }
-    } else if matches!(settings.pace, Pace::Open { .. })
-        && !ended.was_stopped
-        && (answered as f64) < 0.99 * due as f64
+    } else if matches!(pace, Pace::Open { .. }) && !ended.was_stopped && (answered as f64) < 0.99 * due as f64
     {
         reasons.push(format!(
             "the rate was not reached: {due} operations came due, {answered} were answered, {} found no connection free",
@@ -327,7 +327,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         reasons.push("at the end no connection was up: the server is gone".to_owned());
         ending = Ending::ServerGone;
     }
-    outcome.verdict = Verdict { is_valid: !matches!(ending, Ending::Invalid), reasons };
+    outcome.verdict = Verdict { is_valid, reasons };
     ending
 }
 
@@ -489,6 +489,28 @@ impl<'a> Watch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A run that was stopped, or whose server went, was said to be valid whatever the generator had been.
+    #[test]
+    fn what_is_invalid_stays_so_however_the_run_ends() {
+        let pace = Pace::Open { from: 100.0, to: 100.0 };
+        for (was_stopped, cut_off, want) in [
+            (false, false, Ending::Invalid),
+            (true, false, Ending::Stopped),
+            (false, true, Ending::ServerGone),
+        ] {
+            for (busy, is_valid) in [(0.99, false), (0.5, true)] {
+                let mut outcome = Outcome::default();
+                let totals = Tally::default();
+                let ended = Ended { totals: &totals, unsent: 0, busy: &[busy], was_stopped, cut_off };
+                let ending = judge(pace, &mut outcome, &ended, None);
+                assert_eq!(outcome.verdict.is_valid, is_valid, "{:?}", outcome.verdict.reasons);
+                assert!(ending == want || is_valid, "{ending:?}");
+                let is_said = outcome.verdict.reasons.iter().any(|why| why.starts_with("INVALID"));
+                assert_eq!(is_said, !is_valid);
+            }
+        }
+    }
 
     #[test]
     fn a_result_tells_the_command_without_its_secrets() {

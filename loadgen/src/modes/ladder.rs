@@ -147,7 +147,7 @@ mod tests {
         outcome.ladder.iter().find(|step| step.is_knee).map(|step| (step.rate, step.is_at_least))
     }
 
-    use Ending::{Invalid, RateMissed, ServerGone, Whole};
+    use Ending::{Invalid, RateMissed, ServerGone, Stopped, Whole};
 
     #[test]
     fn the_knee_is_the_highest_rate_before_two_that_are_not_held() {
@@ -184,5 +184,13 @@ mod tests {
         let (outcome, ending) = climbed(&[(Whole, 1.0), (ServerGone, 1.0)]);
         assert_eq!((knee(&outcome), ending), (Some((100.0, true)), ServerGone));
         assert!(outcome.verdict.reasons[0].contains("gone at 200/s"));
+    }
+
+    #[test]
+    fn a_step_that_was_invalid_and_then_stopped_is_invalid() {
+        let rungs = Rungs { from: 100.0, to: 100.0, factor: 2.0, p99_max_us: 100e3, p99_growth_max: 10.0 };
+        let run = |_| Ok((Outcome::default(), Stopped));
+        let (outcome, ending) = climb_by(&rungs, &AtomicBool::new(false), run).expect("it was climbed");
+        assert_eq!((ending, outcome.verdict.is_valid, outcome.ladder[0].is_valid), (Stopped, false, false));
     }
 }
