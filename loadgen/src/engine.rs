@@ -380,7 +380,8 @@ impl Worker {
         let mut interval = 0;
         let mut cpu = None;
         let mut busy = 0.0;
-        let mut is_late_by_server = false;
+        // Set from when no connection had room until all that was due is sent: how late we were ourselves before that.
+        let mut own_late: Option<u64> = None;
         let mut stopped_at = None;
         loop {
             let mut now = self.now();
@@ -415,13 +416,16 @@ impl Worker {
                 Pace::Closed => {}
                 Pace::Open { .. } => {
                     while schedule.next < end && schedule.next <= now {
+                        let intended = schedule.next;
                         let Some(index) = self.next_ready() else {
-                            is_late_by_server = true;
+                            // From here on the server is waited for. But where we woke late, all of the backlog is as late
+                            // through us as this one is.
+                            own_late.get_or_insert(now - intended);
                             break;
                         };
-                        let intended = schedule.next;
-                        if !is_late_by_server && intended >= self.orders.warmup {
-                            self.tally.lag(now - intended);
+                        if intended >= self.orders.warmup {
+                            let late = now - intended;
+                            self.tally.lag(own_late.map_or(late, |own| late.min(own)));
                         }
                         self.issue(index, intended, now);
                         schedule.advance();
@@ -431,7 +435,7 @@ impl Worker {
                         now = self.now();
                     }
                     if schedule.next > now {
-                        is_late_by_server = false;
+                        own_late = None;
                     }
                 }
             }
@@ -445,7 +449,8 @@ impl Worker {
                 break;
             }
             let wait = match self.orders.pace {
-                Pace::Open { .. } if schedule.next < end && !self.ready.is_empty() => {
+                // Even when no connection has room: else it is not known whose fault it is that an operation is late.
+                Pace::Open { .. } if schedule.next < end && own_late.is_none() => {
                     schedule.next.saturating_sub(now)
                 }
                 _ if now < end => end - now,

@@ -164,6 +164,23 @@ fn a_stall_is_charged_to_all_that_it_delayed() {
     assert!(delayed >= 140, "{delayed} operations waited for 100 ms or more");
     let service = result::decode(&outcome.all.service_hdr).expect("a histogram");
     assert!(service.max() >= 400_000_000);
+    assert!(outcome.own.lag.p90 < 100_000.0, "the server's stall is not ours: {:?}", outcome.own.lag);
+}
+
+/// A server that is slow for less than our longest sleep: what was due meanwhile is late through it, not through us.
+#[test]
+fn short_stalls_of_the_server_are_not_charged_to_the_generator() {
+    let stall = |number: usize, xid: i32| {
+        if number % 20 == 10 {
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        Some(data(xid, 100, 100))
+    };
+    let mut settings = settings(server(stall), OPEN);
+    (settings.connections, settings.threads) = (1, 1);
+    let (outcome, _) = go(&settings).expect("a run");
+    let (own, all) = (&outcome.own.lag, &outcome.all.intended);
+    assert!(own.p90 < all.p90 / 2.0, "{own:?} beside {all:?}");
 }
 
 #[test]
