@@ -49,8 +49,8 @@ pub struct Orders {
 pub enum Word {
     /// All its connections are up.
     Ready,
-    /// The measures of an interval.
-    Interval { index: usize, tally: Tally },
+    /// The measures of an interval, of one thread. Of each thread all come, in their order.
+    Interval { index: usize, thread: usize, tally: Tally },
     /// It ended. `busy`: its share of a core in the measured part.
     Done { busy: f64, unsent: u64, last_gone: Option<String>, is_cut_off: bool },
     /// It could not begin.
@@ -400,10 +400,13 @@ impl Worker {
             // Intervals end on time even when nothing is answered.
             let due_interval = now.saturating_sub(self.orders.warmup) / self.orders.interval;
             if now > self.orders.warmup && due_interval as usize > interval && now < end {
-                let fresh = used.try_recv().unwrap_or_default();
-                let tally = std::mem::replace(&mut self.tally, fresh);
-                let _ = home.send(Word::Interval { index: interval, tally });
-                interval = due_interval as usize;
+                // More than one where this thread stood still: nothing was measured in those between.
+                while interval < due_interval as usize {
+                    let fresh = used.try_recv().unwrap_or_default();
+                    let tally = std::mem::replace(&mut self.tally, fresh);
+                    let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
+                    interval += 1;
+                }
             }
             if now >= next_house {
                 self.redial(now);
@@ -470,7 +473,7 @@ impl Worker {
             _ => 0,
         };
         let tally = std::mem::take(&mut self.tally);
-        let _ = home.send(Word::Interval { index: interval, tally });
+        let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
         let is_cut_off = self.down == self.conns.len() && self.down > 0;
         Word::Done { busy, unsent, last_gone: self.last_gone.take(), is_cut_off }
     }

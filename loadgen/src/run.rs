@@ -148,7 +148,7 @@ pub fn run_from(
         match words.recv_timeout(Duration::from_millis(20)) {
             Ok(Word::Ready) => {}
             Ok(Word::Failed(why)) => failed = failed.or(Some(why).filter(|why| why != "stopped")),
-            Ok(Word::Interval { index, mut tally }) => {
+            Ok(Word::Interval { index, thread, mut tally }) => {
                 totals.merge(&tally);
                 if gathered.len() <= index {
                     gathered.resize_with(index + 1, Gathered::default);
@@ -156,8 +156,8 @@ pub fn run_from(
                 gathered[index].tally.merge(&tally);
                 gathered[index].from += 1;
                 tally.clear();
-                // Whoever takes it first; threads that have ended take none.
-                let _ = back.iter().any(|give| give.send(std::mem::take(&mut tally)).is_ok());
+                // To whom it came from, who sends as many as it takes: no thread hoards those of the others.
+                let _ = back[thread].send(tally);
             }
             Ok(Word::Done { busy: share, unsent: more, last_gone: gone, is_cut_off }) => {
                 busy.push(share);

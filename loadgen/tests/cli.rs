@@ -505,6 +505,34 @@ fn a_terminal_that_goes_away_costs_no_result() {
     assert!(ended.out.contains("100 answered"), "{}", ended.out);
 }
 
+/// The first operation after the stall was charged to the generator, the backlog to the server; and the intervals that it
+/// slept through were waited for to the end.
+#[test]
+fn a_generator_that_stands_still_says_so_and_goes_on_reporting() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let null = Null::start();
+    let words = format!(
+        "run -s {} -r 500 -c 1 -k 10 --warmup 0 --interval 0.1 --duration 1.5 --json {}",
+        null.address,
+        json.display()
+    );
+    let ended = at_first_progress(program().args(words.split_whitespace()), |run| {
+        let pid = Pid::from_raw(run.id() as i32).expect("a process id");
+        kill_process(pid, Signal::STOP).expect("it lives");
+        // The stall itself.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        kill_process(pid, Signal::CONT).expect("it lives");
+    });
+    let result = ringkeeper_load::files::read(&json).expect("a result");
+    assert!(result.own.lag.p90 > 100_000.0, "{:?} {:?}", result.own.lag, result.all.intended);
+    assert!(ended.code == INVALID && !result.verdict.is_valid, "{} {}", ended.code, ended.out);
+    let lines = ended.err.matches(" s left").count();
+    assert!((14..=15).contains(&lines), "{lines} intervals were told: {}", ended.err);
+    assert_eq!(result.intervals.len(), lines);
+    assert_eq!(result.intervals.iter().map(|one| one.answered).sum::<u64>(), result.counts.answered);
+}
+
 #[test]
 fn a_watched_process_that_ends_is_said() {
     let null = Null::start();
