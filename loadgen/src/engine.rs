@@ -73,6 +73,10 @@ struct Conn {
     is_dirty: bool,
     is_writable_wanted: bool,
     last_sent: u64,
+    /// When bytes last came, or it was dialled.
+    last_heard: u64,
+    /// A ping is under way.
+    is_pinged: bool,
     retry_at: u64,
     dials: usize,
 }
@@ -143,6 +147,8 @@ impl Worker {
                 is_dirty: false,
                 is_writable_wanted: false,
                 last_sent: 0,
+                last_heard: 0,
+                is_pinged: false,
                 retry_at: 0,
                 dials: 0,
             })
@@ -169,6 +175,7 @@ impl Worker {
 
     fn connect_all(&mut self, stop: &AtomicBool) -> Result<(), String> {
         let mut next = 0;
+        let mut next_house = 0;
         while self.down > 0 {
             let now = self.now();
             if stop.load(Ordering::Relaxed) {
@@ -183,7 +190,11 @@ impl Worker {
                 self.dial(next, now);
                 next += 1;
             }
-            self.redial(now);
+            if now >= next_house {
+                self.redial(now);
+                self.keep_alive(now);
+                next_house = now + RETRY / 2;
+            }
             self.turn(50_000_000);
             if let (Some(why), true) = (&self.last_gone, self.tally.sessions_lost > 0) {
                 return Err(why.clone());
@@ -197,7 +208,7 @@ impl Worker {
     fn begin(&mut self) {
         self.clock = Instant::now();
         for conn in &mut self.conns {
-            conn.last_sent = 0;
+            (conn.last_sent, conn.last_heard) = (0, 0);
         }
     }
 
@@ -217,7 +228,7 @@ impl Worker {
             Ok(link) => {
                 conn.link = Some(link);
                 conn.is_writable_wanted = true;
-                conn.last_sent = now;
+                (conn.last_sent, conn.last_heard, conn.is_pinged) = (now, now, false);
             }
             Err(error) => {
                 self.last_gone = Some(format!("{to}: {error}"));
@@ -244,10 +255,28 @@ impl Worker {
         for index in 0..self.conns.len() {
             let conn = &mut self.conns[index];
             let Some(link) = &mut conn.link else { continue };
-            let idle_max = link.session.timeout_ms as u64 * 1_000_000 / 3;
-            if link.phase() == Phase::Up && now.saturating_sub(conn.last_sent) > idle_max {
+            let is_up = link.phase() == Phase::Up;
+            let third = match is_up {
+                true => link.session.timeout_ms as u64 * 1_000_000 / 3,
+                false => (link.wanted_timeout_ms() as u64 * 1_000_000 / 3).min(self.orders.connect),
+            };
+            let patience = if is_up { 2 * third } else { third };
+            let is_awaited = !is_up || conn.is_pinged || conn.asker.under_way() > 0;
+            if is_awaited && now.saturating_sub(conn.last_heard) > patience {
+                // Where we stood still ourselves, what it said may lie unread.
+                self.read(index);
+                let conn = &self.conns[index];
+                if conn.link.is_some() && now.saturating_sub(conn.last_heard) > patience {
+                    let why = format!("no answer in {:.1} s", patience as f64 / 1e9);
+                    self.lose(index, &why, false, errors::CONNECTION_LOST);
+                }
+                continue;
+            }
+            if is_up && now.saturating_sub(conn.last_sent) > third {
                 Asker::ping(link.out());
-                conn.last_sent = now;
+                (conn.last_sent, conn.is_pinged) = (now, true);
+                // A ping that we send late is not the server's silence.
+                conn.last_heard = conn.last_heard.max(now - third);
                 self.flush(index, now);
             }
         }
@@ -291,6 +320,9 @@ impl Worker {
                 }
             });
             link.session.last_zxid = last_zxid;
+            if let Some(now) = now {
+                (conn.last_heard, conn.is_pinged) = (now, false);
+            }
             if let Some(now) = now.filter(|_| asker.under_way() < before) {
                 let begin = self.last_answer.max(self.orders.warmup);
                 self.tally.gap = self.tally.gap.max((now.saturating_sub(begin), begin));
@@ -299,6 +331,7 @@ impl Worker {
             let has_come_up = !was_up && link.phase() == Phase::Up;
             if has_come_up {
                 self.down -= 1;
+                conn.last_heard = clock.elapsed().as_nanos() as u64;
                 if conn.dials > 1 && conn.session.id != 0 {
                     self.tally.reconnects += 1;
                 }

@@ -216,6 +216,50 @@ fn a_server_that_dies_leaves_partial_results() {
     assert!(outcome.verdict.reasons.iter().any(|why| why.contains("connections were lost")));
 }
 
+/// Who hangs keeps his connections and answers nothing: they are left, as ZooKeeper's client leaves them.
+#[test]
+fn a_server_that_hangs_is_left_for_the_next() {
+    let hangs = server(|number, xid| {
+        while number >= 20 {
+            std::thread::park();
+        }
+        Some(data(xid, 100, 100))
+    });
+    let good = server(|_, xid| Some(data(xid, 100, 100)));
+    let mut settings = settings(hangs, OPEN);
+    settings.servers = vec![hangs, good];
+    (settings.connections, settings.threads) = (1, 1);
+    settings.duration = Duration::from_secs(3);
+    settings.session_timeout = Duration::from_millis(900);
+    let (outcome, _) = go(&settings).expect("a run");
+    assert_eq!((outcome.counts.connections_lost, outcome.counts.reconnects), (1, 1));
+    let gap = Duration::from_nanos(outcome.gap_ns.0);
+    assert!(
+        (600..2_000).contains(&gap.as_millis()),
+        "two thirds of the session timeout, and a dial: {gap:?}"
+    );
+    let why = outcome.verdict.reasons.join("; ");
+    assert!(why.contains(&format!("{hangs}: no answer in 0.6 s")), "{why}");
+}
+
+/// One that takes connections and does not greet: the backlog of a process that hangs.
+#[test]
+fn a_server_that_does_not_greet_is_left_for_the_next() {
+    let hangs = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = hangs.local_addr().expect("bound");
+    let good = server(|_, xid| Some(data(xid, 100, 100)));
+    let mut settings = settings(at, OPEN);
+    settings.servers = vec![at, good];
+    settings.session_timeout = Duration::from_millis(900);
+    let (outcome, _) = go(&settings).expect("all connections come up");
+    assert_eq!((outcome.counts.due, outcome.counts.answered), (300, 300));
+    // Alone, it is named.
+    settings.servers = vec![at];
+    settings.connect = Duration::from_millis(500);
+    let why = go(&settings).expect_err("nobody greets");
+    assert!(why.contains(&format!("{at}: no answer in 0.3 s")), "{why}");
+}
+
 #[test]
 fn a_server_that_is_not_there_or_refuses_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
