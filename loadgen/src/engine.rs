@@ -4,7 +4,7 @@
 //! in between. So a stall is charged to every operation that it delayed, not to the few that were under way.
 
 use crate::ask::{Asker, Broken};
-use crate::client::{Gone, Link, Phase, Session};
+use crate::client::{is_close, put_close, Gone, Link, Phase, Session};
 use crate::plan::{Dice, Plan};
 use crate::record::{errors, Tally};
 use crate::schedule::{Pace, Schedule};
@@ -95,12 +95,16 @@ struct Worker {
     down: usize,
     last_gone: Option<String>,
     last_answer: u64,
+    /// The measures are sent home: replies are not looked at any more.
+    is_leaving: bool,
 }
 
 /// Reconnects are tried this often.
 const RETRY: u64 = 100_000_000;
 /// Connections that a thread dials at once: more fill the listen backlog of a server that is slow to accept.
 const DIALS_MAX: usize = 128;
+/// Servers have so long to close the sessions at the end.
+const CLOSING: u64 = 2_000_000_000;
 
 /// Runs a thread of load to its end. Tallies come back through `used` to be filled again.
 pub fn run(orders: Orders, plan: Arc<Plan>, start: &Start, home: &Sender<Word>, used: &Receiver<Tally>) {
@@ -125,11 +129,13 @@ pub fn run(orders: Orders, plan: Arc<Plan>, start: &Start, home: &Sender<Word>, 
     }
     start.barrier.wait();
     if start.stop.load(Ordering::Relaxed) {
+        worker.close_all();
         return;
     }
     worker.begin();
     let word = worker.load(&start.stop, home, used);
     let _ = home.send(word);
+    worker.close_all();
 }
 
 impl Worker {
@@ -164,6 +170,7 @@ impl Worker {
             space: vec![0; 256 << 10],
             last_gone: None,
             last_answer: 0,
+            is_leaving: false,
             orders,
             plan,
         })
@@ -250,7 +257,8 @@ impl Worker {
         }
     }
 
-    /// Sends a ping where a session would else be forgotten.
+    /// Sends a ping where a session would else be forgotten, and leaves a server that says nothing, when ZooKeeper's own
+    /// client does: up, after two thirds of the session's timeout though something is under way; before, after one third.
     fn keep_alive(&mut self, now: u64) {
         for index in 0..self.conns.len() {
             let conn = &mut self.conns[index];
@@ -309,13 +317,17 @@ impl Worker {
             let was_up = link.phase() == Phase::Up;
             let (asker, tally, clock) = (&mut conn.asker, &mut self.tally, self.clock);
             let mut now = None;
+            let is_leaving = self.is_leaving;
             let mut broken = None;
             let mut last_zxid = link.session.last_zxid;
             let before = asker.under_way();
             let received = link.receive(&mut self.space, |frame| {
                 // One reading of the clock for all that one read of the socket brought.
                 let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
-                if broken.is_none() {
+                if is_leaving {
+                    // Closed as asked: the connection is done with.
+                    broken = broken.take().or(is_close(frame).then_some(Broken(0)));
+                } else if broken.is_none() {
                     broken = asker.reply(frame, now, &mut last_zxid, tally).err();
                 }
             });
@@ -509,6 +521,23 @@ impl Worker {
         let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
         let is_cut_off = self.down == self.conns.len() && self.down > 0;
         Word::Done { busy, unsent, last_gone: self.last_gone.take(), is_cut_off }
+    }
+
+    /// Closes the sessions, and waits a little for it: left open, they and their ephemerals would burden the server until they
+    /// expire, and whatever is measured next.
+    fn close_all(&mut self) {
+        self.is_leaving = true;
+        let now = self.now();
+        for index in 0..self.conns.len() {
+            if let Some(link) = self.conns[index].link.as_mut().filter(|link| link.phase() == Phase::Up) {
+                put_close(link.out());
+                self.flush(index, now);
+            }
+        }
+        let deadline = now + CLOSING;
+        while self.down < self.conns.len() && self.now() < deadline {
+            self.turn(RETRY / 2);
+        }
     }
 
     /// Operations that came due and found no connection with room to the very end count as waiting until then.

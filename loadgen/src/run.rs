@@ -139,7 +139,8 @@ pub fn run_from(
     let mut last_gone = None;
     let (mut shown, mut intervals) = (0, Vec::new());
     let mut was_stopped = false;
-    loop {
+    // Until all have told all: then they close their sessions, which is no part of the run.
+    while busy.len() < threads {
         if stop.load(Ordering::Relaxed) && !was_stopped {
             was_stopped = true;
             start.stop.store(true, Ordering::Relaxed);
@@ -176,13 +177,14 @@ pub fn run_from(
             shown += 1;
         }
     }
+    let measured = watch.measured(settings);
+    watch.end();
     for handle in handles {
         handle.join().map_err(|_| "a thread of the load generator ended by its own fault".to_owned())?;
     }
     if let Some(why) = failed {
         return Err(why);
     }
-    let measured = watch.measured(settings);
     let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
     let mut outcome = blank(&settings.name, &settings.servers, &[]);
     outcome.load = load(settings, threads);
@@ -460,11 +462,15 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn finish(&mut self, outcome: &mut Outcome) {
-        outcome.started_unix = self.started_unix;
+    /// The last reading, where the run ended before its time.
+    fn end(&mut self) {
         if self.after.is_empty() {
             self.after = self.read();
         }
+    }
+
+    fn finish(&self, outcome: &mut Outcome) {
+        outcome.started_unix = self.started_unix;
         for ((server, before), after) in self.settings.watched.iter().zip(&self.before).zip(&self.after) {
             match (before, after) {
                 (Some(before), Some(after)) => {

@@ -286,6 +286,24 @@ fn a_server_that_is_not_there_or_refuses_is_named() {
     assert!(why.contains("expired"), "{why}");
 }
 
+/// Sessions, and their ephemerals, stayed on the server until they expired.
+#[test]
+fn a_run_closes_its_sessions() {
+    let closed = Arc::new(AtomicUsize::new(0));
+    let counts = closed.clone();
+    let good = server(move |_, xid| {
+        // The closeSession's own xid.
+        counts.fetch_add(usize::from(xid == i32::MAX), Ordering::Relaxed);
+        Some(data(xid, 100, 100))
+    });
+    for pace in [OPEN, Pace::Closed] {
+        let before = closed.load(Ordering::Relaxed);
+        let (outcome, _) = go(&settings(good, pace)).expect("a run");
+        assert_eq!((outcome.counts.errors, outcome.counts.connections_lost), (0, 0));
+        assert_eq!(closed.load(Ordering::Relaxed) - before, 4, "one of each connection");
+    }
+}
+
 #[test]
 fn a_rate_out_of_reach_is_said_and_counted() {
     let slow = server(|_, xid| {

@@ -94,6 +94,7 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
         }
     }
     fan.lost = pool.links.iter().filter(|link| link.is_none()).count();
+    pool.close_all();
     Ok(fan)
 }
 

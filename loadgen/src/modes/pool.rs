@@ -1,6 +1,6 @@
 //! Many connections that are opened together and then waited for: what the modes share that are no steady load.
 
-use crate::client::{Gone, Link, Phase, Session};
+use crate::client::{is_close, put_close, Gone, Link, Phase, Session};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
 use std::net::SocketAddr;
@@ -13,6 +13,9 @@ pub struct Pool {
     space: Vec<u8>,
     clock: Instant,
 }
+
+/// Servers have so long to close all sessions at the end.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// What happened to a connection.
 pub enum Event<'a> {
@@ -101,6 +104,26 @@ impl Pool {
                     }
                 }
             }
+        }
+    }
+
+    /// Closes all sessions, and waits a while for it.
+    pub fn close_all(&mut self) {
+        for index in 0..self.links.len() {
+            if let Some(link) = &mut self.links[index] {
+                put_close(link.out());
+            }
+            self.flush(index);
+        }
+        let deadline = Instant::now() + CLOSING;
+        while self.up() > 0 && Instant::now() < deadline {
+            let mut closed = Vec::new();
+            self.turn(Duration::from_millis(50), |index, _, event| {
+                if let Event::Frame(frame) = event {
+                    closed.extend(is_close(frame).then_some(index));
+                }
+            });
+            closed.into_iter().for_each(|index| self.links[index] = None);
         }
     }
 

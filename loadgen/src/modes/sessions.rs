@@ -3,6 +3,7 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::Asker;
+use crate::client::put_close;
 use crate::record::{add, histogram};
 use crate::server::{cpu_between, read_all, rss_of, Server};
 use hdrhistogram::Histogram;
@@ -111,7 +112,7 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
     let after = read_all(&settings.watched);
     stormed.hold_cpu_s = cpu_between(&open, &after);
     stormed.rss_gained = rss_of(&after) as i64 - rss_of(&before) as i64;
-    close_all(&mut pool);
+    pool.close_all();
     Ok(stormed)
 }
 
@@ -144,26 +145,6 @@ fn hold(settings: &Storm, pool: &mut Pool, stormed: &mut Stormed, stop: &AtomicB
     }
     stormed.hold_s = began.elapsed().as_secs_f64();
     stormed.is_cut_off = stormed.opened > 0 && pool.up() == 0;
-}
-
-fn close(out: &mut Vec<u8>) {
-    let start = begin_frame(out);
-    put_i32(out, 1);
-    put_i32(out, OpCode::CloseSession as i32);
-    end_frame(out, start);
-}
-
-fn close_all(pool: &mut Pool) {
-    for index in 0..pool.links.len() {
-        if let Some(link) = &mut pool.links[index] {
-            close(link.out());
-        }
-        pool.flush(index);
-    }
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while pool.up() > 0 && Instant::now() < deadline {
-        pool.turn(Duration::from_millis(50), |_, _, _| {});
-    }
 }
 
 /// What churn is told.
@@ -249,7 +230,7 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
                 ringkeeper::wire::put_string(out, "/");
                 out.push(0);
                 end_frame(out, start);
-                close(out);
+                put_close(out);
             }
             pool.flush(index);
         }
