@@ -11,7 +11,7 @@ use ringkeeper_load::modes::{
 use ringkeeper_load::process::Roots;
 use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
-use ringkeeper_load::run::{blank, Ending, Settings};
+use ringkeeper_load::run::{blank, Ending, Settings, STOPPED};
 use ringkeeper_load::schedule::Pace;
 use ringkeeper_load::server::Server;
 use ringkeeper_load::table;
@@ -52,6 +52,12 @@ fn without_servers(outcome: &mut Outcome, watched: &[Server]) {
     if watched.is_empty() {
         outcome.figures.retain(|figure| !figure.name.contains("CPU") && !figure.name.contains("RSS"));
     }
+}
+
+/// Says that the user stopped it.
+fn stopped(outcome: &mut Outcome) -> Ending {
+    outcome.verdict.reasons.push(STOPPED.to_owned());
+    Ending::Stopped
 }
 
 fn settings(run: &RunArgs) -> Result<Settings, Stop> {
@@ -325,10 +331,24 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         let dir = args.dir.canonicalize().unwrap_or_else(|_| args.dir.clone());
         let system = ringkeeper_load::host::file_system(&dir.to_string_lossy());
         outcome.host.file_systems.extend(system.map(|system| format!("{}: {system}", dir.display())));
-        outcome.all = row("record", &written.durable, args.duration);
+        outcome.all = row("record", &written.durable, written.seconds);
         outcome.ops = vec![outcome.all.clone()];
         outcome.counts.answered = written.durable.len();
+        outcome.counts.due = written.due;
         outcome.figures = vec![Figure::new("writes", written.writes as f64, "")];
-        Ok(finish(&args.output, &outcome, Ending::Whole))
+        let mut ending = Ending::Whole;
+        if written.was_stopped {
+            ending = stopped(&mut outcome);
+        } else if outcome.all.per_second < 0.99 * written.due as f64 / args.duration {
+            outcome.verdict.reasons.push(format!(
+                "the rate was not reached: {} records came due in {} s, {} were durable after {:.1} s",
+                written.due,
+                args.duration,
+                written.durable.len(),
+                written.seconds
+            ));
+            ending = Ending::RateMissed;
+        }
+        Ok(finish(&args.output, &outcome, ending))
     })())
 }

@@ -64,6 +64,9 @@ pub enum Ending {
     Invalid,
 }
 
+/// What is said of a measure that the user stopped.
+pub const STOPPED: &str = "stopped before its time: the figures are of what was done until then";
+
 /// An interval of all threads, while it is gathered.
 #[derive(Default)]
 struct Gathered {
@@ -315,7 +318,7 @@ fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option
         }
     }
     if ended.was_stopped {
-        reasons.push("stopped before its time: the figures are of what was done until then".to_owned());
+        reasons.push(STOPPED.to_owned());
         ending = Ending::Stopped;
     }
     if outcome.counts.sessions_lost > 0 {

@@ -593,5 +593,9 @@ fn what_has_no_rows_has_no_table_and_a_count_no_unit() {
         let writes = ended.out.lines().find_map(|line| line.strip_prefix("writes: ")).expect("a figure");
         assert!(writes.parse::<u64>().is_ok_and(|writes| (1..=30).contains(&writes)), "{writes}");
         assert!(ended.out.contains(&format!("log in {}: ", dir.display())), "{}", ended.out);
+        // 40 GB a second: what was asked was said to be reached.
+        let ended = load(&format!("disk -r 10000000 --bytes 4096 --duration 0.1 --dir {}", dir.display()));
+        assert_eq!(ended.code, RATE_MISSED, "{}", ended.out);
+        assert!(ended.out.contains("the rate was not reached: 1000000 records came due"), "{}", ended.out);
     }
 }
