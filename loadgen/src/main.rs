@@ -8,6 +8,7 @@ use ringkeeper_load::args::{Cli, Command, NullArgs, OutputArgs, RunArgs};
 use ringkeeper_load::result::Outcome;
 use ringkeeper_load::run::{self, Ending, Progress};
 use ringkeeper_load::{null, table};
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         let _ = signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.clone());
     }
     let command = Cli::parse().command;
+    raise_open_files();
     // Not after an hour of load.
     if let Some(why) = command.output().and_then(outputs::refusal) {
         complain(&why);
@@ -51,6 +53,12 @@ fn main() -> ExitCode {
         Command::Null(args) => serve_null(&args, &stop),
     };
     ExitCode::from(code)
+}
+
+/// Thousands of connections need more than the 1,024 files that a shell gives. Where it fails, whatever needs them says so.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Whether this process was started with a signal ignored.

@@ -149,6 +149,9 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             outcome.verdict.reasons.push(format!("it ended after {} rounds: {why}", fan.last.len()));
             ending = Ending::ServerGone;
         }
+        if fan.was_stopped {
+            ending = stopped(&mut outcome);
+        }
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -195,7 +198,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let mut ending = Ending::Whole;
         if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
             let why = format!(
-                "{} of {} sessions opened, {} refused, {} lost while they were held{}",
+                "{} of {} sessions opened, {} refused, {} lost after they were open{}",
                 stormed.opened,
                 settings.sessions,
                 stormed.refused,
@@ -205,9 +208,16 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
         }
-        if stormed.is_cut_off {
-            outcome.verdict.reasons.push("at the end no session was left: the server is gone".to_owned());
-            ending = Ending::ServerGone;
+        if let Some(end) = stormed.end.filter(|_| stormed.opened > 0) {
+            let (what, code) = match end {
+                sessions::End::ServerGone => ("the server is gone", Ending::ServerGone),
+                sessions::End::Refused => ("the server refused all of them", Ending::AllFailed),
+            };
+            outcome.verdict.reasons.push(format!("at the end no session was left: {what}"));
+            ending = code;
+        }
+        if stormed.was_stopped {
+            ending = stopped(&mut outcome);
         }
         Ok(finish(&args.output, &outcome, ending))
     })())
@@ -251,6 +261,9 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
                 .reasons
                 .push(format!("{lost} sessions were lost, refused or never answered{why}"));
             ending = Ending::RateMissed;
+        }
+        if churned.was_stopped {
+            ending = stopped(&mut outcome);
         }
         Ok(finish(&args.output, &outcome, ending))
     })())

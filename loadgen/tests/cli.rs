@@ -225,6 +225,10 @@ fn wrong_credentials_are_said_and_never_shown() {
         assert!([SERVER, RATE_MISSED, INVALID].contains(&ended.code), "{mode}: {} {all}", ended.code);
         assert!(all.contains("refused the credentials: AUTHFAILED"), "{mode}: {all}");
         assert!(!all.contains("secret"), "{mode}: {all}");
+        // It is there: it said no.
+        let is_storm = mode.starts_with("storm");
+        assert_eq!(all.contains("the server refused all of them"), is_storm, "{mode}: {all}");
+        assert!(!is_storm || ended.code == SERVER && !all.contains("the server is gone"), "{mode}: {all}");
     }
     for (given, word) in [("nothing", "SCHEME:WORDS"), ("@/none/such", "/none/such")] {
         let ended = load(&format!("run -q -s {at} --auth {given}"));
@@ -475,6 +479,47 @@ fn hang_up(child: &Child) {
     // The kernel tells of a terminal that has gone, and then the shell does.
     kill_process(pid, Signal::HUP).expect("it lives");
     let _ = kill_process(pid, Signal::HUP);
+}
+
+/// It ended as if all had been done.
+#[test]
+fn a_mode_that_is_stopped_says_so() {
+    let null = Null::start();
+    for mode in [
+        "storm -n 1000 --hold 60",
+        "fan-out -w 4 --rounds 1000000",
+        "run --duration 60 --warmup 0 --interval 0.1",
+    ] {
+        let words = format!("{mode} -s {}", null.address);
+        let ended = at_first_progress(program().args(words.split_whitespace()), |child| {
+            let pid = Pid::from_raw(child.id() as i32).expect("a process id");
+            kill_process(pid, Signal::INT).expect("it lives");
+        });
+        assert_eq!(ended.code, SERVER, "{mode}: {}", ended.out);
+        assert!(ended.out.contains("stopped before its time"), "{mode}: {}", ended.out);
+    }
+}
+
+/// One dial too many cost all that was measured.
+#[test]
+fn open_files_are_as_many_as_may_be_and_what_was_measured_is_kept_when_they_end() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let null = Null::start();
+    let storm = |limit: &str| {
+        let program = env!("CARGO_BIN_EXE_ringkeeper-load");
+        let words = format!("storm -q -s {} -n 200 --hold 0.1 --json {}", null.address, json.display());
+        let script = format!("ulimit {limit} 64 && exec {program} {words}");
+        let ended = Command::new("sh").args(["-c", &script]).output().expect("the program starts");
+        (ended.status.code(), ringkeeper_load::files::read(&json).expect("a result"))
+    };
+    let (code, result) = storm("-n");
+    assert_eq!(code, Some(RATE_MISSED), "{:?}", result.verdict);
+    assert!((40..64).contains(&result.counts.answered), "{:?}", result.counts);
+    assert_eq!(result.counts.answered + result.counts.errors, 200);
+    assert!(result.verdict.reasons[0].contains("Too many open files"), "{:?}", result.verdict);
+    let (code, result) = storm("-S -n");
+    assert_eq!((code, result.counts.answered), (Some(0), 200), "{:?}", result.verdict);
 }
 
 #[test]

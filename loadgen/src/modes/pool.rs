@@ -3,6 +3,7 @@
 use crate::client::{is_close, put_close, Gone, Link, Phase, Session};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ pub enum Event<'a> {
     Up,
     /// A whole frame after the handshake.
     Frame(&'a [u8]),
-    Gone(&'a Gone),
+    /// It ended; `was_up`: its session had been there.
+    Gone { why: &'a Gone, was_up: bool },
 }
 
 impl Pool {
@@ -38,15 +40,21 @@ impl Pool {
         self.clock.elapsed().as_nanos() as u64
     }
 
-    /// Begins to connect; the number is the connection's place.
-    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32, auth: &[u8]) -> std::io::Result<usize> {
-        let link = Link::dial(to, Session::default(), timeout_ms, auth)?;
+    /// Begins to connect. The next place is taken even where that fails; the error names the server.
+    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32, auth: &[u8]) -> Result<(), String> {
         let index = self.links.len();
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
-        self.links.push(Some(link));
-        Ok(index)
+        let dialled = Link::dial(to, Session::default(), timeout_ms, auth).and_then(|link| {
+            epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
+            Ok(link)
+        });
+        let told = dialled.as_ref().err().map(|error| match Errno::from_io_error(error) {
+            Some(Errno::MFILE) => format!("{to}: {error}: raise the limit (ulimit -n)"),
+            _ => format!("{to}: {error}"),
+        });
+        self.links.push(dialled.ok());
+        told.map_or(Ok(()), Err)
     }
 
     /// Sends what is in a connection's out-buffer; `false`: the connection is gone.
@@ -71,8 +79,9 @@ impl Pool {
             let clock = self.clock;
             let Some(link) = &mut self.links[index] else { continue };
             if flags.contains(epoll::EventFlags::OUT) && link.has_output() {
-                if let Err(gone) = link.flush() {
-                    told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
+                if let Err(why) = link.flush() {
+                    let was_up = link.phase() == Phase::Up;
+                    told(index, clock.elapsed().as_nanos() as u64, Event::Gone { why: &why, was_up });
                     self.links[index] = None;
                     continue;
                 }
@@ -88,7 +97,8 @@ impl Pool {
                     let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
                     told(index, now, Event::Frame(frame));
                 });
-                if !was_up && link.phase() == Phase::Up {
+                let is_up = link.phase() == Phase::Up;
+                if !was_up && is_up {
                     told(index, clock.elapsed().as_nanos() as u64, Event::Up);
                 }
                 match received {
@@ -98,8 +108,9 @@ impl Pool {
                         has_read_for_end = true
                     }
                     Ok(false) => break,
-                    Err(gone) => {
-                        told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
+                    Err(why) => {
+                        let gone = Event::Gone { why: &why, was_up: is_up };
+                        told(index, clock.elapsed().as_nanos() as u64, gone);
                         self.links[index] = None;
                     }
                 }
