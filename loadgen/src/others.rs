@@ -277,23 +277,17 @@ pub fn fill(args: &FillArgs) -> u8 {
         let watched = target.watched().map_err(usage)?;
         let mut outcome: Outcome = blank(&target.name, &servers, &watched);
         let connect = Duration::from_secs_f64(target.connect_timeout);
-        let filled = filling::fill(
-            &servers,
-            &target.auth().map_err(usage)?,
-            &watched,
-            &plan,
-            connect,
-            |done, total| {
-                if !args.output.quiet && done % 100_000 == 0 {
-                    tell(&format!("{done} of {total} znodes"));
+        let filled =
+            filling::fill(&servers, &target.auth().map_err(usage)?, &watched, &plan, connect, |made| {
+                if !args.output.quiet && made.done % 100_000 == 0 {
+                    tell(&format!("{} of {} znodes", made.done, made.total));
                 }
-            },
-        )
-        .map_err(server)?;
+            })
+            .map_err(server)?;
         outcome.load.mode = "fill".to_owned();
         outcome.load.plan = Some(plan);
-        outcome.counts.answered = filled.znodes;
-        let znodes = filled.znodes as f64;
+        outcome.counts.answered = filled.created;
+        let znodes = filled.created as f64;
         outcome.figures = vec![
             Figure::new("creates a second", znodes / filled.seconds.max(1e-9), "/s"),
             Figure::new("server CPU a create", filled.cpu_s * 1e6 / znodes, "us"),
@@ -302,6 +296,20 @@ pub fn fill(args: &FillArgs) -> u8 {
         ];
         without_servers(&mut outcome, &watched);
         let mut ending = Ending::Whole;
+        if filled.created == 0 {
+            outcome.figures.clear();
+            outcome.verdict.is_valid = false;
+            outcome.verdict.reasons.push(format!(
+                "INVALID: all {} znodes were there already, no create was measured: delete them, or name another --root",
+                filled.existed
+            ));
+            ending = Ending::Invalid;
+        } else if filled.existed > 0 {
+            outcome.verdict.reasons.push(format!(
+                "{} znodes were there already and only set: {} were created, and the time is that of all",
+                filled.existed, filled.created
+            ));
+        }
         if let Some(why) = filled.broken {
             outcome.verdict.reasons.push(format!("it ended before its time: {why}"));
             ending = Ending::ServerGone;

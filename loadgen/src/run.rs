@@ -92,7 +92,7 @@ pub fn run_from(
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
         let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
-        setup::make_tree(&mut client, &settings.plan, settings.connections, |_, _| {})?;
+        setup::make_tree(&mut client, &settings.plan, settings.connections, |_| {})?;
     }
     let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
     let plan = Arc::new(settings.plan.clone());

@@ -141,12 +141,23 @@ enum Want {
     Key(Vec<u8>, usize),
 }
 
-/// Makes the tree; what is there is taken, with a new value. `told` hears how many znodes of how many are there.
+/// How far the tree is.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Made {
+    /// Znodes that are there now...
+    pub done: u64,
+    /// ...of them, those that were before...
+    pub existed: u64,
+    /// ...of so many.
+    pub total: u64,
+}
+
+/// Makes the tree; what is there is taken, with a new value. `told` hears of each znode.
 pub fn make_tree(
     client: &mut Client,
     plan: &Plan,
     connections: u64,
-    mut told: impl FnMut(u64, u64),
+    mut told: impl FnMut(Made),
 ) -> Result<(), String> {
     for space in &plan.spaces {
         let mut path = String::new();
@@ -162,9 +173,14 @@ pub fn make_tree(
         put_own(&mut path, plan, number);
         Want::Plain(path)
     });
-    run(client, own, |_| {})?;
+    let mut made = Made { total, ..Made::default() };
+    let mut count = |existed| {
+        made.done += 1;
+        made.existed += u64::from(existed);
+        told(made);
+    };
+    run(client, own, &mut count)?;
     let mut dice = Dice::new(plan, u64::MAX);
-    let mut done_before = connections;
     for (at, space) in plan.spaces.iter().enumerate() {
         let parents = (0..space.parents()).map(|parent| {
             let mut path = Vec::new();
@@ -176,20 +192,19 @@ pub fn make_tree(
             space.put_key(&mut path, key);
             Want::Key(path, dice.size(at))
         });
-        run(client, parents.chain(keys), |done| told(done_before + done, total))?;
-        done_before += space.parents() + space.keys;
+        run(client, parents.chain(keys), &mut count)?;
     }
     Ok(())
 }
 
+/// `told` hears of each znode whether it was there before.
 fn run(
     client: &mut Client,
     wants: impl Iterator<Item = Want>,
-    mut told: impl FnMut(u64),
+    mut told: impl FnMut(bool),
 ) -> Result<(), String> {
     let mut under_way: VecDeque<Want> = VecDeque::new();
     let mut again: Vec<Want> = Vec::new();
-    let mut done = 0;
     let lost = |error: io::Error| format!("while the tree was made: {error}");
     let mut wants = wants.fuse();
     let mut is_filling = false;
@@ -223,8 +238,7 @@ fn run(
                 return Err(format!("create of {path} was refused: {}", crate::record::errors::name(code)));
             }
         }
-        done += 1;
-        told(done);
+        told(code == NODE_EXISTS);
     }
     for chunk in again.chunks(WINDOW) {
         for want in chunk {

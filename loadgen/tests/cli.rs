@@ -76,6 +76,8 @@ enum Way {
     RefusesCredentials,
     /// Answers every request with NONODE.
     HasNothing,
+    /// Has all znodes from that request on: a create of one is refused.
+    HasAllFrom(usize),
 }
 
 fn server(way: Way) -> SocketAddr {
@@ -136,6 +138,7 @@ fn serve(mut stream: TcpStream, way: Way, number: &AtomicUsize) -> Option<()> {
             &mut out,
             match way {
                 Way::HasNothing => -101,
+                Way::HasAllFrom(begin) if now >= begin && op == OpCode::Create as i32 => -110,
                 _ if op == OpCode::Auth as i32 => -115,
                 _ => 0,
             },
@@ -623,6 +626,23 @@ fn a_gap_is_made_in_the_measured_part_whatever_the_tree_takes() {
     let begin = result.figures.iter().find(|figure| figure.name == "it began after").expect("a figure");
     assert!((0.2..2.0).contains(&begin.value), "it began after {} s", begin.value);
     assert!(result.counts.reconnects >= 4, "{:?} {:?}", result.counts, result.verdict);
+}
+
+/// What was there already was counted as created.
+#[test]
+fn a_fill_of_a_tree_that_is_there_is_no_figure_of_creates() {
+    let ended = load(&format!("fill -q -s {} -k 100", server(Way::HasAllFrom(0))));
+    assert_eq!(ended.code, INVALID, "{}", ended.out);
+    assert!(ended.out.contains("all 101 znodes were there already") && ended.out.contains("0 answered"));
+    assert!(!ended.out.contains("creates a second"), "{}", ended.out);
+    // The root, the parent and 48 keys are made.
+    let ended = load(&format!("fill -q -s {} -k 100", server(Way::HasAllFrom(50))));
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    assert!(
+        ended.out.contains("52 znodes were there already and only set: 49 were created"),
+        "{}",
+        ended.out
+    );
 }
 
 #[test]

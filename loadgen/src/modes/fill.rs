@@ -2,13 +2,16 @@
 
 use crate::plan::Plan;
 use crate::server::{cpu_between, read_all, rss_of, Server};
-use crate::setup::{make_tree, Client};
+use crate::setup::{make_tree, Client, Made};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// What it measured.
 pub struct Filled {
-    pub znodes: u64,
+    /// Znodes that were created...
+    pub created: u64,
+    /// ...and that were there already, and only got a new value.
+    pub existed: u64,
     pub seconds: f64,
     pub cpu_s: f64,
     pub rss_before: u64,
@@ -24,24 +27,25 @@ pub fn fill(
     watched: &[Server],
     plan: &Plan,
     connect: Duration,
-    mut told: impl FnMut(u64, u64),
+    mut told: impl FnMut(Made),
 ) -> Result<Filled, String> {
     let mut client = Client::open(servers, connect, auth)?;
     let before = read_all(watched);
     let began = Instant::now();
-    let mut made = 0;
-    let done = make_tree(&mut client, plan, 0, |done, total| {
-        made = done;
-        told(done, total);
+    let mut made = Made::default();
+    let done = make_tree(&mut client, plan, 0, |now| {
+        made = now;
+        told(made);
     });
     let broken = match done {
-        Err(why) if made == 0 => return Err(why),
+        Err(why) if made.done == 0 => return Err(why),
         done => done.err(),
     };
     let seconds = began.elapsed().as_secs_f64();
     let after = read_all(watched);
     Ok(Filled {
-        znodes: made,
+        created: made.done - made.existed,
+        existed: made.existed,
         broken,
         seconds,
         cpu_s: cpu_between(&before, &after),
