@@ -497,6 +497,9 @@ fn a_mode_that_is_stopped_says_so() {
         let ended = at_first_progress(program().args(words.split_whitespace()), |child| {
             let pid = Pid::from_raw(child.id() as i32).expect("a process id");
             kill_process(pid, Signal::INT).expect("it lives");
+            // `timeout` tells the program, and then its group.
+            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, Signal::INT);
         });
         assert_eq!(ended.code, SERVER, "{mode}: {}", ended.out);
         assert!(ended.out.contains("stopped before its time"), "{mode}: {}", ended.out);
