@@ -67,9 +67,12 @@ fn settings(run: &RunArgs) -> Result<Settings, Stop> {
 pub fn ladder(args: &LadderArgs, stop: &Arc<AtomicBool>) -> u8 {
     told((|| {
         let settings = settings(&args.run)?;
-        let Pace::Open { from, .. } = settings.pace else {
+        let Pace::Open { from, to } = settings.pace else {
             return Err(usage("a ladder climbs rates: --closed has none".to_owned()));
         };
+        if from != to {
+            return Err(usage("a ladder's --rate is its lowest, one number: --to is the highest".to_owned()));
+        }
         if args.to < from {
             return Err(usage(format!("--to {} is below --rate {from}", args.to)));
         }

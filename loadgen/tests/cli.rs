@@ -338,6 +338,9 @@ fn what_is_impossible_is_refused_before_anything_is_asked() {
         ("fill --container x --engine /none/such".to_owned(), "no such command"),
         ("run -s no.such.host.invalid:1".to_owned(), "no.such.host.invalid"),
         ("ladder --rate 100 --to 10".to_owned(), "below"),
+        ("ladder --to nan".to_owned(), "'nan' is no rate"),
+        ("ladder --p99-max nan".to_owned(), "milliseconds"),
+        ("ladder --rate 100-500".to_owned(), "one number"),
         ("run -m get=1,get=2".to_owned(), "get is there twice"),
         ("storm --auth digest:me".to_owned(), "a user and a password"),
     ] {
