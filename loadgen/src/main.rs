@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::FanOut(args) => others::fan_out(&args, &stop),
         Command::Storm(args) => others::storm(&args, &stop),
         Command::Churn(args) => others::churn(&args, &stop),
-        Command::Fill(args) => others::fill(&args),
+        Command::Fill(args) => others::fill(&args, &stop),
         Command::Gap(args) => others::gap(&args, &stop),
         Command::Disk(args) => others::disk(&args, &stop),
         Command::Report(args) => outputs::report(&args),

@@ -272,7 +272,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
     })())
 }
 
-pub fn fill(args: &FillArgs) -> u8 {
+pub fn fill(args: &FillArgs, stop: &AtomicBool) -> u8 {
     told((|| {
         let target = &args.target;
         let servers = resolve(&target.servers).map_err(usage)?;
@@ -281,7 +281,7 @@ pub fn fill(args: &FillArgs) -> u8 {
         let mut outcome: Outcome = blank(&target.name, &servers, &watched);
         let connect = Duration::from_secs_f64(target.connect_timeout);
         let filled =
-            filling::fill(&servers, &target.auth().map_err(usage)?, &watched, &plan, connect, |made| {
+            filling::fill(&servers, &target.auth().map_err(usage)?, &watched, &plan, connect, stop, |made| {
                 if !args.output.quiet && made.done % 100_000 == 0 {
                     tell(&format!("{} of {} znodes", made.done, made.total));
                 }
@@ -313,7 +313,9 @@ pub fn fill(args: &FillArgs) -> u8 {
                 filled.existed, filled.created
             ));
         }
-        if let Some(why) = filled.broken {
+        if filled.was_stopped {
+            ending = stopped(&mut outcome);
+        } else if let Some(why) = filled.broken {
             outcome.verdict.reasons.push(format!("it ended before its time: {why}"));
             ending = Ending::ServerGone;
         }

@@ -91,8 +91,9 @@ pub fn run_from(
     mut told: impl FnMut(Progress),
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
-        let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
+        let mut client = Client::open(&settings.servers, settings.connect, &settings.auth, stop)?;
         setup::make_tree(&mut client, &settings.plan, settings.connections, |_| {})?;
+        client.close();
     }
     let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
     let plan = Arc::new(settings.plan.clone());
@@ -129,19 +130,36 @@ pub fn run_from(
     }
     drop(home);
     let host = surroundings(&settings.watched, &settings.servers);
+    let mut failed = None;
+    let mut was_stopped = false;
+    for _ in 0..threads {
+        let word = loop {
+            if stop.load(Ordering::Relaxed) && !was_stopped {
+                was_stopped = true;
+                start.stop.store(true, Ordering::Relaxed);
+            }
+            match words.recv_timeout(Duration::from_millis(20)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                word => break word,
+            }
+        };
+        if let Ok(Word::Failed(why)) = word {
+            failed = failed.or(Some(why).filter(|why| why != "stopped"));
+        }
+    }
     start.barrier.wait();
     let began = Instant::now();
     // Where a thread could not begin, nothing does.
-    if !start.stop.load(Ordering::Relaxed) {
+    let has_begun = !start.stop.load(Ordering::Relaxed);
+    if has_begun {
         begins(began);
     }
     let mut watch = Watch::new(settings, began);
     let mut totals = Tally::default();
     let mut gathered: Vec<Gathered> = Vec::new();
-    let (mut busy, mut unsent, mut failed, mut cut_off) = (Vec::new(), 0, None, 0);
+    let (mut busy, mut unsent, mut cut_off) = (Vec::new(), 0, 0);
     let mut last_gone = None;
     let (mut shown, mut intervals) = (0, Vec::new());
-    let mut was_stopped = false;
     // Until all have told all: then they close their sessions, which is no part of the run.
     while busy.len() < threads {
         if stop.load(Ordering::Relaxed) && !was_stopped {
@@ -150,8 +168,7 @@ pub fn run_from(
         }
         watch.look();
         match words.recv_timeout(Duration::from_millis(20)) {
-            Ok(Word::Ready) => {}
-            Ok(Word::Failed(why)) => failed = failed.or(Some(why).filter(|why| why != "stopped")),
+            Ok(Word::Ready | Word::Failed(_)) => {}
             Ok(Word::Interval { index, thread, mut tally }) => {
                 totals.merge(&tally);
                 if gathered.len() <= index {
@@ -187,6 +204,9 @@ pub fn run_from(
     }
     if let Some(why) = failed {
         return Err(why);
+    }
+    if !has_begun {
+        return Err("stopped before anything was measured".to_owned());
     }
     let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
     let mut outcome = blank(&settings.name, &settings.servers, &[]);

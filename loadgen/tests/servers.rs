@@ -311,6 +311,52 @@ fn a_run_closes_its_sessions() {
     }
 }
 
+/// It was waited for 30 s, and called "Resource temporarily unavailable (os error 11)".
+#[test]
+fn a_server_that_does_not_greet_the_setup_is_named_in_time() {
+    let hangs = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = hangs.local_addr().expect("bound");
+    let mut settings = settings(at, OPEN);
+    (settings.no_setup, settings.connect) = (false, Duration::from_millis(200));
+    let began = Instant::now();
+    assert_eq!(go(&settings).expect_err("nobody greets"), format!("{at}: no answer in 0.2 s"));
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// A stop was not seen before all connections were up, and was called "Interrupted system call" before that.
+#[test]
+fn a_stop_before_the_begin_is_seen_and_said() {
+    let minute = Duration::from_secs(60);
+    let began = Instant::now();
+    for no_setup in [true, false] {
+        let hangs = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut settings = settings(hangs.local_addr().expect("bound"), OPEN);
+        (settings.no_setup, settings.connect) = (no_setup, minute);
+        let stop = Arc::new(AtomicBool::new(false));
+        let heard = stop.clone();
+        let dialled = std::thread::spawn(move || {
+            let dialled = hangs.accept();
+            heard.store(true, Ordering::Relaxed);
+            (hangs, dialled)
+        });
+        let why = run::run(&settings, &stop, |_| {}).expect_err("nothing was measured");
+        assert_eq!(why, "stopped before anything was measured");
+        drop(dialled.join());
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = stop.clone();
+    let good = server(move |number, xid| {
+        heard.fetch_or(number == 5, Ordering::Relaxed);
+        Some(data(xid, 0, 0))
+    });
+    let mut settings = settings(good, OPEN);
+    settings.no_setup = false;
+    settings.plan.spaces[0].keys = 1_000_000_000;
+    let why = run::run(&settings, &stop, |_| {}).expect_err("nothing was measured");
+    assert_eq!(why, "while the tree was made: stopped");
+    assert!(began.elapsed() < minute);
+}
+
 #[test]
 fn a_rate_out_of_reach_is_said_and_counted() {
     let slow = server(|_, xid| {

@@ -64,7 +64,7 @@ fn request(out: &mut Vec<u8>, xid: i32, code: OpCode, body: impl FnOnce(&mut Vec
 
 /// Runs all rounds. The first is not counted: it warms what must be warm.
 pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f64)) -> Result<Fan, String> {
-    make_znode(settings)?;
+    make_znode(settings, stop)?;
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
     connect(settings, &mut pool, stop)?;
     let mut fan = Fan {
@@ -104,8 +104,8 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
     Ok(fan)
 }
 
-fn make_znode(settings: &Settings) -> Result<(), String> {
-    let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
+fn make_znode(settings: &Settings, stop: &AtomicBool) -> Result<(), String> {
+    let mut client = Client::open(&settings.servers, settings.connect, &settings.auth, stop)?;
     let (code, _) = client
         .ask(OpCode::Create, |out| {
             put_path(out, |out| out.extend_from_slice(settings.path.as_bytes()));
@@ -114,6 +114,7 @@ fn make_znode(settings: &Settings) -> Result<(), String> {
             put_i32(out, 0);
         })
         .map_err(|error| error.to_string())?;
+    client.close();
     match code {
         0 | -110 => Ok(()),
         code => {

@@ -4,6 +4,7 @@ use crate::plan::Plan;
 use crate::server::{cpu_between, read_all, rss_of, Server};
 use crate::setup::{make_tree, Client, Made};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What it measured.
@@ -18,6 +19,7 @@ pub struct Filled {
     pub rss_after: u64,
     /// What ended it before its time.
     pub broken: Option<String>,
+    pub was_stopped: bool,
 }
 
 /// Creates the keys of a plan, pipelined on one connection.
@@ -27,9 +29,10 @@ pub fn fill(
     watched: &[Server],
     plan: &Plan,
     connect: Duration,
+    stop: &AtomicBool,
     mut told: impl FnMut(Made),
 ) -> Result<Filled, String> {
-    let mut client = Client::open(servers, connect, auth)?;
+    let mut client = Client::open(servers, connect, auth, stop)?;
     let before = read_all(watched);
     let began = Instant::now();
     let mut made = Made::default();
@@ -43,9 +46,11 @@ pub fn fill(
     };
     let seconds = began.elapsed().as_secs_f64();
     let after = read_all(watched);
+    client.close();
     Ok(Filled {
         created: made.done - made.existed,
         existed: made.existed,
+        was_stopped: broken.is_some() && stop.load(Ordering::Relaxed),
         broken,
         seconds,
         cpu_s: cpu_between(&before, &after),
