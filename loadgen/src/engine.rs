@@ -4,13 +4,13 @@
 //! in between. So a stall is charged to every operation that it delayed, not to the few that were under way.
 
 use crate::ask::{Asker, Broken};
+use crate::busy::Busy;
 use crate::client::{is_close, put_close, Gone, Link, Phase, Session};
 use crate::plan::{Dice, Plan};
 use crate::record::{errors, Tally};
 use crate::schedule::{Pace, Schedule};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
-use rustix::time::{clock_gettime, ClockId};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -435,11 +435,11 @@ impl Worker {
             }
             let end = stopped_at.map_or(end, |at: u64| at.min(end));
             if now >= self.orders.warmup && cpu.is_none() {
-                cpu = Some((thread_cpu(), now));
+                cpu = Some(Busy::begin());
             }
             if now >= end {
-                if let Some((before, at)) = cpu.filter(|_| busy == 0.0) {
-                    busy = (thread_cpu() - before) as f64 / (now - at).max(1) as f64;
+                if let Some(since) = cpu.as_ref().filter(|_| busy == 0.0) {
+                    busy = since.share();
                 }
             }
             // Intervals end on time even when nothing is answered.
@@ -598,10 +598,4 @@ impl Worker {
             self.flush(index, now);
         }
     }
-}
-
-/// Nanoseconds of processor time that this thread took.
-fn thread_cpu() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -5,6 +5,7 @@ use hdrhistogram::Histogram;
 use ringkeeper_load::args::{
     resolve, ChurnArgs, DiskArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
 };
+use ringkeeper_load::busy;
 use ringkeeper_load::modes::{
     disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
 };
@@ -268,6 +269,7 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
         if churned.was_stopped {
             ending = stopped(&mut outcome);
         }
+        ending = busy::judge(&mut outcome, churned.busy, ending);
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -319,6 +321,7 @@ pub fn fill(args: &FillArgs, stop: &AtomicBool) -> u8 {
             outcome.verdict.reasons.push(format!("it ended before its time: {why}"));
             ending = Ending::ServerGone;
         }
+        ending = busy::judge(&mut outcome, filled.busy, ending);
         Ok(finish(&args.output, &outcome, ending))
     })())
 }

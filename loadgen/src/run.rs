@@ -1,5 +1,6 @@
 //! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
 
+use crate::busy;
 use crate::durability;
 use crate::engine::{self, Orders, Start, Word};
 use crate::host;
@@ -292,8 +293,6 @@ struct Ended<'a> {
     cut_off: bool,
 }
 
-/// A thread busier than this is the limit itself.
-const BUSY_MAX: f64 = 0.95;
 /// Own lag's p99 may be this share of the reported p99.
 const LAG_SHARE_MAX: f64 = 0.1;
 
@@ -303,11 +302,8 @@ fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option
     // Apart from the ending: what a generator measured that was the limit stays so when the run is stopped as well.
     let mut is_valid = true;
     let busiest = ended.busy.iter().copied().fold(0.0, f64::max);
-    if busiest > BUSY_MAX {
-        reasons.push(format!(
-            "INVALID: a thread of the load generator took {:.0}% of a core: use more threads, or another machine",
-            busiest * 100.0
-        ));
+    if let Some(why) = busy::refusal(busiest) {
+        reasons.push(why);
         (ending, is_valid) = (Ending::Invalid, false);
     }
     let (lag, p99) = (outcome.own.lag.p99, outcome.all.intended.p99);

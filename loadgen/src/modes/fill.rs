@@ -1,5 +1,6 @@
 //! Load of N znodes: what a create costs and what a znode weighs.
 
+use crate::busy::Busy;
 use crate::plan::Plan;
 use crate::server::{cpu_between, read_all, rss_of, Server};
 use crate::setup::{make_tree, Client, Made};
@@ -14,6 +15,8 @@ pub struct Filled {
     /// ...and that were there already, and only got a new value.
     pub existed: u64,
     pub seconds: f64,
+    /// The share of a core that the load generator took.
+    pub busy: f64,
     pub cpu_s: f64,
     pub rss_before: u64,
     pub rss_after: u64,
@@ -35,6 +38,7 @@ pub fn fill(
     let mut client = Client::open(servers, connect, auth, stop)?;
     let before = read_all(watched);
     let began = Instant::now();
+    let busy = Busy::begin();
     let mut made = Made::default();
     let done = make_tree(&mut client, plan, 0, |now| {
         made = now;
@@ -45,9 +49,11 @@ pub fn fill(
         done => done.err(),
     };
     let seconds = began.elapsed().as_secs_f64();
+    let busy = busy.share_of_long();
     let after = read_all(watched);
     client.close();
     Ok(Filled {
+        busy,
         created: made.done - made.existed,
         existed: made.existed,
         was_stopped: broken.is_some() && stop.load(Ordering::Relaxed),

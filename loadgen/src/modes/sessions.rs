@@ -3,6 +3,7 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::Asker;
+use crate::busy::Busy;
 use crate::client::{put_close, Gone, Phase};
 use crate::record::{add, histogram};
 use crate::server::{cpu_between, read_all, rss_of, Server};
@@ -228,6 +229,8 @@ pub struct Churned {
     pub why: Option<String>,
     pub cpu_s: f64,
     pub seconds: f64,
+    /// The share of a core that the load generator took.
+    pub busy: f64,
     /// The user ended it while sessions were still to come due.
     pub was_stopped: bool,
 }
@@ -244,8 +247,10 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         why: None,
         cpu_s: 0.0,
         seconds: 0.0,
+        busy: 0.0,
         was_stopped: false,
     };
+    let busy = Busy::begin();
     let period = 1e9 / settings.rate;
     let mut end = settings.duration.as_nanos() as u64;
     let grace = 5_000_000_000;
@@ -301,6 +306,7 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
             pool.flush(index);
         }
     }
+    churned.busy = busy.share_of_long();
     churned.seconds = pool.now() as f64 / 1e9;
     churned.cpu_s = cpu_between(&before, &read_all(&settings.watched));
     churned.lost += dialled.saturating_sub(churned.closed + churned.lost);
