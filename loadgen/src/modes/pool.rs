@@ -15,8 +15,8 @@ pub struct Pool {
     clock: Instant,
 }
 
-/// Servers have so long to close all sessions at the end.
-const CLOSING: Duration = Duration::from_secs(10);
+/// At the end servers have so long to close the next session.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What happened to a connection.
 pub enum Event<'a> {
@@ -126,8 +126,8 @@ impl Pool {
             }
             self.flush(index);
         }
-        let deadline = Instant::now() + CLOSING;
-        while self.up() > 0 && Instant::now() < deadline {
+        let (mut left, mut since) = (self.up(), Instant::now());
+        while left > 0 && since.elapsed() < CLOSING {
             let mut closed = Vec::new();
             self.turn(Duration::from_millis(50), |index, _, event| {
                 if let Event::Frame(frame) = event {
@@ -135,6 +135,9 @@ impl Pool {
                 }
             });
             closed.into_iter().for_each(|index| self.links[index] = None);
+            if self.up() < left {
+                (left, since) = (self.up(), Instant::now());
+            }
         }
     }
 
