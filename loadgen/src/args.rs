@@ -20,9 +20,10 @@ use std::time::Duration;
 /// Open loop by default: operations are due at fixed times, and their latency counts from then, whether or not the
 /// server was ready for them. Exit codes: 0 done; 1 the server could not be reached, refused (or failed every
 /// operation), or was gone at the end, or the run was stopped; 2 a wrong flag or scenario, or a file that is no result;
-/// 3 the result is INVALID, because the load generator was the limit; 4 the rate was not reached; 5 a result could not
-/// be written: where that is known before, nothing is run. SIGINT, SIGTERM and SIGHUP stop a run, and what was measured
-/// until then is kept.
+/// 3 the result is INVALID, because the load generator was the limit, or all znodes of a fill were there already; 4 the
+/// rate was not reached; 5 a result could not be written: where that is known before, nothing is run. Storm, fan-out and
+/// disk do not judge the load generator: their one thread may be the limit. SIGINT, SIGTERM and SIGHUP stop a run, and
+/// what was measured until then is kept; a second one ends it at once, unless it comes within a second.
 #[derive(Parser, Debug)]
 #[command(name = "ringkeeper-load", version, max_term_width = 100)]
 pub struct Cli {
@@ -205,13 +206,13 @@ pub struct LadderArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// The highest rate to try; --rate is the lowest.
-    #[arg(long, default_value_t = 1e6)]
+    #[arg(long, default_value_t = 1e6, value_parser = rate)]
     pub to: f64,
     /// Each rate is the one before times this.
     #[arg(long, default_value_t = 1.5, value_parser = growth)]
     pub factor: f64,
     /// The server holds a rate when its p99 stays below so many milliseconds ...
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 100.0, value_parser = milliseconds)]
     pub p99_max: f64,
     /// ... and below so many times the p99 of the lowest rate.
     #[arg(long, default_value_t = 10.0, value_parser = growth)]
@@ -370,11 +371,22 @@ fn growth(text: &str) -> Result<f64, String> {
     }
 }
 
+fn milliseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(milliseconds) if milliseconds > 0.0 && milliseconds <= 1e9 => Ok(milliseconds),
+        _ => Err("milliseconds, above 0, up to 1000000000".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=1e8).contains(&rate) => Ok(rate),
+        _ => Err(format!("'{text}' is no rate: operations a second, 0.001 to 100000000")),
+    }
+}
+
 fn pace(text: &str) -> Result<Pace, String> {
-    let rate = |text: &str| match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && (0.001..=1e8).contains(&rate) => Ok(rate),
-        _ => Err(format!("'{text}' is no rate: operations a second, 0.001 to 100000000, or FROM-TO")),
-    };
+    let rate = |text| rate(text).map_err(|why| format!("{why}, or FROM-TO"));
     match text.split_once('-') {
         Some((from, to)) => Ok(Pace::Open { from: rate(from)?, to: rate(to)? }),
         None => rate(text).map(|rate| Pace::Open { from: rate, to: rate }),

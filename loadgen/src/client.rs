@@ -234,6 +234,23 @@ pub fn put_auth(out: &mut Vec<u8>, scheme: &str, credentials: &[u8]) {
     end_frame(out, start);
 }
 
+/// The last xid there is: no request before it has it.
+const CLOSE_XID: i32 = i32::MAX;
+
+/// Appends a closeSession.
+pub fn put_close(out: &mut Vec<u8>) {
+    let start = begin_frame(out);
+    put_i32(out, CLOSE_XID);
+    put_i32(out, OpCode::CloseSession as i32);
+    end_frame(out, start);
+}
+
+/// Whether a frame is a closeSession's answer.
+#[must_use]
+pub fn is_close(frame: &[u8]) -> bool {
+    frame.starts_with(&CLOSE_XID.to_be_bytes())
+}
+
 /// The code of an addauth's answer; `None`: the frame is none.
 fn credentials(frame: &[u8]) -> Option<i32> {
     let mut reader = Reader::new(frame);

@@ -146,17 +146,18 @@ pub fn differences(first: &Load, other: &Load) -> Vec<(&'static str, String, Str
     found
 }
 
-/// What a reader must know before the table: results that are INVALID, and loads that differ.
+/// What a reader must know before the table: results that are INVALID, what else was said of each, and loads that differ.
 #[must_use]
 pub fn warnings(entries: &[Entry]) -> Vec<String> {
     let mut said = Vec::new();
-    for one in entries.iter().filter(|one| !one.outcome.verdict.is_valid) {
+    for one in entries {
         let why = one.outcome.verdict.reasons.join("; ");
-        said.push(format!(
-            "{} is INVALID, do not quote it ({})",
-            one.label,
-            why.trim_start_matches("INVALID: ")
-        ));
+        if !one.outcome.verdict.is_valid {
+            let why = why.trim_start_matches("INVALID: ");
+            said.push(format!("{} is INVALID, do not quote it ({why})", one.label));
+        } else if !why.is_empty() {
+            said.push(format!("of {}: {why}", one.label));
+        }
     }
     let Some((first, others)) = entries.split_first() else { return said };
     for other in others {

@@ -4,13 +4,13 @@
 //! in between. So a stall is charged to every operation that it delayed, not to the few that were under way.
 
 use crate::ask::{Asker, Broken};
-use crate::client::{Gone, Link, Phase, Session};
+use crate::busy::Busy;
+use crate::client::{is_close, put_close, Gone, Link, Phase, Session};
 use crate::plan::{Dice, Plan};
 use crate::record::{errors, Tally};
 use crate::schedule::{Pace, Schedule};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
-use rustix::time::{clock_gettime, ClockId};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -49,8 +49,8 @@ pub struct Orders {
 pub enum Word {
     /// All its connections are up.
     Ready,
-    /// The measures of an interval.
-    Interval { index: usize, tally: Tally },
+    /// The measures of an interval, of one thread. Of each thread all come, in their order.
+    Interval { index: usize, thread: usize, tally: Tally },
     /// It ended. `busy`: its share of a core in the measured part.
     Done { busy: f64, unsent: u64, last_gone: Option<String>, is_cut_off: bool },
     /// It could not begin.
@@ -73,6 +73,10 @@ struct Conn {
     is_dirty: bool,
     is_writable_wanted: bool,
     last_sent: u64,
+    /// When bytes last came, or it was dialled.
+    last_heard: u64,
+    /// A ping is under way.
+    is_pinged: bool,
     retry_at: u64,
     dials: usize,
 }
@@ -91,12 +95,16 @@ struct Worker {
     down: usize,
     last_gone: Option<String>,
     last_answer: u64,
+    /// The measures are sent home: replies are not looked at any more.
+    is_leaving: bool,
 }
 
 /// Reconnects are tried this often.
 const RETRY: u64 = 100_000_000;
 /// Connections that a thread dials at once: more fill the listen backlog of a server that is slow to accept.
 const DIALS_MAX: usize = 128;
+/// Servers have so long to close the sessions at the end.
+const CLOSING: u64 = 2_000_000_000;
 
 /// Runs a thread of load to its end. Tallies come back through `used` to be filled again.
 pub fn run(orders: Orders, plan: Arc<Plan>, start: &Start, home: &Sender<Word>, used: &Receiver<Tally>) {
@@ -121,11 +129,13 @@ pub fn run(orders: Orders, plan: Arc<Plan>, start: &Start, home: &Sender<Word>, 
     }
     start.barrier.wait();
     if start.stop.load(Ordering::Relaxed) {
+        worker.close_all();
         return;
     }
     worker.begin();
     let word = worker.load(&start.stop, home, used);
     let _ = home.send(word);
+    worker.close_all();
 }
 
 impl Worker {
@@ -143,6 +153,8 @@ impl Worker {
                 is_dirty: false,
                 is_writable_wanted: false,
                 last_sent: 0,
+                last_heard: 0,
+                is_pinged: false,
                 retry_at: 0,
                 dials: 0,
             })
@@ -158,6 +170,7 @@ impl Worker {
             space: vec![0; 256 << 10],
             last_gone: None,
             last_answer: 0,
+            is_leaving: false,
             orders,
             plan,
         })
@@ -169,6 +182,7 @@ impl Worker {
 
     fn connect_all(&mut self, stop: &AtomicBool) -> Result<(), String> {
         let mut next = 0;
+        let mut next_house = 0;
         while self.down > 0 {
             let now = self.now();
             if stop.load(Ordering::Relaxed) {
@@ -183,7 +197,11 @@ impl Worker {
                 self.dial(next, now);
                 next += 1;
             }
-            self.redial(now);
+            if now >= next_house {
+                self.redial(now);
+                self.keep_alive(now);
+                next_house = now + RETRY / 2;
+            }
             self.turn(50_000_000);
             if let (Some(why), true) = (&self.last_gone, self.tally.sessions_lost > 0) {
                 return Err(why.clone());
@@ -197,7 +215,7 @@ impl Worker {
     fn begin(&mut self) {
         self.clock = Instant::now();
         for conn in &mut self.conns {
-            conn.last_sent = 0;
+            (conn.last_sent, conn.last_heard) = (0, 0);
         }
     }
 
@@ -217,7 +235,7 @@ impl Worker {
             Ok(link) => {
                 conn.link = Some(link);
                 conn.is_writable_wanted = true;
-                conn.last_sent = now;
+                (conn.last_sent, conn.last_heard, conn.is_pinged) = (now, now, false);
             }
             Err(error) => {
                 self.last_gone = Some(format!("{to}: {error}"));
@@ -239,15 +257,34 @@ impl Worker {
         }
     }
 
-    /// Sends a ping where a session would else be forgotten.
+    /// Sends a ping where a session would else be forgotten, and leaves a server that says nothing, when ZooKeeper's own
+    /// client does: up, after two thirds of the session's timeout though something is under way; before, after one third.
     fn keep_alive(&mut self, now: u64) {
         for index in 0..self.conns.len() {
             let conn = &mut self.conns[index];
             let Some(link) = &mut conn.link else { continue };
-            let idle_max = link.session.timeout_ms as u64 * 1_000_000 / 3;
-            if link.phase() == Phase::Up && now.saturating_sub(conn.last_sent) > idle_max {
+            let is_up = link.phase() == Phase::Up;
+            let third = match is_up {
+                true => link.session.timeout_ms as u64 * 1_000_000 / 3,
+                false => (link.wanted_timeout_ms() as u64 * 1_000_000 / 3).min(self.orders.connect),
+            };
+            let patience = if is_up { 2 * third } else { third };
+            let is_awaited = !is_up || conn.is_pinged || conn.asker.under_way() > 0;
+            if is_awaited && now.saturating_sub(conn.last_heard) > patience {
+                // Where we stood still ourselves, what it said may lie unread.
+                self.read(index);
+                let conn = &self.conns[index];
+                if conn.link.is_some() && now.saturating_sub(conn.last_heard) > patience {
+                    let why = format!("no answer in {:.1} s", patience as f64 / 1e9);
+                    self.lose(index, &why, false, errors::CONNECTION_LOST);
+                }
+                continue;
+            }
+            if is_up && now.saturating_sub(conn.last_sent) > third {
                 Asker::ping(link.out());
-                conn.last_sent = now;
+                (conn.last_sent, conn.is_pinged) = (now, true);
+                // A ping that we send late is not the server's silence.
+                conn.last_heard = conn.last_heard.max(now - third);
                 self.flush(index, now);
             }
         }
@@ -280,17 +317,24 @@ impl Worker {
             let was_up = link.phase() == Phase::Up;
             let (asker, tally, clock) = (&mut conn.asker, &mut self.tally, self.clock);
             let mut now = None;
+            let is_leaving = self.is_leaving;
             let mut broken = None;
             let mut last_zxid = link.session.last_zxid;
             let before = asker.under_way();
             let received = link.receive(&mut self.space, |frame| {
                 // One reading of the clock for all that one read of the socket brought.
                 let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
-                if broken.is_none() {
+                if is_leaving {
+                    // Closed as asked: the connection is done with.
+                    broken = broken.take().or(is_close(frame).then_some(Broken(0)));
+                } else if broken.is_none() {
                     broken = asker.reply(frame, now, &mut last_zxid, tally).err();
                 }
             });
             link.session.last_zxid = last_zxid;
+            if let Some(now) = now {
+                (conn.last_heard, conn.is_pinged) = (now, false);
+            }
             if let Some(now) = now.filter(|_| asker.under_way() < before) {
                 let begin = self.last_answer.max(self.orders.warmup);
                 self.tally.gap = self.tally.gap.max((now.saturating_sub(begin), begin));
@@ -299,6 +343,7 @@ impl Worker {
             let has_come_up = !was_up && link.phase() == Phase::Up;
             if has_come_up {
                 self.down -= 1;
+                conn.last_heard = clock.elapsed().as_nanos() as u64;
                 if conn.dials > 1 && conn.session.id != 0 {
                     self.tally.reconnects += 1;
                 }
@@ -380,7 +425,8 @@ impl Worker {
         let mut interval = 0;
         let mut cpu = None;
         let mut busy = 0.0;
-        let mut is_late_by_server = false;
+        // Set from when no connection had room until all that was due is sent: how late we were ourselves before that.
+        let mut own_late: Option<u64> = None;
         let mut stopped_at = None;
         loop {
             let mut now = self.now();
@@ -389,20 +435,23 @@ impl Worker {
             }
             let end = stopped_at.map_or(end, |at: u64| at.min(end));
             if now >= self.orders.warmup && cpu.is_none() {
-                cpu = Some((thread_cpu(), now));
+                cpu = Some(Busy::begin());
             }
             if now >= end {
-                if let Some((before, at)) = cpu.filter(|_| busy == 0.0) {
-                    busy = (thread_cpu() - before) as f64 / (now - at).max(1) as f64;
+                if let Some(since) = cpu.as_ref().filter(|_| busy == 0.0) {
+                    busy = since.share();
                 }
             }
             // Intervals end on time even when nothing is answered.
             let due_interval = now.saturating_sub(self.orders.warmup) / self.orders.interval;
             if now > self.orders.warmup && due_interval as usize > interval && now < end {
-                let fresh = used.try_recv().unwrap_or_default();
-                let tally = std::mem::replace(&mut self.tally, fresh);
-                let _ = home.send(Word::Interval { index: interval, tally });
-                interval = due_interval as usize;
+                // More than one where this thread stood still: nothing was measured in those between.
+                while interval < due_interval as usize {
+                    let fresh = used.try_recv().unwrap_or_default();
+                    let tally = std::mem::replace(&mut self.tally, fresh);
+                    let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
+                    interval += 1;
+                }
             }
             if now >= next_house {
                 self.redial(now);
@@ -415,13 +464,16 @@ impl Worker {
                 Pace::Closed => {}
                 Pace::Open { .. } => {
                     while schedule.next < end && schedule.next <= now {
+                        let intended = schedule.next;
                         let Some(index) = self.next_ready() else {
-                            is_late_by_server = true;
+                            // From here on the server is waited for. But where we woke late, all of the backlog is as late
+                            // through us as this one is.
+                            own_late.get_or_insert(now - intended);
                             break;
                         };
-                        let intended = schedule.next;
-                        if !is_late_by_server && intended >= self.orders.warmup {
-                            self.tally.lag(now - intended);
+                        if intended >= self.orders.warmup {
+                            let late = now - intended;
+                            self.tally.lag(own_late.map_or(late, |own| late.min(own)));
                         }
                         self.issue(index, intended, now);
                         schedule.advance();
@@ -431,7 +483,7 @@ impl Worker {
                         now = self.now();
                     }
                     if schedule.next > now {
-                        is_late_by_server = false;
+                        own_late = None;
                     }
                 }
             }
@@ -445,7 +497,8 @@ impl Worker {
                 break;
             }
             let wait = match self.orders.pace {
-                Pace::Open { .. } if schedule.next < end && !self.ready.is_empty() => {
+                // Even when no connection has room: else it is not known whose fault it is that an operation is late.
+                Pace::Open { .. } if schedule.next < end && own_late.is_none() => {
                     schedule.next.saturating_sub(now)
                 }
                 _ if now < end => end - now,
@@ -465,9 +518,26 @@ impl Worker {
             _ => 0,
         };
         let tally = std::mem::take(&mut self.tally);
-        let _ = home.send(Word::Interval { index: interval, tally });
+        let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
         let is_cut_off = self.down == self.conns.len() && self.down > 0;
         Word::Done { busy, unsent, last_gone: self.last_gone.take(), is_cut_off }
+    }
+
+    /// Closes the sessions, and waits a little for it: left open, they and their ephemerals would burden the server until they
+    /// expire, and whatever is measured next.
+    fn close_all(&mut self) {
+        self.is_leaving = true;
+        let now = self.now();
+        for index in 0..self.conns.len() {
+            if let Some(link) = self.conns[index].link.as_mut().filter(|link| link.phase() == Phase::Up) {
+                put_close(link.out());
+                self.flush(index, now);
+            }
+        }
+        let deadline = now + CLOSING;
+        while self.down < self.conns.len() && self.now() < deadline {
+            self.turn(RETRY / 2);
+        }
     }
 
     /// Operations that came due and found no connection with room to the very end count as waiting until then.
@@ -528,10 +598,4 @@ impl Worker {
             self.flush(index, now);
         }
     }
-}
-
-/// Nanoseconds of processor time that this thread took.
-fn thread_cpu() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

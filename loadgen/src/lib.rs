@@ -12,6 +12,7 @@
 //! durability  host    whether writes are on the disk; the machine
 //! schedule            when operations are due; pure
 //! engine              one thread of load: schedule, connections, measures
+//! busy                whether such a thread was the limit
 //! run                 a run, from its threads to its result
 //! modes               ladder, fan-out, storm, hold, churn, fill, gap
 //! null                the server that answers constants: the floor
@@ -25,6 +26,7 @@
 
 pub mod args;
 pub mod ask;
+pub mod busy;
 pub mod cgroup;
 pub mod client;
 pub mod compare;

@@ -8,10 +8,15 @@ use ringkeeper_load::args::{Cli, Command, NullArgs, OutputArgs, RunArgs};
 use ringkeeper_load::result::Outcome;
 use ringkeeper_load::run::{self, Ending, Progress};
 use ringkeeper_load::{null, table};
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const SERVER: u8 = 1;
 const USAGE: u8 = 2;
@@ -21,17 +26,12 @@ const NOT_WRITTEN: u8 = 5;
 
 fn main() -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends at once, as ever.
-        let _ = signal_hook::flag::register_conditional_default(signal, stop.clone());
-        let _ = signal_hook::flag::register(signal, stop.clone());
-    }
-    // A terminal that goes away is told twice, by the kernel and by the shell: a second one must not end at once. Under
-    // nohup nothing changes.
-    if !is_ignored(signal_hook::consts::SIGHUP) {
-        let _ = signal_hook::flag::register(signal_hook::consts::SIGHUP, stop.clone());
+    if let Err(error) = listen(&stop) {
+        complain(&format!("cannot listen for signals: {error}"));
+        return ExitCode::from(SERVER);
     }
     let command = Cli::parse().command;
+    raise_open_files();
     // Not after an hour of load.
     if let Some(why) = command.output().and_then(outputs::refusal) {
         complain(&why);
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::FanOut(args) => others::fan_out(&args, &stop),
         Command::Storm(args) => others::storm(&args, &stop),
         Command::Churn(args) => others::churn(&args, &stop),
-        Command::Fill(args) => others::fill(&args),
+        Command::Fill(args) => others::fill(&args, &stop),
         Command::Gap(args) => others::gap(&args, &stop),
         Command::Disk(args) => others::disk(&args, &stop),
         Command::Report(args) => outputs::report(&args),
@@ -51,6 +51,37 @@ fn main() -> ExitCode {
         Command::Null(args) => serve_null(&args, &stop),
     };
     ExitCode::from(code)
+}
+
+/// A second signal ends the program at once, as ever. But one that comes so soon after the first is the same wish: `timeout`
+/// tells the program and then its group, a terminal that goes away tells the kernel and the shell.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
+/// Sets `stop` at the first signal that asks for the end.
+fn listen(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    // A second one of these never ends it at once. Under nohup nothing changes.
+    if !is_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP)?;
+    }
+    let stop = stop.clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut first: Option<Instant> = None;
+        for signal in signals.forever() {
+            stop.store(true, Ordering::Relaxed);
+            let at = *first.get_or_insert_with(Instant::now);
+            if signal != SIGHUP && at.elapsed() > ONE_WISH {
+                let _ = emulate_default_handler(signal);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Thousands of connections need more than the 1,024 files that a shell gives. Where it fails, whatever needs them says so.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Whether this process was started with a signal ignored.

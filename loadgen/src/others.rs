@@ -5,13 +5,14 @@ use hdrhistogram::Histogram;
 use ringkeeper_load::args::{
     resolve, ChurnArgs, DiskArgs, FanOutArgs, FillArgs, GapArgs, LadderArgs, RunArgs, StormArgs,
 };
+use ringkeeper_load::busy;
 use ringkeeper_load::modes::{
     disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
 };
 use ringkeeper_load::process::Roots;
 use ringkeeper_load::record::Measure;
 use ringkeeper_load::result::{Figure, OpResult, Outcome};
-use ringkeeper_load::run::{blank, Ending, Settings};
+use ringkeeper_load::run::{blank, Ending, Settings, STOPPED};
 use ringkeeper_load::schedule::Pace;
 use ringkeeper_load::server::Server;
 use ringkeeper_load::table;
@@ -54,6 +55,12 @@ fn without_servers(outcome: &mut Outcome, watched: &[Server]) {
     }
 }
 
+/// Says that the user stopped it.
+fn stopped(outcome: &mut Outcome) -> Ending {
+    outcome.verdict.reasons.push(STOPPED.to_owned());
+    Ending::Stopped
+}
+
 fn settings(run: &RunArgs) -> Result<Settings, Stop> {
     run.settings().map_err(usage)
 }
@@ -61,9 +68,12 @@ fn settings(run: &RunArgs) -> Result<Settings, Stop> {
 pub fn ladder(args: &LadderArgs, stop: &Arc<AtomicBool>) -> u8 {
     told((|| {
         let settings = settings(&args.run)?;
-        let Pace::Open { from, .. } = settings.pace else {
+        let Pace::Open { from, to } = settings.pace else {
             return Err(usage("a ladder climbs rates: --closed has none".to_owned()));
         };
+        if from != to {
+            return Err(usage("a ladder's --rate is its lowest, one number: --to is the highest".to_owned()));
+        }
         if args.to < from {
             return Err(usage(format!("--to {} is below --rate {from}", args.to)));
         }
@@ -143,6 +153,9 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             outcome.verdict.reasons.push(format!("it ended after {} rounds: {why}", fan.last.len()));
             ending = Ending::ServerGone;
         }
+        if fan.was_stopped {
+            ending = stopped(&mut outcome);
+        }
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -189,7 +202,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         let mut ending = Ending::Whole;
         if stormed.refused > 0 || stormed.opened < settings.sessions || stormed.lost > 0 {
             let why = format!(
-                "{} of {} sessions opened, {} refused, {} lost while they were held{}",
+                "{} of {} sessions opened, {} refused, {} lost after they were open{}",
                 stormed.opened,
                 settings.sessions,
                 stormed.refused,
@@ -199,9 +212,16 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
             outcome.verdict.reasons.push(why);
             ending = Ending::RateMissed;
         }
-        if stormed.is_cut_off {
-            outcome.verdict.reasons.push("at the end no session was left: the server is gone".to_owned());
-            ending = Ending::ServerGone;
+        if let Some(end) = stormed.end.filter(|_| stormed.opened > 0) {
+            let (what, code) = match end {
+                sessions::End::ServerGone => ("the server is gone", Ending::ServerGone),
+                sessions::End::Refused => ("the server refused all of them", Ending::AllFailed),
+            };
+            outcome.verdict.reasons.push(format!("at the end no session was left: {what}"));
+            ending = code;
+        }
+        if stormed.was_stopped {
+            ending = stopped(&mut outcome);
         }
         Ok(finish(&args.output, &outcome, ending))
     })())
@@ -246,11 +266,15 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
                 .push(format!("{lost} sessions were lost, refused or never answered{why}"));
             ending = Ending::RateMissed;
         }
+        if churned.was_stopped {
+            ending = stopped(&mut outcome);
+        }
+        ending = busy::judge(&mut outcome, churned.busy, ending);
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
 
-pub fn fill(args: &FillArgs) -> u8 {
+pub fn fill(args: &FillArgs, stop: &AtomicBool) -> u8 {
     told((|| {
         let target = &args.target;
         let servers = resolve(&target.servers).map_err(usage)?;
@@ -258,23 +282,17 @@ pub fn fill(args: &FillArgs) -> u8 {
         let watched = target.watched().map_err(usage)?;
         let mut outcome: Outcome = blank(&target.name, &servers, &watched);
         let connect = Duration::from_secs_f64(target.connect_timeout);
-        let filled = filling::fill(
-            &servers,
-            &target.auth().map_err(usage)?,
-            &watched,
-            &plan,
-            connect,
-            |done, total| {
-                if !args.output.quiet && done % 100_000 == 0 {
-                    tell(&format!("{done} of {total} znodes"));
+        let filled =
+            filling::fill(&servers, &target.auth().map_err(usage)?, &watched, &plan, connect, stop, |made| {
+                if !args.output.quiet && made.done % 100_000 == 0 {
+                    tell(&format!("{} of {} znodes", made.done, made.total));
                 }
-            },
-        )
-        .map_err(server)?;
+            })
+            .map_err(server)?;
         outcome.load.mode = "fill".to_owned();
         outcome.load.plan = Some(plan);
-        outcome.counts.answered = filled.znodes;
-        let znodes = filled.znodes as f64;
+        outcome.counts.answered = filled.created;
+        let znodes = filled.created as f64;
         outcome.figures = vec![
             Figure::new("creates a second", znodes / filled.seconds.max(1e-9), "/s"),
             Figure::new("server CPU a create", filled.cpu_s * 1e6 / znodes, "us"),
@@ -283,10 +301,27 @@ pub fn fill(args: &FillArgs) -> u8 {
         ];
         without_servers(&mut outcome, &watched);
         let mut ending = Ending::Whole;
-        if let Some(why) = filled.broken {
+        if filled.created == 0 {
+            outcome.figures.clear();
+            outcome.verdict.is_valid = false;
+            outcome.verdict.reasons.push(format!(
+                "INVALID: all {} znodes were there already, no create was measured: delete them, or name another --root",
+                filled.existed
+            ));
+            ending = Ending::Invalid;
+        } else if filled.existed > 0 {
+            outcome.verdict.reasons.push(format!(
+                "{} znodes were there already and only set: {} were created, and the time is that of all",
+                filled.existed, filled.created
+            ));
+        }
+        if filled.was_stopped {
+            ending = stopped(&mut outcome);
+        } else if let Some(why) = filled.broken {
             outcome.verdict.reasons.push(format!("it ended before its time: {why}"));
             ending = Ending::ServerGone;
         }
+        ending = busy::judge(&mut outcome, filled.busy, ending);
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -325,10 +360,24 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         let dir = args.dir.canonicalize().unwrap_or_else(|_| args.dir.clone());
         let system = ringkeeper_load::host::file_system(&dir.to_string_lossy());
         outcome.host.file_systems.extend(system.map(|system| format!("{}: {system}", dir.display())));
-        outcome.all = row("record", &written.durable, args.duration);
+        outcome.all = row("record", &written.durable, written.seconds);
         outcome.ops = vec![outcome.all.clone()];
         outcome.counts.answered = written.durable.len();
+        outcome.counts.due = written.due;
         outcome.figures = vec![Figure::new("writes", written.writes as f64, "")];
-        Ok(finish(&args.output, &outcome, Ending::Whole))
+        let mut ending = Ending::Whole;
+        if written.was_stopped {
+            ending = stopped(&mut outcome);
+        } else if outcome.all.per_second < 0.99 * written.due as f64 / args.duration {
+            outcome.verdict.reasons.push(format!(
+                "the rate was not reached: {} records came due in {} s, {} were durable after {:.1} s",
+                written.due,
+                args.duration,
+                written.durable.len(),
+                written.seconds
+            ));
+            ending = Ending::RateMissed;
+        }
+        Ok(finish(&args.output, &outcome, ending))
     })())
 }

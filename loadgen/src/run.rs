@@ -1,5 +1,6 @@
 //! A run: starts the threads, hears of their intervals, reads the servers' processes, and makes the result.
 
+use crate::busy;
 use crate::durability;
 use crate::engine::{self, Orders, Start, Word};
 use crate::host;
@@ -64,6 +65,9 @@ pub enum Ending {
     Invalid,
 }
 
+/// What is said of a measure that the user stopped.
+pub const STOPPED: &str = "stopped before its time: the figures are of what was done until then";
+
 /// An interval of all threads, while it is gathered.
 #[derive(Default)]
 struct Gathered {
@@ -88,8 +92,9 @@ pub fn run_from(
     mut told: impl FnMut(Progress),
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
-        let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
-        setup::make_tree(&mut client, &settings.plan, settings.connections, |_, _| {})?;
+        let mut client = Client::open(&settings.servers, settings.connect, &settings.auth, stop)?;
+        setup::make_tree(&mut client, &settings.plan, settings.connections, |_| {})?;
+        client.close();
     }
     let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
     let plan = Arc::new(settings.plan.clone());
@@ -126,29 +131,46 @@ pub fn run_from(
     }
     drop(home);
     let host = surroundings(&settings.watched, &settings.servers);
+    let mut failed = None;
+    let mut was_stopped = false;
+    for _ in 0..threads {
+        let word = loop {
+            if stop.load(Ordering::Relaxed) && !was_stopped {
+                was_stopped = true;
+                start.stop.store(true, Ordering::Relaxed);
+            }
+            match words.recv_timeout(Duration::from_millis(20)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                word => break word,
+            }
+        };
+        if let Ok(Word::Failed(why)) = word {
+            failed = failed.or(Some(why).filter(|why| why != "stopped"));
+        }
+    }
     start.barrier.wait();
     let began = Instant::now();
     // Where a thread could not begin, nothing does.
-    if !start.stop.load(Ordering::Relaxed) {
+    let has_begun = !start.stop.load(Ordering::Relaxed);
+    if has_begun {
         begins(began);
     }
     let mut watch = Watch::new(settings, began);
     let mut totals = Tally::default();
     let mut gathered: Vec<Gathered> = Vec::new();
-    let (mut busy, mut unsent, mut failed, mut cut_off) = (Vec::new(), 0, None, 0);
+    let (mut busy, mut unsent, mut cut_off) = (Vec::new(), 0, 0);
     let mut last_gone = None;
     let (mut shown, mut intervals) = (0, Vec::new());
-    let mut was_stopped = false;
-    loop {
+    // Until all have told all: then they close their sessions, which is no part of the run.
+    while busy.len() < threads {
         if stop.load(Ordering::Relaxed) && !was_stopped {
             was_stopped = true;
             start.stop.store(true, Ordering::Relaxed);
         }
         watch.look();
         match words.recv_timeout(Duration::from_millis(20)) {
-            Ok(Word::Ready) => {}
-            Ok(Word::Failed(why)) => failed = failed.or(Some(why).filter(|why| why != "stopped")),
-            Ok(Word::Interval { index, mut tally }) => {
+            Ok(Word::Ready | Word::Failed(_)) => {}
+            Ok(Word::Interval { index, thread, mut tally }) => {
                 totals.merge(&tally);
                 if gathered.len() <= index {
                     gathered.resize_with(index + 1, Gathered::default);
@@ -156,8 +178,8 @@ pub fn run_from(
                 gathered[index].tally.merge(&tally);
                 gathered[index].from += 1;
                 tally.clear();
-                // Whoever takes it first; threads that have ended take none.
-                let _ = back.iter().any(|give| give.send(std::mem::take(&mut tally)).is_ok());
+                // To whom it came from, who sends as many as it takes: no thread hoards those of the others.
+                let _ = back[thread].send(tally);
             }
             Ok(Word::Done { busy: share, unsent: more, last_gone: gone, is_cut_off }) => {
                 busy.push(share);
@@ -176,13 +198,17 @@ pub fn run_from(
             shown += 1;
         }
     }
+    let measured = watch.measured(settings);
+    watch.end();
     for handle in handles {
         handle.join().map_err(|_| "a thread of the load generator ended by its own fault".to_owned())?;
     }
     if let Some(why) = failed {
         return Err(why);
     }
-    let measured = watch.measured(settings);
+    if !has_begun {
+        return Err("stopped before anything was measured".to_owned());
+    }
     let ending = Ended { totals: &totals, unsent, busy: &busy, was_stopped, cut_off: cut_off == threads };
     let mut outcome = blank(&settings.name, &settings.servers, &[]);
     outcome.load = load(settings, threads);
@@ -208,7 +234,7 @@ pub fn run_from(
     intervals.extend(rest);
     outcome.intervals = intervals;
     watch.finish(&mut outcome);
-    let ending = judge(settings, &mut outcome, &ending, last_gone);
+    let ending = judge(settings.pace, &mut outcome, &ending, last_gone);
     Ok((outcome, ending))
 }
 
@@ -267,21 +293,18 @@ struct Ended<'a> {
     cut_off: bool,
 }
 
-/// A thread busier than this is the limit itself.
-const BUSY_MAX: f64 = 0.95;
 /// Own lag's p99 may be this share of the reported p99.
 const LAG_SHARE_MAX: f64 = 0.1;
 
-fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option<String>) -> Ending {
+fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option<String>) -> Ending {
     let mut reasons = std::mem::take(&mut outcome.verdict.reasons);
     let mut ending = Ending::Whole;
+    // Apart from the ending: what a generator measured that was the limit stays so when the run is stopped as well.
+    let mut is_valid = true;
     let busiest = ended.busy.iter().copied().fold(0.0, f64::max);
-    if busiest > BUSY_MAX {
-        reasons.push(format!(
-            "INVALID: a thread of the load generator took {:.0}% of a core: use more threads, or another machine",
-            busiest * 100.0
-        ));
-        ending = Ending::Invalid;
+    if let Some(why) = busy::refusal(busiest) {
+        reasons.push(why);
+        (ending, is_valid) = (Ending::Invalid, false);
     }
     let (lag, p99) = (outcome.own.lag.p99, outcome.all.intended.p99);
     // Where no latency is reported there is none that our own lateness could have made.
@@ -289,7 +312,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         reasons.push(format!(
             "INVALID: the load generator itself was late (p99 {lag:.0} us, above 10% of the reported {p99:.0} us): give it a core of its own"
         ));
-        ending = Ending::Invalid;
+        (ending, is_valid) = (Ending::Invalid, false);
     }
     let due = ended.totals.due;
     let answered = ended.totals.answered();
@@ -300,9 +323,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         if ending == Ending::Whole {
             ending = Ending::AllFailed;
         }
-    } else if matches!(settings.pace, Pace::Open { .. })
-        && !ended.was_stopped
-        && (answered as f64) < 0.99 * due as f64
+    } else if matches!(pace, Pace::Open { .. }) && !ended.was_stopped && (answered as f64) < 0.99 * due as f64
     {
         reasons.push(format!(
             "the rate was not reached: {due} operations came due, {answered} were answered, {} found no connection free",
@@ -313,7 +334,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         }
     }
     if ended.was_stopped {
-        reasons.push("stopped before its time: the figures are of what was done until then".to_owned());
+        reasons.push(STOPPED.to_owned());
         ending = Ending::Stopped;
     }
     if outcome.counts.sessions_lost > 0 {
@@ -327,7 +348,7 @@ fn judge(settings: &Settings, outcome: &mut Outcome, ended: &Ended<'_>, last_gon
         reasons.push("at the end no connection was up: the server is gone".to_owned());
         ending = Ending::ServerGone;
     }
-    outcome.verdict = Verdict { is_valid: !matches!(ending, Ending::Invalid), reasons };
+    outcome.verdict = Verdict { is_valid, reasons };
     ending
 }
 
@@ -460,11 +481,15 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn finish(&mut self, outcome: &mut Outcome) {
-        outcome.started_unix = self.started_unix;
+    /// The last reading, where the run ended before its time.
+    fn end(&mut self) {
         if self.after.is_empty() {
             self.after = self.read();
         }
+    }
+
+    fn finish(&self, outcome: &mut Outcome) {
+        outcome.started_unix = self.started_unix;
         for ((server, before), after) in self.settings.watched.iter().zip(&self.before).zip(&self.after) {
             match (before, after) {
                 (Some(before), Some(after)) => {
@@ -489,6 +514,28 @@ impl<'a> Watch<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A run that was stopped, or whose server went, was said to be valid whatever the generator had been.
+    #[test]
+    fn what_is_invalid_stays_so_however_the_run_ends() {
+        let pace = Pace::Open { from: 100.0, to: 100.0 };
+        for (was_stopped, cut_off, want) in [
+            (false, false, Ending::Invalid),
+            (true, false, Ending::Stopped),
+            (false, true, Ending::ServerGone),
+        ] {
+            for (busy, is_valid) in [(0.99, false), (0.5, true)] {
+                let mut outcome = Outcome::default();
+                let totals = Tally::default();
+                let ended = Ended { totals: &totals, unsent: 0, busy: &[busy], was_stopped, cut_off };
+                let ending = judge(pace, &mut outcome, &ended, None);
+                assert_eq!(outcome.verdict.is_valid, is_valid, "{:?}", outcome.verdict.reasons);
+                assert!(ending == want || is_valid, "{ending:?}");
+                let is_said = outcome.verdict.reasons.iter().any(|why| why.starts_with("INVALID"));
+                assert_eq!(is_said, !is_valid);
+            }
+        }
+    }
 
     #[test]
     fn a_result_tells_the_command_without_its_secrets() {

@@ -2,46 +2,90 @@
 //! a znode for each connection to create below.
 
 use crate::ask::{put_open_acl, put_own, put_path};
-use crate::client::{Gone, REPLY_BYTES_MAX};
+use crate::client::{put_close, Gone, REPLY_BYTES_MAX};
 use crate::plan::{put_value, Dice, Plan};
 use ringkeeper::wire::xid::AUTH;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, ConnectRequest, ConnectResponse, OpCode, Reader};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 const NODE_EXISTS: i32 = -110;
 /// Requests under way at once: ZooKeeper stops reading a client above 1,000 of all clients together.
 const WINDOW: usize = 200;
 
-/// One session on one connection that waits for its replies.
-pub struct Client {
+/// One session on one connection that waits for its replies, until the user wants the end.
+pub struct Client<'a> {
     stream: TcpStream,
+    stop: &'a AtomicBool,
+    /// For the next reply.
+    patience: Duration,
     out: Vec<u8>,
     bytes: Vec<u8>,
     at: usize,
     xid: i32,
 }
 
-impl Client {
-    /// Opens a session at the first server that answers.
-    pub fn open(servers: &[SocketAddr], timeout: Duration, auth: &[u8]) -> Result<Client, String> {
+/// A wait is cut in slices of this length: between them it is seen that the user wants the end.
+const SLICE: Duration = Duration::from_millis(50);
+/// A reply after the handshake is waited for at least so long: a server under load is slow.
+const REPLY: Duration = Duration::from_secs(30);
+/// The close of its session is waited for so long.
+const CLOSING: Duration = Duration::from_secs(2);
+
+fn no_answer(patience: Duration) -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, format!("no answer in {} s", patience.as_secs_f64()))
+}
+
+/// Connects. The call itself hears of no stop: it is made aside, and left to itself then.
+fn dial(server: SocketAddr, timeout: Duration, stop: &AtomicBool) -> io::Result<TcpStream> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(TcpStream::connect_timeout(&server, timeout)));
+    loop {
+        match told.recv_timeout(SLICE) {
+            Ok(Err(error)) if error.kind() == ErrorKind::TimedOut => return Err(no_answer(timeout)),
+            Ok(done) => return done,
+            Err(_) if stop.load(Ordering::Relaxed) => return Err(io::Error::other("stopped")),
+            Err(_) => {}
+        }
+    }
+}
+
+impl<'a> Client<'a> {
+    /// Opens a session at the first server that answers in `timeout`.
+    pub fn open(
+        servers: &[SocketAddr],
+        timeout: Duration,
+        auth: &[u8],
+        stop: &'a AtomicBool,
+    ) -> Result<Client<'a>, String> {
         let mut why = "no server is named".to_owned();
         for server in servers {
-            match Client::open_at(server, timeout, auth) {
+            match Client::open_at(*server, timeout, auth, stop) {
                 Ok(client) => return Ok(client),
                 Err(error) => why = format!("{server}: {error}"),
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err("stopped before anything was measured".to_owned());
             }
         }
         Err(why)
     }
 
-    fn open_at(server: &SocketAddr, timeout: Duration, auth: &[u8]) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(server, timeout)?;
+    fn open_at(
+        server: SocketAddr,
+        timeout: Duration,
+        auth: &[u8],
+        stop: &'a AtomicBool,
+    ) -> io::Result<Client<'a>> {
+        let stream = dial(server, timeout, stop)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(timeout.max(Duration::from_secs(30))))?;
-        let mut client = Client { stream, out: Vec::new(), bytes: Vec::new(), at: 0, xid: 0 };
+        stream.set_read_timeout(Some(SLICE))?;
+        let mut client =
+            Client { stream, stop, patience: timeout, out: Vec::new(), bytes: Vec::new(), at: 0, xid: 0 };
         ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: 0,
@@ -56,6 +100,7 @@ impl Client {
         match ConnectResponse::decode(&frame) {
             Ok(answer) if answer.session_id != 0 => {
                 client.out.extend_from_slice(auth);
+                client.patience = timeout.max(REPLY);
                 Ok(client)
             }
             Ok(_) => Err(io::Error::other("the server refused a session")),
@@ -107,7 +152,15 @@ impl Client {
         self.reply()
     }
 
+    /// Closes the session, so that it does not burden the server until it expires.
+    pub fn close(mut self) {
+        self.patience = CLOSING;
+        put_close(&mut self.out);
+        let _ = self.flush().and_then(|()| self.reply());
+    }
+
     fn frame(&mut self) -> io::Result<Vec<u8>> {
+        let deadline = Instant::now() + self.patience;
         loop {
             let rest = &self.bytes[self.at..];
             if let Some(head) = rest.first_chunk::<4>() {
@@ -123,12 +176,25 @@ impl Client {
             }
             self.bytes.drain(..self.at);
             self.at = 0;
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(io::Error::other("stopped"));
+            }
             let old = self.bytes.len();
             self.bytes.resize(old + (64 << 10), 0);
-            let got = self.stream.read(&mut self.bytes[old..])?;
-            self.bytes.truncate(old + got);
+            let read = self.stream.read(&mut self.bytes[old..]);
+            self.bytes.truncate(old + *read.as_ref().unwrap_or(&0));
+            let got = match read {
+                Ok(got) => got,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    if Instant::now() >= deadline {
+                        return Err(no_answer(self.patience));
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if got == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection"));
             }
         }
     }
@@ -141,12 +207,23 @@ enum Want {
     Key(Vec<u8>, usize),
 }
 
-/// Makes the tree; what is there is taken, with a new value. `told` hears how many znodes of how many are there.
+/// How far the tree is.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Made {
+    /// Znodes that are there now...
+    pub done: u64,
+    /// ...of them, those that were before...
+    pub existed: u64,
+    /// ...of so many.
+    pub total: u64,
+}
+
+/// Makes the tree; what is there is taken, with a new value. `told` hears of each znode.
 pub fn make_tree(
-    client: &mut Client,
+    client: &mut Client<'_>,
     plan: &Plan,
     connections: u64,
-    mut told: impl FnMut(u64, u64),
+    mut told: impl FnMut(Made),
 ) -> Result<(), String> {
     for space in &plan.spaces {
         let mut path = String::new();
@@ -162,9 +239,14 @@ pub fn make_tree(
         put_own(&mut path, plan, number);
         Want::Plain(path)
     });
-    run(client, own, |_| {})?;
+    let mut made = Made { total, ..Made::default() };
+    let mut count = |existed| {
+        made.done += 1;
+        made.existed += u64::from(existed);
+        told(made);
+    };
+    run(client, own, &mut count)?;
     let mut dice = Dice::new(plan, u64::MAX);
-    let mut done_before = connections;
     for (at, space) in plan.spaces.iter().enumerate() {
         let parents = (0..space.parents()).map(|parent| {
             let mut path = Vec::new();
@@ -176,20 +258,19 @@ pub fn make_tree(
             space.put_key(&mut path, key);
             Want::Key(path, dice.size(at))
         });
-        run(client, parents.chain(keys), |done| told(done_before + done, total))?;
-        done_before += space.parents() + space.keys;
+        run(client, parents.chain(keys), &mut count)?;
     }
     Ok(())
 }
 
+/// `told` hears of each znode whether it was there before.
 fn run(
-    client: &mut Client,
+    client: &mut Client<'_>,
     wants: impl Iterator<Item = Want>,
-    mut told: impl FnMut(u64),
+    mut told: impl FnMut(bool),
 ) -> Result<(), String> {
     let mut under_way: VecDeque<Want> = VecDeque::new();
     let mut again: Vec<Want> = Vec::new();
-    let mut done = 0;
     let lost = |error: io::Error| format!("while the tree was made: {error}");
     let mut wants = wants.fuse();
     let mut is_filling = false;
@@ -223,8 +304,7 @@ fn run(
                 return Err(format!("create of {path} was refused: {}", crate::record::errors::name(code)));
             }
         }
-        done += 1;
-        told(done);
+        told(code == NODE_EXISTS);
     }
     for chunk in again.chunks(WINDOW) {
         for want in chunk {

@@ -76,6 +76,8 @@ enum Way {
     RefusesCredentials,
     /// Answers every request with NONODE.
     HasNothing,
+    /// Has all znodes from that request on: a create of one is refused.
+    HasAllFrom(usize),
 }
 
 fn server(way: Way) -> SocketAddr {
@@ -136,6 +138,7 @@ fn serve(mut stream: TcpStream, way: Way, number: &AtomicUsize) -> Option<()> {
             &mut out,
             match way {
                 Way::HasNothing => -101,
+                Way::HasAllFrom(begin) if now >= begin && op == OpCode::Create as i32 => -110,
                 _ if op == OpCode::Auth as i32 => -115,
                 _ => 0,
             },
@@ -225,6 +228,10 @@ fn wrong_credentials_are_said_and_never_shown() {
         assert!([SERVER, RATE_MISSED, INVALID].contains(&ended.code), "{mode}: {} {all}", ended.code);
         assert!(all.contains("refused the credentials: AUTHFAILED"), "{mode}: {all}");
         assert!(!all.contains("secret"), "{mode}: {all}");
+        // It is there: it said no.
+        let is_storm = mode.starts_with("storm");
+        assert_eq!(all.contains("the server refused all of them"), is_storm, "{mode}: {all}");
+        assert!(!is_storm || ended.code == SERVER && !all.contains("the server is gone"), "{mode}: {all}");
     }
     for (given, word) in [("nothing", "SCHEME:WORDS"), ("@/none/such", "/none/such")] {
         let ended = load(&format!("run -q -s {at} --auth {given}"));
@@ -293,9 +300,10 @@ fn a_ladder_that_meets_the_generators_limit_says_at_least() {
     let room = tempfile::tempdir().expect("a directory");
     let json = room.path().join("a.json");
     let null = Null::start();
-    // The last step asks one thread for more than any can send.
+    // The last step asks one thread for more than any can send, on connections that have room for it: where others take its
+    // core, it is late if not busy.
     let steps =
-        "-r 100 --to 50000000 --factor 500000 -c 16 -d 100 -k 10 --duration 0.5 --warmup 0 --drain 0.1";
+        "-r 100 --to 50000000 --factor 500000 -c 16 -d 3000 -k 10 --duration 0.5 --warmup 0 --drain 0.1";
     let ended = load(&format!("ladder -q -s {} {steps} --json {}", null.address, json.display()));
     assert_eq!(ended.code, INVALID, "{}", ended.out);
     assert!(ended.out.contains("the load generator was the limit, not the server"), "{}", ended.out);
@@ -331,6 +339,9 @@ fn what_is_impossible_is_refused_before_anything_is_asked() {
         ("fill --container x --engine /none/such".to_owned(), "no such command"),
         ("run -s no.such.host.invalid:1".to_owned(), "no.such.host.invalid"),
         ("ladder --rate 100 --to 10".to_owned(), "below"),
+        ("ladder --to nan".to_owned(), "'nan' is no rate"),
+        ("ladder --p99-max nan".to_owned(), "milliseconds"),
+        ("ladder --rate 100-500".to_owned(), "one number"),
         ("run -m get=1,get=2".to_owned(), "get is there twice"),
         ("storm --auth digest:me".to_owned(), "a user and a password"),
     ] {
@@ -477,6 +488,50 @@ fn hang_up(child: &Child) {
     let _ = kill_process(pid, Signal::HUP);
 }
 
+/// It ended as if all had been done.
+#[test]
+fn a_mode_that_is_stopped_says_so() {
+    let null = Null::start();
+    for mode in [
+        "storm -n 1000 --hold 60",
+        "fan-out -w 4 --rounds 1000000",
+        "run --duration 60 --warmup 0 --interval 0.1",
+    ] {
+        let words = format!("{mode} -s {}", null.address);
+        let ended = at_first_progress(program().args(words.split_whitespace()), |child| {
+            let pid = Pid::from_raw(child.id() as i32).expect("a process id");
+            kill_process(pid, Signal::INT).expect("it lives");
+            // `timeout` tells the program, and then its group.
+            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, Signal::INT);
+        });
+        assert_eq!(ended.code, SERVER, "{mode}: {}", ended.out);
+        assert!(ended.out.contains("stopped before its time"), "{mode}: {}", ended.out);
+    }
+}
+
+/// One dial too many cost all that was measured.
+#[test]
+fn open_files_are_as_many_as_may_be_and_what_was_measured_is_kept_when_they_end() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let null = Null::start();
+    let storm = |limit: &str| {
+        let program = env!("CARGO_BIN_EXE_ringkeeper-load");
+        let words = format!("storm -q -s {} -n 200 --hold 0.1 --json {}", null.address, json.display());
+        let script = format!("ulimit {limit} 64 && exec {program} {words}");
+        let ended = Command::new("sh").args(["-c", &script]).output().expect("the program starts");
+        (ended.status.code(), ringkeeper_load::files::read(&json).expect("a result"))
+    };
+    let (code, result) = storm("-n");
+    assert_eq!(code, Some(RATE_MISSED), "{:?}", result.verdict);
+    assert!((40..64).contains(&result.counts.answered), "{:?}", result.counts);
+    assert_eq!(result.counts.answered + result.counts.errors, 200);
+    assert!(result.verdict.reasons[0].contains("Too many open files"), "{:?}", result.verdict);
+    let (code, result) = storm("-S -n");
+    assert_eq!((code, result.counts.answered), (Some(0), 200), "{:?}", result.verdict);
+}
+
 #[test]
 fn a_terminal_that_goes_away_costs_no_result() {
     let status = std::fs::read_to_string("/proc/self/status").expect("we are a process");
@@ -503,6 +558,34 @@ fn a_terminal_that_goes_away_costs_no_result() {
     let ended = at_first_progress(Command::new("sh").args(["-c", &script]), hang_up);
     assert!([0, INVALID].contains(&ended.code), "{} {}", ended.err, ended.out);
     assert!(ended.out.contains("100 answered"), "{}", ended.out);
+}
+
+/// The first operation after the stall was charged to the generator, the backlog to the server; and the intervals that it
+/// slept through were waited for to the end.
+#[test]
+fn a_generator_that_stands_still_says_so_and_goes_on_reporting() {
+    let room = tempfile::tempdir().expect("a directory");
+    let json = room.path().join("a.json");
+    let null = Null::start();
+    let words = format!(
+        "run -s {} -r 500 -c 1 -k 10 --warmup 0 --interval 0.1 --duration 1.5 --json {}",
+        null.address,
+        json.display()
+    );
+    let ended = at_first_progress(program().args(words.split_whitespace()), |run| {
+        let pid = Pid::from_raw(run.id() as i32).expect("a process id");
+        kill_process(pid, Signal::STOP).expect("it lives");
+        // The stall itself.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        kill_process(pid, Signal::CONT).expect("it lives");
+    });
+    let result = ringkeeper_load::files::read(&json).expect("a result");
+    assert!(result.own.lag.p90 > 100_000.0, "{:?} {:?}", result.own.lag, result.all.intended);
+    assert!(ended.code == INVALID && !result.verdict.is_valid, "{} {}", ended.code, ended.out);
+    let lines = ended.err.matches(" s left").count();
+    assert!((14..=15).contains(&lines), "{lines} intervals were told: {}", ended.err);
+    assert_eq!(result.intervals.len(), lines);
+    assert_eq!(result.intervals.iter().map(|one| one.answered).sum::<u64>(), result.counts.answered);
 }
 
 #[test]
@@ -552,6 +635,23 @@ fn a_gap_is_made_in_the_measured_part_whatever_the_tree_takes() {
     assert!(result.counts.reconnects >= 4, "{:?} {:?}", result.counts, result.verdict);
 }
 
+/// What was there already was counted as created.
+#[test]
+fn a_fill_of_a_tree_that_is_there_is_no_figure_of_creates() {
+    let ended = load(&format!("fill -q -s {} -k 100", server(Way::HasAllFrom(0))));
+    assert_eq!(ended.code, INVALID, "{}", ended.out);
+    assert!(ended.out.contains("all 101 znodes were there already") && ended.out.contains("0 answered"));
+    assert!(!ended.out.contains("creates a second"), "{}", ended.out);
+    // The root, the parent and 48 keys are made.
+    let ended = load(&format!("fill -q -s {} -k 100", server(Way::HasAllFrom(50))));
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    assert!(
+        ended.out.contains("52 znodes were there already and only set: 49 were created"),
+        "{}",
+        ended.out
+    );
+}
+
 #[test]
 fn what_has_no_rows_has_no_table_and_a_count_no_unit() {
     let null = Null::start();
@@ -565,5 +665,9 @@ fn what_has_no_rows_has_no_table_and_a_count_no_unit() {
         let writes = ended.out.lines().find_map(|line| line.strip_prefix("writes: ")).expect("a figure");
         assert!(writes.parse::<u64>().is_ok_and(|writes| (1..=30).contains(&writes)), "{writes}");
         assert!(ended.out.contains(&format!("log in {}: ", dir.display())), "{}", ended.out);
+        // 40 GB a second: what was asked was said to be reached.
+        let ended = load(&format!("disk -r 10000000 --bytes 4096 --duration 0.1 --dir {}", dir.display()));
+        assert_eq!(ended.code, RATE_MISSED, "{}", ended.out);
+        assert!(ended.out.contains("the rate was not reached: 1000000 records came due"), "{}", ended.out);
     }
 }

@@ -116,3 +116,15 @@ fn a_server_that_does_not_sync_is_told() {
     assert_eq!(said, ["not the same fsync: off: forceSync=no in a, on: so in b"]);
     assert_eq!(warned("", "off: so").len(), 1);
 }
+
+/// A result that was stopped, or that missed its rate, stood there like any other.
+#[test]
+fn what_was_said_of_a_result_is_said_again() {
+    let (mut a, b) = (outcome("a", 1.0, 1.0), outcome("b", 1.0, 1.0));
+    a.verdict.reasons = vec!["stopped".to_owned(), "lost one".to_owned()];
+    let entries = entries_of(vec![a, b]);
+    assert_eq!(warnings(&entries), ["of a: stopped; lost one"]);
+    for shown in [text(&entries), markdown(&entries), page(&entries)] {
+        assert!(shown.contains("of a: stopped; lost one") && !shown.contains("INVALID"), "{shown}");
+    }
+}

@@ -18,7 +18,15 @@ pub struct Written {
     /// From when a record was due until it was durable, nanoseconds.
     pub durable: Histogram<u64>,
     pub writes: u64,
+    /// How long it really took: until the last record was durable, and no less than was asked where it was not stopped.
+    pub seconds: f64,
+    /// Records that came due in that time.
+    pub due: u64,
+    pub was_stopped: bool,
 }
+
+/// A disk that does not keep up is waited for so long after the end.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Writes records of `bytes` at `rate` a second into a file in `dir`, for `duration`.
 pub fn write(
@@ -56,14 +64,18 @@ fn fill(
     while at < FILE_BYTES {
         at += pwrite(file, &block[..room.min((FILE_BYTES - at) as usize)], at)? as u64;
     }
-    let mut written = Written { durable: histogram(), writes: 0 };
+    let mut written = Written { durable: histogram(), writes: 0, seconds: 0.0, due: 0, was_stopped: false };
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let period = 1e9 / rate;
     let clock = Instant::now();
     let now = || clock.elapsed().as_nanos() as u64;
     let due = |number: u64| (number as f64 * period) as u64;
     let (mut next, mut at, end) = (0, 0, duration.as_nanos() as u64);
-    while due(next) < end && !stop.load(Ordering::Relaxed) {
+    while due(next) < end && now() < end + DRAIN.as_nanos() as u64 {
+        if stop.load(Ordering::Relaxed) {
+            written.was_stopped = true;
+            break;
+        }
         let wait = due(next).saturating_sub(now());
         if wait > 0 {
             std::thread::sleep(Duration::from_nanos(wait));
@@ -88,5 +100,9 @@ fn fill(
             add(&mut written.durable, done - due(number));
         }
     }
+    let took = now();
+    let lasted = if written.was_stopped { took } else { took.max(end) };
+    written.seconds = lasted as f64 / 1e9;
+    written.due = (took.min(end) as f64 / period).ceil() as u64;
     Ok(written)
 }

@@ -45,6 +45,8 @@ pub struct Fan {
     pub lost: usize,
     /// What ended it before its last round.
     pub broken: Option<String>,
+    /// The user ended it before its last round.
+    pub was_stopped: bool,
 }
 
 /// The setter's connection is the pool's first.
@@ -62,7 +64,7 @@ fn request(out: &mut Vec<u8>, xid: i32, code: OpCode, body: impl FnOnce(&mut Vec
 
 /// Runs all rounds. The first is not counted: it warms what must be warm.
 pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f64)) -> Result<Fan, String> {
-    make_znode(settings)?;
+    make_znode(settings, stop)?;
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
     connect(settings, &mut pool, stop)?;
     let mut fan = Fan {
@@ -74,18 +76,22 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
         missing: 0,
         lost: 0,
         broken: None,
+        was_stopped: false,
     };
     for round in 0..=settings.rounds {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let done = arm(settings, &mut pool).and_then(|()| {
+        let done = arm(settings, &mut pool, stop).and_then(|()| {
             // What the arming left to do is done before the clock starts.
             pool.turn(Duration::from_millis(20), |_, _, _| {});
-            one_round(settings, &mut pool, &mut fan, round > 0)
+            one_round(settings, &mut pool, &mut fan, round > 0, stop)
         });
         match done {
-            Ok(last) => told(round, last as f64 / 1e3),
+            // What was under way then is no round.
+            Err(_) | Ok(None) if stop.load(Ordering::Relaxed) => {
+                fan.was_stopped = true;
+                break;
+            }
+            Ok(None) => {}
+            Ok(Some(last)) => told(round, last as f64 / 1e3),
             Err(why) if fan.last.is_empty() => return Err(why),
             Err(why) => {
                 fan.broken = Some(why);
@@ -94,11 +100,12 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
         }
     }
     fan.lost = pool.links.iter().filter(|link| link.is_none()).count();
+    pool.close_all();
     Ok(fan)
 }
 
-fn make_znode(settings: &Settings) -> Result<(), String> {
-    let mut client = Client::open(&settings.servers, settings.connect, &settings.auth)?;
+fn make_znode(settings: &Settings, stop: &AtomicBool) -> Result<(), String> {
+    let mut client = Client::open(&settings.servers, settings.connect, &settings.auth, stop)?;
     let (code, _) = client
         .ask(OpCode::Create, |out| {
             put_path(out, |out| out.extend_from_slice(settings.path.as_bytes()));
@@ -107,6 +114,7 @@ fn make_znode(settings: &Settings) -> Result<(), String> {
             put_i32(out, 0);
         })
         .map_err(|error| error.to_string())?;
+    client.close();
     match code {
         0 | -110 => Ok(()),
         code => {
@@ -123,25 +131,30 @@ fn connect(settings: &Settings, pool: &mut Pool, stop: &AtomicBool) -> Result<()
     while up < wanted {
         while pool.links.len() < wanted && pool.links.len() - up < DIALS_MAX {
             let server = settings.servers[pool.links.len() % settings.servers.len()];
-            pool.dial(server, settings.session_timeout_ms, &settings.auth)
-                .map_err(|error| format!("{server}: {error}"))?;
+            if let Err(error) = pool.dial(server, settings.session_timeout_ms, &settings.auth) {
+                return Err(format!("{up} of {wanted} connections are up: {error}"));
+            }
         }
         pool.turn(Duration::from_millis(50), |_, _, event| match event {
             Event::Up => up += 1,
-            Event::Gone(gone) => why = Some(gone.to_string()),
+            Event::Gone { why: gone, .. } => why = Some(gone.to_string()),
             Event::Frame(_) => {}
         });
         if let Some(why) = &why {
             return Err(format!("a connection was refused with {up} of {wanted} up: {why}"));
         }
-        if Instant::now() > deadline || stop.load(Ordering::Relaxed) {
-            return Err(format!("{up} of {wanted} connections are up"));
+        if stop.load(Ordering::Relaxed) {
+            return Err(format!("stopped with {up} of {wanted} connections up: nothing was measured"));
+        }
+        if Instant::now() > deadline {
+            let patience = settings.connect.as_secs_f64();
+            return Err(format!("{up} of {wanted} connections are up after {patience} s"));
         }
     }
     Ok(())
 }
 
-fn arm(settings: &Settings, pool: &mut Pool) -> Result<(), String> {
+fn arm(settings: &Settings, pool: &mut Pool, stop: &AtomicBool) -> Result<(), String> {
     for index in 1..pool.links.len() {
         if let Some(link) = &mut pool.links[index] {
             request(link.out(), 1, OpCode::GetData, |out| {
@@ -167,9 +180,12 @@ fn arm(settings: &Settings, pool: &mut Pool) -> Result<(), String> {
             Event::Frame(frame) if xid(frame) == 1 && code(frame) != 0 => refused = code(frame),
             Event::Frame(frame) => armed += usize::from(xid(frame) == 1),
             // One that is armed and goes is counted twice: then the rest is waited for in the round.
-            Event::Gone(_) => gone += usize::from(index != SETTER),
+            Event::Gone { .. } => gone += usize::from(index != SETTER),
             Event::Up => {}
         });
+        if stop.load(Ordering::Relaxed) {
+            return Err("stopped".to_owned());
+        }
         if Instant::now() > deadline {
             return Err(format!("{armed} of {wanted} watches were set in {:?}", settings.patience));
         }
@@ -177,7 +193,14 @@ fn arm(settings: &Settings, pool: &mut Pool) -> Result<(), String> {
     no_error(refused, "getData", settings)
 }
 
-fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bool) -> Result<u64, String> {
+/// Nanoseconds to the last event; `None`: stopped before it.
+fn one_round(
+    settings: &Settings,
+    pool: &mut Pool,
+    fan: &mut Fan,
+    is_counted: bool,
+    stop: &AtomicBool,
+) -> Result<Option<u64>, String> {
     let wanted = pool.links.iter().skip(1).flatten().count();
     let before = read_all(&settings.watched);
     let Some(link) = &mut pool.links[SETTER] else {
@@ -192,23 +215,25 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
     let began = pool.now();
     pool.flush(SETTER);
     let (mut events, mut last, mut reply, mut refused) = (0, 0, None, 0);
+    let mut came = Vec::with_capacity(wanted);
     let (mut gone, mut has_setter) = (0, true);
     let deadline = Instant::now() + settings.patience;
     while (events + gone < wanted || reply.is_none() && has_setter) && Instant::now() < deadline {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         pool.turn(Duration::from_millis(50), |index, now, event| {
             let frame = match event {
                 Event::Frame(frame) => frame,
-                Event::Gone(_) if index == SETTER => return has_setter = false,
-                Event::Gone(_) => return gone += 1,
+                Event::Gone { .. } if index == SETTER => return has_setter = false,
+                Event::Gone { .. } => return gone += 1,
                 Event::Up => return,
             };
             match xid(frame) {
                 -1 => {
                     events += 1;
                     last = now - began;
-                    if is_counted {
-                        add(&mut fan.events, now - began);
-                    }
+                    came.push(last);
                 }
                 2 if index == SETTER => {
                     reply = Some(now - began);
@@ -226,6 +251,7 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
     let after = read_all(&settings.watched);
     if is_counted {
         fan.cpu_s += cpu_between(&before, &after);
+        came.into_iter().for_each(|nanos| add(&mut fan.events, nanos));
         add(&mut fan.last, last);
         if let Some(reply) = reply {
             add(&mut fan.reply, reply);
@@ -235,7 +261,7 @@ fn one_round(settings: &Settings, pool: &mut Pool, fan: &mut Fan, is_counted: bo
             fan.missing += wanted - events;
         }
     }
-    Ok(last)
+    Ok(Some(last))
 }
 
 /// A reply's error code.

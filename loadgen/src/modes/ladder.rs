@@ -52,7 +52,17 @@ fn climb_by(
     // What ended the climb, beside the server's own end.
     let mut limit = None;
     while rate <= rungs.to * 1.000_001 && missed < 2 && !stop.load(Ordering::Relaxed) {
-        let (outcome, ending) = run(rate)?;
+        let (outcome, ending) = match run(rate) {
+            Ok(done) => done,
+            Err(why) if steps.is_empty() => return Err(why),
+            // The steps before it were measured.
+            Err(why) => {
+                let is_stopped = stop.load(Ordering::Relaxed);
+                let ending = if is_stopped { Ending::Stopped } else { Ending::ServerGone };
+                limit = Some((rate, ending, Some(why)));
+                break;
+            }
+        };
         let p99 = outcome.all.intended.p99;
         if steps.is_empty() {
             base_p99 = p99;
@@ -78,7 +88,7 @@ fn climb_by(
             first = Some((outcome, ending));
         }
         if matches!(ending, Ending::ServerGone | Ending::Stopped | Ending::Invalid) {
-            limit = Some((rate, ending));
+            limit = Some((rate, ending, None));
             break;
         }
         rate *= rungs.factor;
@@ -89,7 +99,7 @@ fn climb_by(
     let reasons = &mut outcome.verdict.reasons;
     let at_least = format!("the knee is at least {held}/s");
     let is_at_least = match limit {
-        Some((rate, Ending::Invalid)) => {
+        Some((rate, Ending::Invalid, _)) => {
             let known = if has_knee { at_least } else { "of the server nothing is known".to_owned() };
             reasons.push(format!(
                 "INVALID: at {rate}/s the load generator was the limit, not the server: {known}"
@@ -98,9 +108,10 @@ fn climb_by(
             ending = Ending::Invalid;
             true
         }
-        Some((rate, gone)) => {
+        Some((rate, gone, why)) => {
             let what = if gone == Ending::Stopped { "the ladder was stopped" } else { "the server was gone" };
-            reasons.push(format!("{what} at {rate}/s"));
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
+            reasons.push(format!("{what} at {rate}/s{why}"));
             ending = gone;
             true
         }
@@ -147,7 +158,7 @@ mod tests {
         outcome.ladder.iter().find(|step| step.is_knee).map(|step| (step.rate, step.is_at_least))
     }
 
-    use Ending::{Invalid, RateMissed, ServerGone, Whole};
+    use Ending::{Invalid, RateMissed, ServerGone, Stopped, Whole};
 
     #[test]
     fn the_knee_is_the_highest_rate_before_two_that_are_not_held() {
@@ -184,5 +195,34 @@ mod tests {
         let (outcome, ending) = climbed(&[(Whole, 1.0), (ServerGone, 1.0)]);
         assert_eq!((knee(&outcome), ending), (Some((100.0, true)), ServerGone));
         assert!(outcome.verdict.reasons[0].contains("gone at 200/s"));
+    }
+
+    #[test]
+    fn a_step_that_cannot_begin_costs_none_of_those_before() {
+        let rungs = Rungs { from: 100.0, to: 1_600.0, factor: 2.0, p99_max_us: 100e3, p99_growth_max: 10.0 };
+        let climb_to = |first_refused: f64| {
+            let run = |rate| {
+                let mut outcome = Outcome::default();
+                outcome.load.rate_from = rate;
+                if rate < first_refused {
+                    Ok((outcome, Whole))
+                } else {
+                    Err("nobody listens".to_owned())
+                }
+            };
+            climb_by(&rungs, &AtomicBool::new(false), run)
+        };
+        let (outcome, ending) = climb_to(400.0).expect("two steps were measured");
+        assert_eq!((knee(&outcome), ending, outcome.ladder.len()), (Some((200.0, true)), ServerGone, 2));
+        assert_eq!(outcome.verdict.reasons, ["the server was gone at 400/s: nobody listens"]);
+        assert_eq!(climb_to(100.0).expect_err("nothing was measured"), "nobody listens");
+    }
+
+    #[test]
+    fn a_step_that_was_invalid_and_then_stopped_is_invalid() {
+        let rungs = Rungs { from: 100.0, to: 100.0, factor: 2.0, p99_max_us: 100e3, p99_growth_max: 10.0 };
+        let run = |_| Ok((Outcome::default(), Stopped));
+        let (outcome, ending) = climb_by(&rungs, &AtomicBool::new(false), run).expect("it was climbed");
+        assert_eq!((ending, outcome.verdict.is_valid, outcome.ladder[0].is_valid), (Stopped, false, false));
     }
 }

@@ -1,8 +1,9 @@
 //! Many connections that are opened together and then waited for: what the modes share that are no steady load.
 
-use crate::client::{Gone, Link, Phase, Session};
+use crate::client::{is_close, put_close, Gone, Link, Phase, Session};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,17 @@ pub struct Pool {
     clock: Instant,
 }
 
+/// At the end servers have so long to close the next session.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// What happened to a connection.
 pub enum Event<'a> {
     /// Its session is there.
     Up,
     /// A whole frame after the handshake.
     Frame(&'a [u8]),
-    Gone(&'a Gone),
+    /// It ended; `was_up`: its session had been there.
+    Gone { why: &'a Gone, was_up: bool },
 }
 
 impl Pool {
@@ -35,15 +40,21 @@ impl Pool {
         self.clock.elapsed().as_nanos() as u64
     }
 
-    /// Begins to connect; the number is the connection's place.
-    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32, auth: &[u8]) -> std::io::Result<usize> {
-        let link = Link::dial(to, Session::default(), timeout_ms, auth)?;
+    /// Begins to connect. The next place is taken even where that fails; the error names the server.
+    pub fn dial(&mut self, to: SocketAddr, timeout_ms: i32, auth: &[u8]) -> Result<(), String> {
         let index = self.links.len();
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
-        self.links.push(Some(link));
-        Ok(index)
+        let dialled = Link::dial(to, Session::default(), timeout_ms, auth).and_then(|link| {
+            epoll::add(&self.epoll, link.socket(), epoll::EventData::new_u64(index as u64), flags)?;
+            Ok(link)
+        });
+        let told = dialled.as_ref().err().map(|error| match Errno::from_io_error(error) {
+            Some(Errno::MFILE) => format!("{to}: {error}: raise the limit (ulimit -n)"),
+            _ => format!("{to}: {error}"),
+        });
+        self.links.push(dialled.ok());
+        told.map_or(Ok(()), Err)
     }
 
     /// Sends what is in a connection's out-buffer; `false`: the connection is gone.
@@ -68,8 +79,9 @@ impl Pool {
             let clock = self.clock;
             let Some(link) = &mut self.links[index] else { continue };
             if flags.contains(epoll::EventFlags::OUT) && link.has_output() {
-                if let Err(gone) = link.flush() {
-                    told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
+                if let Err(why) = link.flush() {
+                    let was_up = link.phase() == Phase::Up;
+                    told(index, clock.elapsed().as_nanos() as u64, Event::Gone { why: &why, was_up });
                     self.links[index] = None;
                     continue;
                 }
@@ -85,7 +97,8 @@ impl Pool {
                     let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
                     told(index, now, Event::Frame(frame));
                 });
-                if !was_up && link.phase() == Phase::Up {
+                let is_up = link.phase() == Phase::Up;
+                if !was_up && is_up {
                     told(index, clock.elapsed().as_nanos() as u64, Event::Up);
                 }
                 match received {
@@ -95,11 +108,35 @@ impl Pool {
                         has_read_for_end = true
                     }
                     Ok(false) => break,
-                    Err(gone) => {
-                        told(index, clock.elapsed().as_nanos() as u64, Event::Gone(&gone));
+                    Err(why) => {
+                        let gone = Event::Gone { why: &why, was_up: is_up };
+                        told(index, clock.elapsed().as_nanos() as u64, gone);
                         self.links[index] = None;
                     }
                 }
+            }
+        }
+    }
+
+    /// Closes all sessions, and waits a while for it.
+    pub fn close_all(&mut self) {
+        for index in 0..self.links.len() {
+            if let Some(link) = &mut self.links[index] {
+                put_close(link.out());
+            }
+            self.flush(index);
+        }
+        let (mut left, mut since) = (self.up(), Instant::now());
+        while left > 0 && since.elapsed() < CLOSING {
+            let mut closed = Vec::new();
+            self.turn(Duration::from_millis(50), |index, _, event| {
+                if let Event::Frame(frame) = event {
+                    closed.extend(is_close(frame).then_some(index));
+                }
+            });
+            closed.into_iter().for_each(|index| self.links[index] = None);
+            if self.up() < left {
+                (left, since) = (self.up(), Instant::now());
             }
         }
     }

@@ -3,6 +3,8 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::Asker;
+use crate::busy::Busy;
+use crate::client::{put_close, Gone, Phase};
 use crate::record::{add, histogram};
 use crate::server::{cpu_between, read_all, rss_of, Server};
 use hdrhistogram::Histogram;
@@ -36,14 +38,25 @@ pub struct Stormed {
     pub open_cpu_s: f64,
     /// Bytes of resident memory that the servers gained.
     pub rss_gained: i64,
-    /// Over the time in which the sessions were held: CPU seconds, seconds, sessions lost.
+    /// Over the time in which the sessions were held: CPU seconds, seconds.
     pub hold_cpu_s: f64,
     pub hold_s: f64,
+    /// Sessions that were up and ended, then or before.
     pub lost: usize,
     /// No session was left at the end of that time.
-    pub is_cut_off: bool,
+    pub end: Option<End>,
     /// Why the last one was refused or lost.
     pub why: Option<String>,
+    pub was_stopped: bool,
+}
+
+/// Why no session is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The connections ended.
+    ServerGone,
+    /// It answered, and did not take what --auth says, or spoke something else.
+    Refused,
 }
 
 fn names(servers: &[SocketAddr]) -> String {
@@ -66,29 +79,39 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         hold_cpu_s: 0.0,
         hold_s: 0.0,
         lost: 0,
-        is_cut_off: false,
+        end: None,
         why: None,
+        was_stopped: false,
     };
+    let mut pinger = Pinger::new(settings.session_timeout_ms);
     let mut shown = 0;
-    while stormed.opened + stormed.refused < settings.sessions && !stop.load(Ordering::Relaxed) {
+    while stormed.opened + stormed.refused < settings.sessions {
+        if stop.load(Ordering::Relaxed) {
+            stormed.was_stopped = true;
+            break;
+        }
         while dialled.len() < settings.sessions
             && dialled.len() - stormed.opened - stormed.refused < settings.at_once
         {
             let server = settings.servers[dialled.len() % settings.servers.len()];
             let now = pool.now();
-            pool.dial(server, settings.session_timeout_ms, &settings.auth).map_err(|error| {
-                format!("{server}: {error} (with {} sessions open; the limit of open files?)", stormed.opened)
-            })?;
+            if let Err(why) = pool.dial(server, settings.session_timeout_ms, &settings.auth) {
+                stormed.refused += 1;
+                stormed.why = Some(why);
+            }
             dialled.push(now);
         }
+        // Those that are up live while the rest is opened.
+        pinger.ping(&mut pool, &mut stormed);
         pool.turn(Duration::from_millis(50), |index, now, event| match event {
             Event::Up => {
                 stormed.opened += 1;
                 add(&mut stormed.handshake, now - dialled[index]);
             }
-            Event::Gone(gone) => {
+            Event::Gone { why, was_up: true } => stormed.lose(why),
+            Event::Gone { why, was_up: false } => {
                 stormed.refused += 1;
-                stormed.why = Some(gone.to_string());
+                stormed.why = Some(why.to_string());
             }
             Event::Frame(_) => {}
         });
@@ -101,68 +124,84 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         }
     }
     stormed.seconds = began.elapsed().as_secs_f64();
-    if stormed.opened == 0 && !stop.load(Ordering::Relaxed) {
+    if stormed.opened == 0 && !stormed.was_stopped {
         let why = stormed.why.unwrap_or_else(|| format!("no answer in {:?}", settings.patience));
         return Err(format!("no session was opened at {}: {why}", names(&settings.servers)));
     }
     let open = read_all(&settings.watched);
     stormed.open_cpu_s = cpu_between(&before, &open);
-    hold(settings, &mut pool, &mut stormed, stop);
+    hold(settings, &mut pool, &mut pinger, &mut stormed, stop);
     let after = read_all(&settings.watched);
     stormed.hold_cpu_s = cpu_between(&open, &after);
     stormed.rss_gained = rss_of(&after) as i64 - rss_of(&before) as i64;
-    close_all(&mut pool);
+    pool.close_all();
     Ok(stormed)
 }
 
-fn hold(settings: &Storm, pool: &mut Pool, stormed: &mut Stormed, stop: &AtomicBool) {
-    let began = Instant::now();
-    // A client pings at a third of its timeout; spread, as clients are.
-    let period = Duration::from_millis(settings.session_timeout_ms as u64) / 3;
-    let slice = Duration::from_millis(20);
-    let mut pinged = 0;
-    while began.elapsed() < settings.hold && !stop.load(Ordering::Relaxed) {
-        let due = (began.elapsed().as_secs_f64() / period.as_secs_f64() * pool.links.len() as f64) as usize;
-        while pinged < due && !pool.links.is_empty() {
-            let index = pinged % pool.links.len();
-            if let Some(link) = &mut pool.links[index] {
+impl Stormed {
+    /// A session that was up has ended.
+    fn lose(&mut self, why: &Gone) {
+        self.lost += 1;
+        self.end = Some(match why {
+            Gone::Closed | Gone::Socket(_) => End::ServerGone,
+            Gone::Credentials(_) | Gone::SessionExpired | Gone::Protocol(_) => End::Refused,
+        });
+        self.why = Some(why.to_string());
+    }
+}
+
+/// A client pings at a third of its timeout; spread, as clients are.
+struct Pinger {
+    period: Duration,
+    last: Instant,
+    /// Pings that are due.
+    due: f64,
+    next: usize,
+}
+
+impl Pinger {
+    fn new(session_timeout_ms: i32) -> Pinger {
+        let period = Duration::from_millis(session_timeout_ms as u64) / 3;
+        Pinger { period, last: Instant::now(), due: 0.0, next: 0 }
+    }
+
+    fn ping(&mut self, pool: &mut Pool, stormed: &mut Stormed) {
+        let count = pool.links.len();
+        self.due += self.last.elapsed().as_secs_f64() / self.period.as_secs_f64() * count as f64;
+        self.due = self.due.min(count as f64);
+        self.last = Instant::now();
+        while self.due >= 1.0 {
+            let index = self.next % count;
+            if let Some(link) = pool.links[index].as_mut().filter(|link| link.phase() == Phase::Up) {
                 Asker::ping(link.out());
                 // A ping that cannot be sent may be the first to know.
                 if !pool.flush(index) {
                     stormed.lost += 1;
+                    stormed.end = Some(End::ServerGone);
                     stormed.why.get_or_insert_with(|| "a ping could not be sent".to_owned());
                 }
             }
-            pinged += 1;
+            self.next = index + 1;
+            self.due -= 1.0;
         }
-        pool.turn(slice, |_, _, event| {
-            if let Event::Gone(gone) = event {
-                stormed.lost += 1;
-                stormed.why = Some(gone.to_string());
-            }
+    }
+}
+
+fn hold(settings: &Storm, pool: &mut Pool, pinger: &mut Pinger, stormed: &mut Stormed, stop: &AtomicBool) {
+    let began = Instant::now();
+    let slice = Duration::from_millis(20);
+    while began.elapsed() < settings.hold && !stormed.was_stopped {
+        pinger.ping(pool, stormed);
+        pool.turn(slice, |_, _, event| match event {
+            Event::Gone { why, was_up: true } => stormed.lose(why),
+            // Its handshake came too late to count, and so does its end.
+            Event::Gone { was_up: false, .. } | Event::Up | Event::Frame(_) => {}
         });
+        stormed.was_stopped = stop.load(Ordering::Relaxed);
     }
     stormed.hold_s = began.elapsed().as_secs_f64();
-    stormed.is_cut_off = stormed.opened > 0 && pool.up() == 0;
-}
-
-fn close(out: &mut Vec<u8>) {
-    let start = begin_frame(out);
-    put_i32(out, 1);
-    put_i32(out, OpCode::CloseSession as i32);
-    end_frame(out, start);
-}
-
-fn close_all(pool: &mut Pool) {
-    for index in 0..pool.links.len() {
-        if let Some(link) = &mut pool.links[index] {
-            close(link.out());
-        }
-        pool.flush(index);
-    }
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while pool.up() > 0 && Instant::now() < deadline {
-        pool.turn(Duration::from_millis(50), |_, _, _| {});
+    if pool.up() > 0 {
+        stormed.end = None;
     }
 }
 
@@ -190,6 +229,10 @@ pub struct Churned {
     pub why: Option<String>,
     pub cpu_s: f64,
     pub seconds: f64,
+    /// The share of a core that the load generator took.
+    pub busy: f64,
+    /// The user ended it while sessions were still to come due.
+    pub was_stopped: bool,
 }
 
 /// Opens sessions at a rate; each asks once (exists of the root) and closes.
@@ -204,22 +247,31 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         why: None,
         cpu_s: 0.0,
         seconds: 0.0,
+        busy: 0.0,
+        was_stopped: false,
     };
+    let busy = Busy::begin();
     let period = 1e9 / settings.rate;
-    let end = settings.duration.as_nanos() as u64;
+    let mut end = settings.duration.as_nanos() as u64;
     let grace = 5_000_000_000;
     let mut dialled = 0_usize;
     let mut came_up = Vec::new();
     loop {
         let now = pool.now();
         let due = |number: usize| (number as f64 * period) as u64;
-        while due(dialled) <= now && due(dialled) < end && !stop.load(Ordering::Relaxed) {
+        if due(dialled) < end && !churned.was_stopped && stop.load(Ordering::Relaxed) {
+            churned.was_stopped = true;
+            end = now;
+        }
+        while due(dialled) <= now && due(dialled) < end {
             let server = settings.servers[dialled % settings.servers.len()];
-            pool.dial(server, settings.session_timeout_ms, &settings.auth)
-                .map_err(|error| format!("{server}: {error}"))?;
+            if let Err(why) = pool.dial(server, settings.session_timeout_ms, &settings.auth) {
+                churned.lost += 1;
+                churned.why = Some(why);
+            }
             dialled += 1;
         }
-        let is_over = due(dialled) >= end || stop.load(Ordering::Relaxed);
+        let is_over = due(dialled) >= end;
         if is_over && (churned.closed + churned.lost >= dialled || now > end + grace) {
             break;
         }
@@ -234,10 +286,10 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
                 add(&mut churned.answer, now.saturating_sub(due(index)))
             }
             Event::Frame(_) => {}
-            Event::Gone(crate::client::Gone::Closed) => churned.closed += 1,
-            Event::Gone(gone) => {
+            Event::Gone { why: Gone::Closed, .. } => churned.closed += 1,
+            Event::Gone { why, .. } => {
                 churned.lost += 1;
-                churned.why = Some(gone.to_string());
+                churned.why = Some(why.to_string());
             }
         });
         for index in came_up.drain(..) {
@@ -249,15 +301,16 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
                 ringkeeper::wire::put_string(out, "/");
                 out.push(0);
                 end_frame(out, start);
-                close(out);
+                put_close(out);
             }
             pool.flush(index);
         }
     }
+    churned.busy = busy.share_of_long();
     churned.seconds = pool.now() as f64 / 1e9;
     churned.cpu_s = cpu_between(&before, &read_all(&settings.watched));
     churned.lost += dialled.saturating_sub(churned.closed + churned.lost);
-    if churned.handshake.is_empty() && dialled > 0 && !stop.load(Ordering::Relaxed) {
+    if churned.handshake.is_empty() && dialled > 0 && !churned.was_stopped {
         let why = churned.why.unwrap_or_else(|| "no answer".to_owned());
         return Err(format!("no session was opened at {}: {why}", names(&settings.servers)));
     }
