@@ -260,7 +260,8 @@ def race(args, ensembles):
             for one in order:
                 path = os.path.join(args.results, "point.json")
                 pids = [flag for pid in one.pids() for flag in ("--pid", str(pid))]
-                command = [args.load, "run", "--closed", *flags.split(), *pids, "-s", one.servers(), "--duration",
+                threads = ["-t", str(min(args.threads, int(flags.split()[1])))]
+                command = [args.load, "run", "--closed", *flags.split(), *threads, *pids, "-s", one.servers(), "--duration",
                            str(args.seconds), "--warmup", "1", "-q", "--json", path, "--root", f"/race{round_number}"]
                 ended = subprocess.run(command, capture_output=True, text=True)
                 if ended.returncode not in (0, 3):
@@ -379,6 +380,7 @@ def main():
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--znodes", type=int, default=1_000_000)
     parser.add_argument("--ports", type=int, default=21_000)
