@@ -21,8 +21,8 @@ use crossbeam::channel::{unbounded, Receiver, Sender};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -32,7 +32,7 @@ const CHUNK_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that brought nothing, one after the other, before it is given up.
 const VAIN_MAX: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
-/// After a fetch that failed the leader is asked for another one no sooner: twice as long each time.
+/// After a second fetch of a snapshot that failed the leader hears of it no sooner: twice as long each time.
 const AGAIN_MS: u64 = 1_000;
 const AGAIN_MS_MAX: u64 = 30_000;
 /// Snapshots read for others at once.
@@ -82,8 +82,7 @@ pub struct Transfer {
     /// What was fetched last: its file is not published yet.
     unpublished: Option<(LogIndex, PartFile, PathBuf)>,
     serving: Arc<AtomicUsize>,
-    /// Fetches that have failed since one came to its end.
-    failures: Arc<AtomicU32>,
+    failures: Arc<Mutex<Failures>>,
 }
 
 impl Transfer {
@@ -131,10 +130,9 @@ impl Transfer {
             crate::host::pin::step_back();
             let (state, names) =
                 fetch.run().map_or((None, None), |(state, names)| (Some(state), Some(names)));
-            match &state {
-                Some(_) => failures.store(0, Ordering::Relaxed),
+            if state.is_none() {
                 // The leader offers it anew as soon as it hears of this.
-                None => fetch.pause(failures.fetch_add(1, Ordering::Relaxed)),
+                fetch.pause(failures.lock().unwrap_or_else(PoisonError::into_inner).pause_after(index));
             }
             if fetch.is_wanted() && tell.send(Fetched { number, index, state, names }).is_ok() {
                 links.sequencer.ring_anyway();
@@ -216,8 +214,24 @@ fn send(dir: &DataDir, stream: Stream) -> io::Result<()> {
     }
 }
 
-fn pause_after(failures: u32) -> Duration {
-    Duration::from_millis(AGAIN_MS.saturating_mul(1 << failures.min(10)).min(AGAIN_MS_MAX))
+/// Fetches of one snapshot that have failed, one after the other.
+#[derive(Default)]
+struct Failures {
+    index: LogIndex,
+    count: u32,
+}
+
+impl Failures {
+    /// Another one has: how long it is kept from the leader, which offers the same one again. Another one says nothing of
+    /// this one.
+    fn pause_after(&mut self, index: LogIndex) -> Duration {
+        if index != self.index {
+            *self = Failures { index, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        let doubled = |again: u32| AGAIN_MS.saturating_mul(1 << again.min(10)).min(AGAIN_MS_MAX);
+        Duration::from_millis(self.count.checked_sub(2).map_or(0, doubled))
+    }
 }
 
 struct Fetch {
@@ -235,9 +249,9 @@ impl Fetch {
         self.wanted.load(Ordering::Relaxed) == self.number
     }
 
-    /// Waits after so many failures, unless another one is wanted.
-    fn pause(&self, failures: u32) {
-        let until = Instant::now() + pause_after(failures);
+    /// Waits, unless another one is wanted.
+    fn pause(&self, pause: Duration) {
+        let until = Instant::now() + pause;
         while self.is_wanted() && Instant::now() < until {
             std::thread::sleep(PAUSE);
         }
@@ -386,8 +400,12 @@ mod tests {
     /// A snapshot that could not be read was fetched anew every 75 ms, whole (a review).
     #[test]
     fn who_fetched_in_vain_waits_longer_each_time() {
-        let pauses = [0, 1, 2, 4, 5, 1_000_000].map(|failures| pause_after(failures).as_secs());
-        assert_eq!(pauses, [1, 2, 4, 16, 30, 30]);
+        let mut failures = Failures::default();
+        let pauses = [7; 9].map(|index| failures.pause_after(LogIndex(index)).as_secs());
+        assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 30, 30, 30]);
+        failures.count = u32::MAX - 1;
+        let pauses = [7, 8, 8].map(|index| failures.pause_after(LogIndex(index)).as_secs());
+        assert_eq!(pauses, [30, 0, 1]);
     }
 
     fn open(at: &Path) -> Arc<DataDir> {
