@@ -266,6 +266,7 @@ impl Links {
 
 impl ShardLink {
     /// The shard: sends a message up. What finds no room comes back, and the shard is rung when there is some.
+    #[inline]
     pub fn send(&self, mut up: Upward) -> Result<(), Upward> {
         if let Some(heard) = up.heard.as_mut().filter(|heard| !heard.sessions.is_empty()) {
             self.lock_heard().append(&mut heard.sessions);
@@ -279,6 +280,7 @@ impl ShardLink {
     }
 
     /// The sequencer: the next message. Call `tell_of_room` then.
+    #[inline]
     pub fn receive(&self) -> Option<Upward> {
         let mut up = self.up.pop()?;
         // Its report says until when all is told: with what is told.
