@@ -55,6 +55,23 @@ impl Three {
         three
     }
 
+    /// Three of which one leads, and which.
+    fn led() -> (Three, u8) {
+        let mut three = Three::new();
+        while three.leader().is_none() {
+            three.tick(None);
+        }
+        let leader = three.leader().expect("it was looked at just now");
+        (three, leader)
+    }
+
+    /// A new session, of this server's client.
+    fn session(&mut self, at: u8) -> SessionId {
+        self.up(at, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+        let Some((_, Answer::Session(granted))) = self.answers.pop() else { panic!("no session") };
+        granted.id
+    }
+
     fn link(&mut self, at: u8, peer: u8, is_up: bool) {
         let input = match is_up {
             true => Input::PeerUp { peer: ServerId(peer), birth: u128::from(peer), rules: 1 },
@@ -169,14 +186,8 @@ fn all_that_a_leader_gathered_while_it_was_cut_off_is_done_by_its_successor() {
 }
 
 fn what_a_cut_off_leader_gathered_is_done(batches: usize) {
-    let mut three = Three::new();
-    while three.leader().is_none() {
-        three.tick(None);
-    }
-    let old = three.leader().expect("it was looked at just now");
-    three.up(old, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
-    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
-    let session = granted.id;
+    let (mut three, old) = Three::led();
+    let session = three.session(old);
     // Nobody hears it, and it does not know yet: each of these is a batch, durable here.
     three.cut = old;
     for n in 0..batches {
@@ -208,17 +219,12 @@ fn what_a_cut_off_leader_gathered_is_done(batches: usize) {
 /// Each batch as a record and a message of its own let it wait for the writes of all the others.
 #[test]
 fn what_waits_goes_to_the_log_and_to_the_others_at_one_go() {
-    let mut three = Three::new();
-    while three.leader().is_none() {
-        three.tick(None);
-    }
-    let leader = three.leader().expect("it was looked at just now");
-    three.up(leader, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
-    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    let (mut three, leader) = Three::led();
+    let session = three.session(leader);
     // Two of each follower's, one of its own.
     for (n, at) in [1, 2, 3, 1, 2, 3].into_iter().enumerate().filter(|(n, at)| *n < 3 || *at != leader) {
         let (wish, arena) = create_bytes(&format!("/n{n}"));
-        three.take(at, granted.id, n as i32, wish, arena);
+        three.take(at, session, n as i32, wish, arena);
         if at != leader {
             three.turn(usize::from(at) - 1);
         }
@@ -240,11 +246,8 @@ fn what_waits_goes_to_the_log_and_to_the_others_at_one_go() {
 /// A wiped server whose configuration was older than the leader had nobody to fetch from, and asked for ever (a review).
 #[test]
 fn an_offer_of_a_snapshot_says_where_the_leader_listens() {
-    let mut three = Three::new();
-    while three.leader().is_none() {
-        three.tick(None);
-    }
-    let leader = ServerId(three.leader().expect("it was looked at just now"));
+    let (mut three, leader) = Three::led();
+    let leader = ServerId(leader);
     let at = usize::from(leader.0) - 1;
     let line = crate::membership::parse_server(leader, "10.0.0.9:2888:3888;2181").unwrap();
     three.nodes[at].state.membership.servers.insert(leader, line.clone());
@@ -286,11 +289,7 @@ fn an_offer_of_a_snapshot_says_where_the_leader_listens() {
 /// A snapshot that was damaged on the leader's disk kept a follower out for as long as no other was due (a review).
 #[test]
 fn a_leader_whose_snapshot_nobody_can_have_takes_another_one() {
-    let mut three = Three::new();
-    while three.leader().is_none() {
-        three.tick(None);
-    }
-    let leader = three.leader().expect("it was looked at just now");
+    let (mut three, leader) = Three::led();
     let other = (1..=3u8).find(|n| *n != leader).expect("there are three");
     let node = &mut three.nodes[usize::from(leader) - 1];
     let begun: Vec<bool> = (0..4)
@@ -314,13 +313,8 @@ fn a_leader_whose_snapshot_nobody_can_have_takes_another_one() {
 
 #[test]
 fn nothing_goes_to_a_log_that_owes_as_many_groups_as_it_may() {
-    let mut three = Three::new();
-    while three.leader().is_none() {
-        three.tick(None);
-    }
-    let leader = three.leader().expect("it was looked at just now");
-    three.up(leader, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
-    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    let (mut three, leader) = Three::led();
+    let session = three.session(leader);
     let at = usize::from(leader) - 1;
     let appended = |three: &mut Three| {
         three.nodes[at].turn(three.now);
@@ -332,7 +326,7 @@ fn nothing_goes_to_a_log_that_owes_as_many_groups_as_it_may() {
     let mut counts = Vec::new();
     for n in 0..5 {
         let (wish, arena) = create_bytes(&format!("/n{n}"));
-        three.take(leader, granted.id, n, wish, arena);
+        three.take(leader, session, n, wish, arena);
         counts.push(appended(&mut three));
     }
     assert_eq!(counts, [1, 1, 0, 0, 0]);
