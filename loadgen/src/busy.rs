@@ -31,11 +31,15 @@ impl Busy {
     /// The same of what lasted long enough to be judged by it; 0 otherwise.
     #[must_use]
     pub fn share_of_long(&self) -> f64 {
-        if self.began.elapsed() < JUDGED_MIN {
-            return 0.0;
-        }
-        self.share()
+        judged(self.share(), self.began.elapsed())
     }
+}
+
+fn judged(share: f64, lasted: Duration) -> f64 {
+    if lasted < JUDGED_MIN {
+        return 0.0;
+    }
+    share
 }
 
 /// Nanoseconds of processor time that this thread took.
@@ -93,8 +97,9 @@ mod tests {
         let busy = Busy::begin();
         std::thread::sleep(JUDGED_MIN);
         assert!(busy.share_of_long() < 0.5);
+        assert_eq!(judged(0.99, JUDGED_MIN / 2), 0.0, "too short to be judged");
+        assert_eq!(judged(0.99, JUDGED_MIN), 0.99);
         let busy = Busy::begin();
-        assert_eq!(busy.share_of_long(), 0.0, "too short to be judged");
         while thread_cpu() < busy.cpu + 1_000_000 {}
         assert!(busy.share() > 0.0);
     }

@@ -10,7 +10,7 @@ use super::guard::{self, Nonsense};
 use super::reads::Reads;
 use super::storage::{self, Slot, Store};
 use crate::ids::{LogIndex, Seat, ServerId, Term, Zxid};
-use crate::log::HardState as Vote;
+use crate::log::{Append, HardState as Vote};
 use crate::membership::{Conf, ConfChange};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, RaftMessage};
@@ -41,6 +41,16 @@ impl Logged {
     #[must_use]
     pub fn has_batch(&self) -> bool {
         self.payload_len > 0
+    }
+
+    /// As the log takes it. `payload`: this one's, in a piece.
+    #[must_use]
+    pub fn record<'a>(&self, payload: &'a [&'a [u8]]) -> Append<'a> {
+        if self.index.0 == 0 {
+            return Append::hard_state(self.hard_state);
+        }
+        let zxids = (self.first_zxid, self.last_zxid);
+        Append::entry(self.tag, self.term, self.index, zxids, self.hard_state, payload)
     }
 }
 

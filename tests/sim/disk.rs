@@ -10,7 +10,7 @@ use ringkeeper::host::disk::{
 };
 use ringkeeper::host::{continue_from, Base, Recovery};
 use ringkeeper::ids::{LogIndex, Seat, ServerId, Term, Zxid};
-use ringkeeper::log::{Append, Damage, HardState, Recovered, Sequence};
+use ringkeeper::log::{Damage, HardState, Recovered, Sequence};
 use ringkeeper::membership::Membership;
 use ringkeeper::sequencer::{Install, Logged, RecoveredLog};
 use ringkeeper::snapshot::{self, Encoder, Meta};
@@ -281,14 +281,7 @@ impl Disk {
         while self.submitted < self.under_way.len() {
             let waiting = || self.under_way.iter().skip(self.submitted).map(|one| &one.logged);
             let payloads: Vec<[&[u8]; 1]> = waiting().map(|one| [one.payload.as_ref()]).collect();
-            let appends = waiting().zip(&payloads).map(|(one, payload)| {
-                if one.index.0 == 0 {
-                    Append::hard_state(one.hard_state)
-                } else {
-                    let zxids = (one.first_zxid, one.last_zxid);
-                    Append::entry(one.tag, one.term, one.index, zxids, one.hard_state, payload)
-                }
-            });
+            let appends = waiting().zip(&payloads).map(|(one, payload)| one.record(payload));
             let (count, last) = match log.submit_all(&appends.collect::<Vec<_>>()) {
                 Ok(taken) => taken,
                 Err(SubmitError::Full) => break,

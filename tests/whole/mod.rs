@@ -17,7 +17,7 @@ use ringkeeper::host::Recovery;
 use ringkeeper::ids::{
     ConnId, LogIndex, Millis, Seat, ServerId, SessionId, ShardId, Term, WallMillis, Xid, Zxid,
 };
-use ringkeeper::log::{Append, Sequence};
+use ringkeeper::log::Sequence;
 use ringkeeper::sequencer::{Effect, Input, Logged, Now, Options, Sequencer};
 use ringkeeper::snapshot::{Encoder, Meta};
 use ringkeeper::tree::{Answer, Node, PathHasher};
@@ -252,12 +252,7 @@ impl World {
                 return;
             }
             let payload: &[&[u8]] = &[&logged.payload];
-            let append = if logged.index.0 == 0 {
-                Append::hard_state(logged.hard_state)
-            } else {
-                let zxids = (logged.first_zxid, logged.last_zxid);
-                Append::entry(logged.tag, logged.term, logged.index, zxids, logged.hard_state, payload)
-            };
+            let append = logged.record(payload);
             if logged.index.0 > 0 {
                 assert_eq!(logged.index.0, self.history.len() as u64 + 1, "a server alone replaces nothing");
                 self.history.push(logged.payload.clone());

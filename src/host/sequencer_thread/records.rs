@@ -6,7 +6,6 @@ use crate::host::disk::{SpaceState, SubmitError};
 use crate::host::notes::Say;
 use crate::host::Fatal;
 use crate::ids::Millis;
-use crate::log::Append;
 use crate::sequencer::{Input, Serving};
 use tracing::warn;
 
@@ -72,14 +71,7 @@ impl SequencerThread {
         while !self.state.to_append.is_empty() {
             let waiting = || self.state.to_append.iter().take(RECORDS_A_WRITE);
             let payloads: Vec<[&[u8]; 1]> = waiting().map(|logged| [logged.payload.as_ref()]).collect();
-            let appends = waiting().zip(&payloads).map(|(logged, payload)| {
-                if logged.index.0 == 0 {
-                    Append::hard_state(logged.hard_state)
-                } else {
-                    let zxids = (logged.first_zxid, logged.last_zxid);
-                    Append::entry(logged.tag, logged.term, logged.index, zxids, logged.hard_state, payload)
-                }
-            });
+            let appends = waiting().zip(&payloads).map(|(logged, payload)| logged.record(payload));
             match self.log.submit_all(&appends.collect::<Vec<_>>()) {
                 Ok((count, last)) => {
                     self.state.no_space = false;
