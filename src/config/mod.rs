@@ -274,8 +274,7 @@ pub struct Runtime {
 /// Which driver carries the shards' sockets and the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Io {
-    /// epoll for the shards' sockets, and for the log io_uring where the kernel, seccomp and the limits allow it; else a
-    /// thread, with the reason in one line.
+    /// What has served best so far: epoll.
     Auto,
     /// io_uring for both (glommio around the sockets), or the process ends with the reason.
     Uring,

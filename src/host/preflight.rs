@@ -36,8 +36,6 @@ pub const EX_CONFIG: i32 = 78;
 /// Which calls carry sockets and the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Driver {
-    /// epoll for the shards, a ring of io_uring for the log.
-    Mixed,
     /// io_uring: glommio for the shards, a ring of its own for the log.
     Uring,
     /// epoll for the shards, `pwritev2` on a thread for the log.
@@ -244,31 +242,21 @@ pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
 }
 
 fn choose_driver(report: &mut Report, io: Io, shards: u16) -> Driver {
-    if io == Io::Epoll {
-        report.fine("io", "epoll, as ringkeeper.io asks");
+    // Measured (benches/RESULTS.md): around the same set of sockets glommio takes as much CPU as epoll under load, and twice
+    // as much for a lone client. And what a ring writes durably the kernel ends in a worker of its own, on the CPU that took
+    // the disk's interrupt: behind whatever runs there, up to a tick of the clock later.
+    if io != Io::Uring {
+        report.fine("io", "epoll for the shards, a thread for the log");
         return Driver::Epoll;
     }
     let memlock = raise_to_hard(libc::RLIMIT_MEMLOCK).unwrap_or(u64::MAX);
     match uring::usable(shards, memlock) {
-        // Measured (benches/RESULTS.md): around the same set of sockets glommio takes as much CPU as epoll under load, and
-        // twice as much for a lone client.
-        Ok(text) if io == Io::Auto => {
-            report.fine("io", format!("epoll for the shards, io_uring for the log: {text}"));
-            Driver::Mixed
-        }
-        Ok(text) => {
-            report.fine("io", format!("io_uring: {text}"));
-            Driver::Uring
-        }
-        Err(why) if io == Io::Auto => {
-            report.note("io", format!("epoll for the shards, a thread for the log, because {why}"));
-            Driver::Epoll
-        }
+        Ok(text) => report.fine("io", format!("io_uring: {text}")),
         Err(why) => {
-            report.refuse("io", EX_OSERR, format!("ringkeeper.io=uring, but {why}; auto would take epoll"));
-            Driver::Uring
+            report.refuse("io", EX_OSERR, format!("ringkeeper.io=uring, but {why}; auto takes epoll"));
         }
     }
+    Driver::Uring
 }
 
 /// Sockets are what open files are for; the rest is rings, eventfds, segments, snapshots, listeners.

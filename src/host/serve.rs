@@ -222,7 +222,7 @@ fn incarnation(seed: &[u8; 32]) -> u64 {
 fn driver_name(driver: Driver) -> &'static str {
     match driver {
         Driver::Uring => "io_uring (glommio)",
-        Driver::Mixed | Driver::Epoll => "epoll",
+        Driver::Epoll => "epoll",
     }
 }
 
@@ -230,7 +230,7 @@ fn log_options(config: &Config, preflight: &Preflight) -> LogOptions {
     LogOptions {
         segment_bytes: segment_bytes(config),
         io: match preflight.driver {
-            Driver::Mixed | Driver::Uring => LogIo::Auto,
+            Driver::Uring => LogIo::Uring,
             Driver::Epoll => LogIo::Thread,
         },
         space_low_bytes: config.log.disk_reserve_bytes,
@@ -404,7 +404,7 @@ fn start_shards(
                     started(None);
                     shard_glommio::run(&executor, shard)
                 }
-                Driver::Mixed | Driver::Epoll => {
+                Driver::Epoll => {
                     started(None);
                     shard.run()
                 }

@@ -60,7 +60,11 @@ pub(super) fn check(raft: &Raft<Store>, wire: ServerId, message: &RaftMessage) -
         }
         MessageType::MsgHeartbeat if has_another_leader => Err(Nonsense("a second leader in this term")),
         MessageType::MsgHeartbeat if message.commit.0 > last && message.term.0 >= raft.term => {
-            Err(Nonsense("a commit behind this server's last entry"))
+            // Its own word for it is gone: the leader never counts on what was not acknowledged.
+            Err(Nonsense(
+                "a commit behind this server's last entry: if its data directory is an older copy, it lacks what it has \
+                 acknowledged; stop it, empty the directory, and it comes back as new",
+            ))
         }
         // Of a reign that is over it may be: a leader sends before its own disk has it, and may have lost it.
         MessageType::MsgAppendResponse if message.index.0 > last && leads_in_its_term => {

@@ -34,7 +34,11 @@ pub fn p10_to_p13_and_p22_from_its_own_leader_end_no_follower() {
     drops(stage, "an absurd term", raft(kind::HEARTBEAT, u64::MAX));
     drops(stage, "a term where there is none, or none", raft(kind::HEARTBEAT, 0));
     // P11
-    drops(stage, "a commit behind this server's last entry", at(FAR, 0, kind::HEARTBEAT));
+    drops(
+        stage,
+        "a commit behind this server's last entry: if its data directory is an older copy",
+        at(FAR, 0, kind::HEARTBEAT),
+    );
     drops(stage, "entries after one that no log has", at(FAR, 0, kind::APPEND));
     // P12
     drops(stage, "entries after one that no log has", append(term, (FAR, 0), 0, vec![entry(term, b"")]));
