@@ -7,7 +7,7 @@ use machines::client::*;
 use machines::{Conn, World};
 use ringkeeper::ids::Millis;
 use ringkeeper::shard::Why;
-use ringkeeper::wire::OpCode as Op;
+use ringkeeper::wire::{ConnectResponse, OpCode as Op};
 
 const THROTTLED: i32 = -127;
 
@@ -430,6 +430,41 @@ fn a_connection_without_a_handshake_is_closed_in_time_and_a_session_is_not() {
     world.pass(300);
     assert!(world.is_closed(silent) && world.is_closed(half) && !world.is_closed(live));
     assert_eq!(world.cuts(0), [Why::NoHandshake, Why::NoHandshake]);
+}
+
+#[test]
+fn a_word_whose_answer_was_lost_on_its_way_keeps_no_connection() {
+    let mut world = World::new(1);
+    let c = world.connect(0);
+    world.pass(9_800);
+    world.put(c, b"ruok");
+    world.settle();
+    assert_eq!(world.sides[0].words.len(), 1);
+    // The time that it had to say something is over; that for its answer is not.
+    world.pass(9_800);
+    assert!(!world.is_closed(c));
+    world.pass(400);
+    assert!(world.is_closed(c));
+    assert_eq!(world.cuts(0), [Why::NoAnswer]);
+}
+
+/// A stranger's megabytes went through the log of every server (a review).
+#[test]
+fn a_password_of_another_length_is_refused_at_the_shard() {
+    let mut world = World::new(1);
+    for password in [vec![7; 900_000], vec![7; 17], Vec::new()] {
+        let c = world.connect(0);
+        let mut out = Vec::new();
+        hello(1, &password, 10_000).encode(&mut out);
+        world.put(c, &out);
+        world.side_turn(0);
+        assert!(world.sides[0].up.iter().all(|up| up.proposals.is_empty()), "{}", password.len());
+        let said = std::mem::take(&mut world.clients[c.0].from_server);
+        let answer = ConnectResponse::decode(&said[4..]).expect("an answer to a handshake");
+        assert_eq!((answer.session_id, answer.timeout_ms), (0, 0));
+        world.settle();
+        assert!(world.is_closed(c));
+    }
 }
 
 #[test]

@@ -118,6 +118,18 @@ fn what_a_server_left_is_shown_and_judged() {
     let (exit, said) = run(&["verify"], &data);
     assert!(exit == 0 && said.contains("result         fine"), "{exit}: {said}");
     assert!(said.contains("304 znodes"), "{said}");
+    assert!(said.contains(" entries after it: up to entry ") && said.contains(", term 1; zxid"), "{said}");
+    // A log elsewhere is this directory's, or it is not looked at.
+    let other = home.path().join("other");
+    let server = Server::start(&other);
+    drop(server.connect());
+    drop(server);
+    for (log, what) in
+        [(&other, "is the log of another data directory"), (&home.path().into(), "is not its log")]
+    {
+        let (exit, said) = run(&["verify", "--log-dir", log.to_str().unwrap()], &data);
+        assert!(exit == 78 && said.contains(what), "{exit}: {said}");
+    }
     let (exit, said) = run(&["check", "--client-port", "0", "--data-dir"], &data);
     assert!(exit == 0 && said.contains("a server would start"), "{exit}: {said}");
 

@@ -323,6 +323,11 @@ impl ShardLink {
         !self.up.is_empty()
     }
 
+    /// The shard: whether a message finds room now.
+    pub fn has_room(&self) -> bool {
+        !self.up.is_full()
+    }
+
     /// The sequencer: messages were taken; a shard that waits for room goes on.
     pub fn tell_of_room(&self) {
         if self.room.must_wake() {

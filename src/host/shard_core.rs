@@ -251,9 +251,15 @@ impl Core {
 
     /// Whether the shard may sleep: nothing lies in its rings. Call it between `fall_asleep` and the sleep.
     pub(super) fn may_sleep(&self) -> bool {
-        !self.link().has_work()
+        !self.has_room_for_unsent()
+            && !self.link().has_work()
             && !self.asks.has_work()
             && self.links.published() <= self.taken.max(self.taken_before_serving())
+    }
+
+    /// The sequencer may have taken a message while this shard was awake still, and rung nobody.
+    fn has_room_for_unsent(&self) -> bool {
+        self.unsent.is_some() && self.link().has_room()
     }
 
     fn taken_before_serving(&self) -> u64 {
@@ -314,6 +320,7 @@ fn kind(why: Why) -> &'static str {
         Why::ZxidAhead => "zxid ahead",
         Why::TooManySessions => "sessions",
         Why::NoHandshake => "no handshake",
+        Why::NoAnswer => "no answer in time",
         Why::SlowReader => "slow reader",
         Why::UnknownOperation => "unknown operation",
         Why::AuthFailed => "auth failed",

@@ -71,6 +71,8 @@ pub(super) struct Connection {
     /// What was found of them so far.
     pub judged: Judged,
     pub last_heard: Millis,
+    /// When it asked for a four-letter word.
+    pub asked_word_at: Millis,
     pub is_heard: bool,
     pub established: Millis,
     pub received: u64,
@@ -111,6 +113,7 @@ impl Connection {
             identities_encoded: Vec::new(),
             judged: Judged::default(),
             last_heard: now,
+            asked_word_at: now,
             is_heard: false,
             established: now,
             received: 0,

@@ -6,7 +6,7 @@ use crate::handoff::Wish;
 use crate::ids::{Millis, SessionId, Xid};
 use crate::tree::warm::AHEAD;
 use crate::tree::{Answer, Granted};
-use crate::wire::{first_string, next_frame, ConnectRequest, ConnectResponse, Frame, OpCode};
+use crate::wire::{first_string, next_frame, ConnectRequest, ConnectResponse, Frame, OpCode, PASSWORD_BYTES};
 use smallvec::SmallVec;
 
 /// The words that ZooKeeper knows. Anything else is taken as a length.
@@ -27,7 +27,7 @@ impl Shard {
                 Phase::Fresh | Phase::Live | Phase::Handshaking { .. } => {}
             }
             if c.phase == Phase::Fresh {
-                if self.take_word(c, rest) {
+                if self.take_word(now, c, rest) {
                     return bytes.len();
                 }
                 if rest.starts_with(b"stmk") {
@@ -44,7 +44,7 @@ impl Shard {
                     }
                     warm = warm.saturating_sub(1);
                     if c.phase == Phase::Fresh {
-                        self.handle_handshake(c, frame);
+                        self.handle_handshake(now, c, frame);
                     } else {
                         self.handle_frame(now, c, frame);
                     }
@@ -106,7 +106,7 @@ impl Shard {
     }
 
     /// TR33: a word counts as the first four bytes of a connection only.
-    fn take_word(&mut self, c: &mut Connection, bytes: &[u8]) -> bool {
+    fn take_word(&mut self, now: Millis, c: &mut Connection, bytes: &[u8]) -> bool {
         let Some((head, rest)) = bytes.split_first_chunk::<4>() else { return false };
         if !WORDS.contains(&head) {
             return false;
@@ -121,11 +121,13 @@ impl Shard {
             }
         }
         c.phase = Phase::Word;
+        c.asked_word_at = now;
+        self.handshakes.push_back((now, c.id));
         self.words.push_back(Word { conn: c.id, word: *head, argument });
         true
     }
 
-    fn handle_handshake(&mut self, c: &mut Connection, frame: &[u8]) {
+    fn handle_handshake(&mut self, now: Millis, c: &mut Connection, frame: &[u8]) {
         // An empty frame and a short record end the same way: closed, without a byte.
         let Ok(request) = ConnectRequest::decode(frame) else { return self.cut(c, Why::BadHandshake) };
         if !self.serving {
@@ -149,8 +151,16 @@ impl Shard {
             }
             Wish::CreateSession { timeout_ms }
         } else {
+            let password = request.password.unwrap_or_default();
+            // No session has such a password, and nothing of it goes into the log: it may be a megabyte of a stranger's.
+            if password.len() != PASSWORD_BYTES {
+                c.phase = Phase::Handshaking { read_only: request.read_only };
+                c.received += 1;
+                self.stats.packets_received += 1;
+                return self.on_handshake_answer(now, c, &Answer::SessionRefused);
+            }
             c.session = SessionId(request.session_id);
-            let password = self.carry(request.password.unwrap_or_default());
+            let password = self.carry(password);
             Wish::Attach { timeout_ms, password }
         };
         c.phase = Phase::Handshaking { read_only: request.read_only };

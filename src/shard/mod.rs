@@ -321,8 +321,11 @@ impl Shard {
             }
             self.handshakes.pop_front();
             self.with(id, |shard, c| {
-                if matches!(c.phase, Phase::Fresh) {
-                    shard.cut(c, Why::NoHandshake);
+                match c.phase {
+                    Phase::Fresh => shard.cut(c, Why::NoHandshake),
+                    // Its answer is lost: this shard did not take it in time.
+                    Phase::Word if c.asked_word_at == since => shard.cut(c, Why::NoAnswer),
+                    _ => {}
                 }
             });
         }

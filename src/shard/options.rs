@@ -71,6 +71,8 @@ pub enum Why {
     ZxidAhead,
     TooManySessions,
     NoHandshake,
+    /// The answer to its four-letter word did not find its way back in time.
+    NoAnswer,
     SlowReader,
     UnknownOperation,
     AuthFailed,
@@ -87,6 +89,7 @@ impl std::fmt::Display for Why {
             Why::BadHandshake => "its connect request does not decode",
             Why::ZxidAhead => "it has seen a later zxid than this server: it will find a fresher one",
             Why::TooManySessions => "there are as many sessions as ringkeeper.maxSessions allows",
+            Why::NoAnswer => "the answer to its four-letter word came too late",
             Why::NoHandshake => "it sent no connect request in time (nio.sessionlessCnxnTimeout)",
             Why::SlowReader => "it does not read its replies and events",
             Why::UnknownOperation => "it asked for an operation that does not exist or is not a client's",

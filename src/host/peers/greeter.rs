@@ -266,31 +266,31 @@ impl Greeter {
     /// Dials a server and greets it. `None`: to be tried again in a moment.
     pub fn dial(&self, place: &Place, purpose: Purpose) -> Result<Option<Arrival>, String> {
         let (server, addresses) = place;
-        let mut why = "it has no address".to_owned();
+        let mut why: Vec<String> = Vec::new();
         for address in addresses {
             let at = (address.host.as_str(), address.quorum_port);
             let resolved: Vec<SocketAddr> = match at.to_socket_addrs() {
                 Ok(resolved) => resolved.collect(),
                 Err(error) => {
-                    why = format!("the name {} can not be resolved: {error}", address.host);
+                    why.push(format!("the name {} can not be resolved: {error}", address.host));
                     continue;
                 }
             };
             self.slots.remember(&address.host, resolved.iter().map(SocketAddr::ip));
             for to in resolved {
-                match TcpStream::connect_timeout(&to, CONNECT_WITHIN) {
-                    Ok(stream) => {
-                        let greeted = self
-                            .protection
-                            .dialled(stream, &address.host)
-                            .and_then(|stream| self.introduce(*server, purpose, stream));
-                        return greeted.map_err(|why| format!("{to}: {why}"));
-                    }
-                    Err(error) => why = format!("{to}: {error}"),
+                let stream =
+                    TcpStream::connect_timeout(&to, CONNECT_WITHIN).map_err(|error| error.to_string());
+                let greeted = stream
+                    .and_then(|stream| self.protection.dialled(stream, &address.host))
+                    .and_then(|stream| self.introduce(*server, purpose, stream));
+                match greeted {
+                    Ok(arrival) => return Ok(arrival),
+                    // Somebody else may have this address by now: the server may be at the next one.
+                    Err(error) => why.push(format!("{to}: {error}")),
                 }
             }
         }
-        Err(why)
+        Err(if why.is_empty() { "it has no address".to_owned() } else { why.join("; ") })
     }
 
     /// The dialler's part of the greeting.

@@ -4,6 +4,7 @@ use crate::host::disk::{DataDir, DirOptions};
 use crate::host::link::Links;
 use crate::ids::{Seat, Term, Zxid};
 use crate::log::EntryRef;
+use crate::membership::PeerAddress;
 use crate::peer::{self, Entry, Message, RaftMessage};
 use crate::tree::PathHasher;
 use bytes::Bytes;
@@ -66,6 +67,30 @@ fn receive(peers: &mut Peers, is_ready: bool) -> Vec<u64> {
     };
     peers.receive(NOW, is_ready, give).unwrap();
     got
+}
+
+/// Somebody else may have a server's address by now: the first one that took a connection was the last that was tried (a
+/// review).
+#[test]
+fn who_answers_wrongly_at_one_address_does_not_hide_the_server_at_the_next() {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+    let addresses =
+        ports.map(|port| PeerAddress { host: "127.0.0.1".to_owned(), quorum_port: port, election_port: 1 });
+    let acquaintance = || Arc::new(Acquaintance::new(ServerId(1), 11, 1, Vec::new(), None));
+    let dir = tempfile::tempdir().unwrap();
+    let (_peers, tell, links) = peers(&dir);
+    let (none, nobody) = (Vec::new(), Vec::new());
+    let greeter =
+        Greeter::start(ServerId(1), acquaintance(), tell, links, Protection::Plain, none, nobody).unwrap();
+    std::thread::scope(|scope| {
+        let dialled = scope.spawn(|| greeter.dial(&(OTHER, addresses.into()), Purpose::Messages));
+        for listener in &listeners {
+            drop(listener.accept().unwrap());
+        }
+        let why = dialled.join().unwrap().err().expect("nobody has answered rightly");
+        assert!(ports.iter().all(|port| why.contains(&format!("127.0.0.1:{port}: "))), "{why}");
+    });
 }
 
 #[test]

@@ -168,6 +168,7 @@ impl Transfer {
         let serving = self.serving.clone();
         if serving.fetch_add(1, Ordering::Relaxed) >= SERVED_MAX {
             serving.fetch_sub(1, Ordering::Relaxed);
+            warn!("{SERVED_MAX} servers fetch snapshots of this one already: another one has to wait");
             return;
         }
         let dir = self.dir.clone();

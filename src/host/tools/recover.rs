@@ -2,7 +2,7 @@
 //! ensemble in which that server votes alone; the other servers come to it with empty disks. The old directory stays as it
 //! is. What the lost ones had and this one had not is gone, acknowledged or not: so it is said, and never done by itself.
 
-use super::verify::{refuse, replay, why_not};
+use super::verify::{not_its_log, refuse, replay, why_not};
 use super::{printing, EX_CONFIG, EX_IOERR, EX_OSERR};
 use crate::apply::State;
 use crate::host::disk::{
@@ -55,6 +55,9 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
         Err(error) => return Err((EX_OSERR, format!("{shown}: its lock can not be tried: {error}"))),
     };
     let log = log_dir.unwrap_or(from).join("log");
+    if let Some(why) = not_its_log(from, &identity, log_dir) {
+        return Err((EX_CONFIG, format!("{shown}: {why}")));
+    }
     let (new, part) = (real(to), unfinished(&real(to)));
     for old in [from, &log] {
         if let Some(other) = [&new, &part].into_iter().find(|other| overlap(&real(old), other)) {

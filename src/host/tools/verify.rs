@@ -14,7 +14,7 @@ use crate::host::preflight::{EX_CONFIG, EX_OSERR};
 use crate::host::recover::load_snapshot;
 use crate::host::serve::{draw_seed, hash_key};
 use crate::host::EX_IOERR;
-use crate::ids::LogIndex;
+use crate::ids::{LogIndex, Term};
 use crate::log::walk::Walk;
 use crate::log::{Damage, EntryRef, NotAHeader, RecordHeader, Recovered, SegmentHeader, BLOCK};
 use crate::membership::Membership;
@@ -58,8 +58,8 @@ pub fn verify(dir: &Path, log_dir: Option<&Path>) -> i32 {
         Err(error) => return refuse(EX_OSERR, &format!("{shown}: its lock can not be tried: {error}")),
     };
     let log = log_dir.unwrap_or(dir).join("log");
-    if !log.is_dir() && identity.begun && log_dir.is_none() {
-        return refuse(EX_CONFIG, &format!("{shown}: its log is elsewhere, or lost: name it with --log-dir"));
+    if let Some(why) = not_its_log(dir, &identity, log_dir) {
+        return refuse(EX_CONFIG, &format!("{shown}: {why}"));
     }
     let hasher = match draw_seed() {
         Ok(seed) => PathHasher::new(hash_key(&seed)),
@@ -75,6 +75,20 @@ pub fn verify(dir: &Path, log_dir: Option<&Path>) -> i32 {
     };
     let check = Check { dir, snapshots: dir.join("snapshot"), place, identity, hasher, disk };
     printing(|out| check.run(out))
+}
+
+/// Why the log is not to be found where it was named, as a start would say it too: a log of an earlier directory of this server
+/// passes for its own otherwise.
+pub(super) fn not_its_log(dir: &Path, identity: &Identity, log_dir: Option<&Path>) -> Option<String> {
+    let Some(log_dir) = log_dir else {
+        let is_elsewhere = !dir.join("log").is_dir() && identity.begun;
+        return is_elsewhere.then(|| "its log is elsewhere, or lost: name it with --log-dir".to_owned());
+    };
+    match read_identity(log_dir) {
+        Ok(other) if (other.birth, other.server) == (identity.birth, identity.server) => None,
+        Ok(_) => Some(format!("{} is the log of another data directory", log_dir.display())),
+        Err(error) => Some(format!("{} is not its log: {error}", log_dir.display())),
+    }
 }
 
 pub(super) fn refuse(exit: i32, text: &str) -> i32 {
@@ -217,10 +231,10 @@ impl Check<'_> {
         newest: Option<&SnapshotFile>,
         recovered: &Recovered,
     ) -> io::Result<bool> {
-        let (mut state, from) = match newest {
-            None => (State::new(self.hasher.clone()), LogIndex(0)),
+        let (mut state, (from, term)) = match newest {
+            None => (State::new(self.hasher.clone()), (LogIndex(0), Term(0))),
             Some(file) => match self.load(file) {
-                Ok(loaded) => (loaded.state, loaded.meta.index),
+                Ok(loaded) => (loaded.state, (loaded.meta.index, loaded.meta.term)),
                 Err(why) => {
                     writeln!(out, "state          the snapshot was whole a moment ago: {why}")?;
                     return Ok(false);
@@ -243,9 +257,13 @@ impl Check<'_> {
             }
         };
         let base = if newest.is_some() { "the newest whole snapshot" } else { "nothing" };
+        let (last, term) = recovered.last().max((from, term));
         writeln!(
             out,
-            "state          {base} and {entries} entries after it: zxid {}, {} znodes, {} sessions, digest {:016x}",
+            "state          {base} and {entries} entries after it: up to entry {}, term {}; zxid {}, {} znodes, {} sessions, \
+             digest {:016x}",
+            last.0,
+            term.0,
             state.last_zxid(),
             state.table.len(),
             state.sessions.len(),
