@@ -520,6 +520,51 @@ fn one_frame_that_asks_for_the_same_bytes_many_times_gets_no_more_than_a_slow_re
     assert_eq!(world.ask(c, Op::GetData, &read("/a", false)).err, 0, "the connection stays");
 }
 
+/// A kilobyte that asks for as many megabytes as it has items was answered in between, however many of them came (a review).
+#[test]
+fn a_short_frame_with_a_long_answer_takes_a_turn_of_its_own() {
+    let mut world = World::new(1);
+    let (c, other) = (world.login(0), world.login(0));
+    world.make(c, "/a", 0);
+    world.ask(c, Op::SetData, &set("/a", &[7; 300_000], -1)).ok();
+    world.make(c, "/b", 0);
+    for n in 0..20 {
+        world.make(c, &format!("/b/{n:0>30000}"), 0);
+    }
+    let twice = multi(&[(Op::GetData, read("/a", false)), (Op::GetData, read("/a", false))]);
+    let asks = [(Op::MultiRead, twice), (Op::GetChildren, read("/b", false))];
+    for (op, body) in &asks {
+        for _ in 0..8 {
+            world.post(c, *op, body);
+        }
+        let before = world.sides[0].shard.stats.reads;
+        while world.read_some(c.0, usize::MAX) {}
+        assert_eq!(world.sides[0].shard.stats.reads - before, 0, "{op:?}");
+        assert_eq!(world.ask(other, Op::GetData, &read("/b", false)).err, 0, "nobody else waits");
+        world.settle();
+        assert_eq!(world.hear(c).len(), 8);
+    }
+    // One of them alone is short.
+    let before = world.sides[0].shard.stats.reads;
+    world.post(c, Op::MultiRead, &multi(&[(Op::GetData, read("/a", false))]));
+    while world.read_some(c.0, usize::MAX) {}
+    assert_eq!(world.sides[0].shard.stats.reads - before, 1);
+}
+
+/// Each usage znode that comes walks its subject's tree on every server (a review).
+#[test]
+fn a_multi_has_the_usage_of_few_trees_counted() {
+    let mut world = World::new(1);
+    let c = world.login(0);
+    let stats = "/zookeeper/quota/zookeeper_stats";
+    let pairs = |n: usize| {
+        let pair = [(Op::Create, create(stats, b"", 0)), (Op::Delete, path_and(stats, -1))];
+        multi(&pair.iter().cloned().cycle().take(2 * n).collect::<Vec<_>>())
+    };
+    assert_eq!(world.ask(c, Op::Multi, &pairs(16)).err, 0);
+    assert_eq!(world.ask(c, Op::Multi, &pairs(17)).err, -8);
+}
+
 #[test]
 fn a_connection_is_read_no_further_than_a_frame_of_unanswered_writes() {
     let mut world = World::new(1);

@@ -81,6 +81,12 @@ pub(super) fn mntr(view: &View) -> String {
         put(&mut out, "quorum_size", voters);
         if view.role == Role::Leader {
             put(&mut out, "learners", view.peers);
+            let [followers, observers] = view.synced;
+            put(&mut out, "synced_followers", followers);
+            put(&mut out, "synced_observers", observers);
+        }
+        if let Some(state) = peer_state(view.role) {
+            put(&mut out, "peer_state", state);
         }
         put(&mut out, "ringkeeper_peers", view.peers);
     }
@@ -100,6 +106,17 @@ pub(super) fn mntr(view: &View) -> String {
 
 fn put(out: &mut String, name: &str, value: impl Display) {
     let _ = writeln!(out, "zk_{name}\t{value}");
+}
+
+/// As ZooKeeper names the state of a server among others and of its protocol.
+fn peer_state(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Leader => Some("leading - broadcast"),
+        Role::Follower => Some("following - broadcast"),
+        Role::Observer => Some("observing - broadcast"),
+        Role::Looking | Role::ReadOnly => Some("looking - election"),
+        Role::Standalone => None,
+    }
 }
 
 fn put_summary(out: &mut String, summary: &Summary) {

@@ -71,6 +71,7 @@ fn view() -> View {
         serving: true,
         role: Role::Standalone,
         peers: 0,
+        synced: [0, 0],
         local_sessions: 0,
         members: None,
         wall: WallMillis(WALL),
@@ -262,6 +263,23 @@ fn the_short_words_are_zookeepers_texts_r01_r06_r10_r11_r15_r16_r17_r18() {
     }
     assert_eq!(say("stmk", &View { trace_mask: Some(-1), ..view() }), "-1");
     assert_eq!(answer(b"stmk", &View { trace_mask: None, ..view() }), None);
+}
+
+/// What the alerts of an ensemble are made of.
+#[test]
+fn a_leader_tells_how_many_have_all_that_it_sends() {
+    let lines = "ringkeeper.myid=1\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n";
+    let lines = format!("tickTime=2000\ninitLimit=10\nsyncLimit=5\n{lines}");
+    let leader =
+        View { role: Role::Leader, peers: 3, synced: [2, 1], config: Arc::new(config(&lines)), ..view() };
+    let text = say("mntr", &leader);
+    for line in
+        ["zk_synced_followers\t2\n", "zk_synced_observers\t1\n", "zk_peer_state\tleading - broadcast\n"]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let text = say("mntr", &View { role: Role::Follower, ..leader });
+    assert!(text.contains("zk_peer_state\tfollowing - broadcast\n") && !text.contains("synced"), "{text}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct View {
     pub role: Role,
     /// The other servers that this one has a connection with.
     pub peers: u64,
+    /// A leader's followers and observers that have all that it sends.
+    pub synced: [u64; 2],
     /// Sessions that this server alone knows.
     pub local_sessions: u64,
     /// Who the members are; none alone, and before the first leader has said so.

@@ -99,7 +99,8 @@ impl State {
         for (subject, bytes, count) in std::mem::take(&mut self.usage) {
             let path = quota::node_path(&subject, quota::STATS);
             let Some(old) = self.table.get(&path).cloned() else { continue };
-            let Some(track) = Track::parse(old.data().unwrap_or_default()) else { continue };
+            // As often as a multi has operations, and anybody may write a megabyte there.
+            let Some(track) = self.track(&subject, quota::STATS) else { continue };
             if count > 0 || bytes > 0 {
                 self.note_over_quota(&subject, track, (count, bytes));
             }

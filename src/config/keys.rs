@@ -217,7 +217,7 @@ fn read_limits(r: &mut Reader) -> Limits {
     let pause = own("ringkeeper.slowReaderBufferBytes", BYTES, 4096..=1 << 30, 1 << 20);
     let close = own("ringkeeper.slowReaderMaxBytes", BYTES, 4096..=1 << 30, (64 << 20).max(pause));
     let limits = Limits {
-        frame_bytes_max: small(own("jute.maxbuffer", BYTES, 4096..=256 << 20, 0xf_ffff)),
+        frame_bytes_max: small(own("jute.maxbuffer", BYTES, 4096..=0x7fff_ffff, 0xf_ffff)),
         connections_per_address_max: small(own(
             "maxClientCnxns",
             "a whole number of connections",

@@ -355,6 +355,8 @@ impl SequencerThread {
             Some(_) => Role::Follower,
         };
         self.links.standing.set(role, peers.len(), self.sequencer.local_sessions());
+        let (followers, observers) = self.sequencer.synced();
+        self.links.standing.set_synced(followers, observers);
     }
 
     /// A tree that has grown large gets huge pages for what it grows by.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Standing {
     role: AtomicU8,
     peers: AtomicU64,
+    synced: [AtomicU64; 2],
     local_sessions: AtomicU64,
     /// Written when members change, which is seldom.
     members: Mutex<Option<Members>>,
@@ -22,6 +23,18 @@ impl Standing {
         self.local_sessions.store(local_sessions as u64, Ordering::Relaxed);
         self.role.store(role as u8, Ordering::Relaxed);
         self.peers.store(peers as u64, Ordering::Relaxed);
+    }
+
+    /// The sequencer's thread: how many followers and observers of this leader have all that it sends.
+    pub fn set_synced(&self, followers: usize, observers: usize) {
+        for (shown, count) in self.synced.iter().zip([followers, observers]) {
+            shown.store(count as u64, Ordering::Relaxed);
+        }
+    }
+
+    #[must_use]
+    pub fn synced(&self) -> [u64; 2] {
+        self.synced.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// The sequencer's thread: who the members are now.
@@ -62,5 +75,7 @@ mod tests {
             standing.set(role, 2, 3);
             assert_eq!((standing.role(), standing.peers(), standing.local_sessions()), (role, 2, 3));
         }
+        standing.set_synced(2, 1);
+        assert_eq!(standing.synced(), [2, 1]);
     }
 }

@@ -16,7 +16,7 @@ use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, RaftMessage};
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState, MessageType, Snapshot};
-use raft::{RawNode, SnapshotStatus, StateRole, INVALID_ID};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole, INVALID_ID};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A record to be written, or an entry that was.
@@ -407,6 +407,12 @@ impl Consensus {
     /// The last entry that a seat is known to have, at a leader.
     pub(super) fn matched(&self, seat: Seat) -> LogIndex {
         LogIndex(self.node.raft.prs().get(seat.0).map_or(0, |progress| progress.matched))
+    }
+
+    /// Whether a leader's appends go to it one behind the other: it has been found to follow.
+    pub(super) fn is_synced(&self, seat: Seat) -> bool {
+        let progress = self.node.raft.prs().get(seat.0);
+        progress.is_some_and(|progress| progress.state == ProgressState::Replicate)
     }
 
     pub(super) fn last_index(&self) -> LogIndex {

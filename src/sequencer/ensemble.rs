@@ -2,11 +2,11 @@
 
 use super::batch::Waiter;
 use super::{install, Effect, Note, Now, Sequencer, Serving};
-use crate::ids::{Millis, ServerId, SessionId, Term};
+use crate::ids::{Millis, Seat, ServerId, SessionId, Term};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Heard, Message};
 use crate::session::Expiry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The other servers, and the leader among them.
 pub(super) struct Peers {
@@ -177,6 +177,21 @@ impl Sequencer {
     /// The moment up to which all shards of this server have told what they heard.
     pub(super) fn heard_here(&self) -> Millis {
         self.heard_through.iter().copied().min().unwrap_or_default()
+    }
+
+    /// A leader's followers and observers that are here and have all that it sends.
+    #[must_use]
+    pub fn synced(&self) -> (usize, usize) {
+        let conf = &self.state.membership.conf;
+        let is_synced = |seat: &&Seat| {
+            **seat != self.members.seat && self.peers.is_up(seat.server()) && self.consensus.is_synced(**seat)
+        };
+        let count = |seats: &BTreeSet<Seat>| seats.iter().filter(is_synced).count();
+        if self.leading {
+            (count(&conf.voters), count(&conf.learners))
+        } else {
+            (0, 0)
+        }
     }
 
     /// Hands the lead to another server: this one goes down, or its disk stands. Returns whether that is under way.

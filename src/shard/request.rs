@@ -8,6 +8,7 @@ use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
 use crate::mutant::{self, Mutant};
+use crate::tree::quota;
 use crate::wire::{
     begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AclRef, AuthPacket, Create, Delete,
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
@@ -15,6 +16,9 @@ use crate::wire::{
 
 /// What a list's entries of the scheme `auth` may become: a block of a snapshot holds twice as much.
 const EXPANDED_BYTES_MAX: usize = 16 << 20;
+
+/// Each usage znode that comes walks its subject's whole tree, on every server: a multi of a megabyte could have eight thousand.
+const RECOUNTS_MAX: usize = 16;
 
 impl Shard {
     pub(super) fn handle_frame(&mut self, now: Millis, c: &mut Connection, frame: &[u8]) {
@@ -168,7 +172,7 @@ impl Shard {
     fn over_multi_limit(&self, c: &Connection, body: &[u8]) -> Option<Code> {
         let mut items = MultiReader::new(OpCode::Multi, body);
         let mut count = 0;
-        let mut reads = None;
+        let (mut reads, mut recounts) = (None, 0);
         while let Some(item) = items.next_of_any_kind().ok()? {
             count += 1;
             if count > self.options.multi_ops_max {
@@ -180,6 +184,11 @@ impl Shard {
                 }
                 continue;
             };
+            let is_recount = |path: &str| quota::subject(path, quota::STATS).is_some();
+            recounts += usize::from(create.path.as_deref().is_some_and(is_recount));
+            if recounts > RECOUNTS_MAX {
+                return Some(Code::BadArguments);
+            }
             let is_plain = *op != OpCode::CreateTtl;
             if is_plain && !(0..=6).contains(&create.flags) {
                 return None;
