@@ -316,9 +316,12 @@ def add_absent(lab):
     same(client.config()[:3], before[:3], "the config after that")
     if not lab.target.is_zookeeper:
         why = "missing: " + ", ".join(str(server.number) for server in absent)
-        same([server.has_logged(why) for server in ensemble.first].count(True), 1, "the logs that say %r" % why)
+        # A server's log is written behind what it answers.
+        said = lambda: [server.has_logged(why) for server in ensemble.first].count(True)
+        until(said, "a log that says %r" % why, SOON_S)
+        same(said(), 1, "the logs that say %r" % why)
         same(client.reconfig(joining="junk").error, wire.BAD_ARGUMENTS, "a line that is none")
-        same(ensemble.server(1).has_logged("expected server.N=host"), True, "the client's server says what is wrong")
+        until(lambda: ensemble.server(1).has_logged("expected server.N=host"), "the client's server says what is wrong", SOON_S)
     goes_on(writers, "after a refusal")
     # Three of four are one, whoever the fourth is; and of who has no vote nobody asks whether they run.
     last, watchers = absent[2], absent[:2]
@@ -578,7 +581,7 @@ def wiped_one(lab):
     same((client.sync(), client.exists("/before")), (OK, OK), "what was there before, at the wiped one")
     shows(wiped, config, "the config, or the same one")
     goes_on(writers, "with the wiped one back")
-    same([server.has_logged("it came with a new data directory") for server in rest], [True, True], "the others' logs tell of it")
+    until(lambda: all(server.has_logged("it came with a new data directory") for server in rest), "the others' logs tell of it", SOON_S)
     # A full voter again: it is half of a majority.
     other.kill()
     left = [server for server in ensemble.first if server is not other]
