@@ -45,7 +45,7 @@ pub enum Command {
     Churn(ChurnArgs),
     /// Create many znodes: what a create costs, what a znode weighs.
     Fill(FillArgs),
-    /// Load while servers fail: the longest time without an answer, recovery after a kill.
+    /// Load while servers fail: the longest time without a success, recovery after a kill.
     Gap(Box<GapArgs>),
     /// Write to a disk as a durable server must, and nothing else: the floor of a set's latency.
     Disk(DiskArgs),
@@ -126,9 +126,9 @@ pub struct OutputArgs {
 #[derive(Args, Debug, Clone)]
 pub struct PlanArgs {
     /// Weighted operations: get, set, create, create-delete, ephemeral, sequential, exists, children, multi, sync-get,
-    /// read-modify-write.
-    #[arg(long, short = 'm', default_value = "get=90,set=10")]
-    pub mix: Mix,
+    /// read-modify-write. [default: get=90,set=10; gap: set=1, for servers without a leader may answer reads]
+    #[arg(long, short = 'm')]
+    pub mix: Option<Mix>,
     /// A file that says what is asked, in place of all flags about operations, keys and values: parts of the tree
     /// ([[space]]) and weighted requests on them ([[request]]). loadgen/scenarios holds examples.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mix", "ycsb", "keys", "keys_per_parent", "choice", "value", "multi_size", "root", "seed"])]
@@ -447,7 +447,8 @@ impl PlanArgs {
         if let Some(path) = &self.scenario {
             return scenario::read(path);
         }
-        let (mut mix, mut choice) = (self.mix.clone(), self.choice);
+        let (mut mix, mut choice) =
+            (self.mix.clone().map_or_else(|| "get=90,set=10".parse(), Ok)?, self.choice);
         if let Some(letter) = self.ycsb {
             let text = match letter.to_ascii_lowercase() {
                 'a' => "get=50,set=50",

@@ -58,6 +58,7 @@ pub struct Asker {
     operations: usize,
     /// The first of two requests failed, and that was counted: the second is waited for and not counted.
     has_failed: bool,
+    succeeded: u64,
 }
 
 /// A reply that ends the connection.
@@ -78,6 +79,7 @@ impl Asker {
             to_delete: VecDeque::new(),
             operations: 0,
             has_failed: false,
+            succeeded: 0,
         }
     }
 
@@ -89,6 +91,12 @@ impl Asker {
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.operations
+    }
+
+    /// Operations that were answered without an error, whenever they were due.
+    #[must_use]
+    pub fn succeeded(&self) -> u64 {
+        self.succeeded
     }
 
     /// Appends the frames of one operation.
@@ -261,7 +269,14 @@ impl Asker {
             }
             return if wrong == errors::WRONG_XID { Err(Broken(wrong)) } else { Ok(()) };
         }
-        if is_recorded && !is_first && !was_counted {
+        if is_first || was_counted {
+            return Ok(());
+        }
+        self.succeeded += 1;
+        if (self.window.0..self.window.1).contains(&now) {
+            tally.op(flight.op).completed += 1;
+        }
+        if is_recorded {
             let measure = tally.op(flight.op);
             measure.answered += 1;
             add(&mut measure.intended, now.saturating_sub(flight.intended));

@@ -320,7 +320,7 @@ impl Worker {
             let is_leaving = self.is_leaving;
             let mut broken = None;
             let mut last_zxid = link.session.last_zxid;
-            let before = asker.under_way();
+            let before = asker.succeeded();
             let received = link.receive(&mut self.space, |frame| {
                 // One reading of the clock for all that one read of the socket brought.
                 let now = *now.get_or_insert_with(|| clock.elapsed().as_nanos() as u64);
@@ -335,7 +335,7 @@ impl Worker {
             if let Some(now) = now {
                 (conn.last_heard, conn.is_pinged) = (now, false);
             }
-            if let Some(now) = now.filter(|_| asker.under_way() < before) {
+            if let Some(now) = now.filter(|_| asker.succeeded() > before) {
                 let begin = self.last_answer.max(self.orders.warmup);
                 self.tally.gap = self.tally.gap.max((now.saturating_sub(begin), begin));
                 self.last_answer = now;

@@ -44,7 +44,7 @@ fn row(name: &str, latencies: &Histogram<u64>, seconds: f64) -> OpResult {
     let mut measure = Measure::new();
     measure.intended.add(latencies).expect("all histograms have the same bounds");
     measure.service.add(latencies).expect("all histograms have the same bounds");
-    measure.answered = latencies.len();
+    (measure.answered, measure.completed) = (latencies.len(), latencies.len());
     OpResult::of(name, &measure, seconds)
 }
 
@@ -328,7 +328,11 @@ pub fn fill(args: &FillArgs, stop: &AtomicBool) -> u8 {
 
 pub fn gap(args: &GapArgs, stop: &Arc<AtomicBool>) -> u8 {
     told((|| {
-        let settings = settings(&args.run)?;
+        let mut run = args.run.clone();
+        if run.plan.mix.is_none() && run.plan.ycsb.is_none() && run.plan.scenario.is_none() {
+            run.plan.mix = Some("set=1".parse().map_err(usage)?);
+        }
+        let settings = settings(&run)?;
         if let Some(pid) = args.kill {
             Server::process(pid, Roots::default()).map_err(usage)?;
         }

@@ -24,8 +24,11 @@ pub struct Measure {
     pub intended: Histogram<u64>,
     /// From the time at which it was handed to the socket, to its reply.
     pub service: Histogram<u64>,
-    /// Operations that were answered, without an error.
+    /// Operations that were due in the measured part and were answered, without an error, be it after its end.
     pub answered: u64,
+    /// Operations that were answered in the measured part, without an error, be they due before it: what a rate is made of,
+    /// and CPU an operation. An open loop's backlog that is answered behind the end is not the rate that the server holds.
+    pub completed: u64,
     /// Errors by code, ZooKeeper's (negative) and our own (`errors`). They are in no histogram, except that an operation
     /// without an answer at the end is in `intended` with the time it had waited: leaving it out would flatter.
     pub errors: BTreeMap<i32, u64>,
@@ -79,13 +82,19 @@ pub mod errors {
 impl Measure {
     #[must_use]
     pub fn new() -> Measure {
-        Measure { intended: histogram(), service: histogram(), answered: 0, errors: BTreeMap::new() }
+        Measure {
+            intended: histogram(),
+            service: histogram(),
+            answered: 0,
+            completed: 0,
+            errors: BTreeMap::new(),
+        }
     }
 
     fn clear(&mut self) {
         self.intended.reset();
         self.service.reset();
-        self.answered = 0;
+        (self.answered, self.completed) = (0, 0);
         self.errors.clear();
     }
 
@@ -93,6 +102,7 @@ impl Measure {
         self.intended.add(&other.intended).expect("all histograms have the same bounds");
         self.service.add(&other.service).expect("all histograms have the same bounds");
         self.answered += other.answered;
+        self.completed += other.completed;
         for (code, count) in &other.errors {
             *self.errors.entry(*code).or_default() += count;
         }
@@ -123,7 +133,7 @@ pub struct Tally {
     pub sessions_lost: u64,
     /// Watch events.
     pub events: u64,
-    /// The longest time in which no operation was answered: (its length, its begin), of one thread.
+    /// The longest time in which no operation succeeded: (its length, its begin), of one thread.
     pub gap: (u64, u64),
 }
 
@@ -168,6 +178,12 @@ impl Tally {
     #[must_use]
     pub fn answered(&self) -> u64 {
         self.ops.iter().flatten().map(|measure| measure.answered).sum()
+    }
+
+    /// Those that were answered within the measured part.
+    #[must_use]
+    pub fn completed(&self) -> u64 {
+        self.ops.iter().flatten().map(|measure| measure.completed).sum()
     }
 
     #[must_use]

@@ -34,7 +34,7 @@ pub struct Outcome {
     /// Of a rate ladder: its steps, lowest rate first; the rest of the document is the step at the knee.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ladder: Vec<Step>,
-    /// The longest time without an answer, and when it began: nanoseconds of the run's clock, of one thread.
+    /// The longest time without a success, and when it began: nanoseconds of the run's clock, of one thread.
     #[serde(default)]
     pub gap_ns: (u64, u64),
     /// Of the other modes: named figures in their order.
@@ -138,7 +138,7 @@ impl OpResult {
         OpResult {
             op: op.to_owned(),
             answered: measure.answered,
-            per_second: measure.answered as f64 / seconds.max(1e-9),
+            per_second: measure.completed as f64 / seconds.max(1e-9),
             intended: Latency::of(&measure.intended),
             service: Latency::of(&measure.service),
             errors: by_name,
@@ -152,7 +152,11 @@ impl OpResult {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub due: u64,
+    /// Of what was due in the measured part, be it after its end.
     pub answered: u64,
+    /// In the measured part. A result of before 2026-11-30 does not say, and counts the others.
+    #[serde(default)]
+    pub completed: u64,
     pub errors: u64,
     /// Due in an open loop, and never handed to a connection.
     pub unsent: u64,
@@ -160,6 +164,14 @@ pub struct Counts {
     pub reconnects: u64,
     pub sessions_lost: u64,
     pub events: u64,
+}
+
+impl Counts {
+    /// The operations that what a server used is divided by.
+    #[must_use]
+    pub fn per_op(&self) -> u64 {
+        if self.completed > 0 { self.completed } else { self.answered }.max(1)
+    }
 }
 
 /// What the load generator says of itself.

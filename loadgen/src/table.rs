@@ -130,7 +130,7 @@ pub fn table(outcome: &Outcome) -> String {
         });
     }
     for server in &outcome.servers {
-        let per_op = |n: u64| n as f64 / (outcome.counts.answered.max(1)) as f64;
+        let per_op = |n: u64| n as f64 / outcome.counts.per_op() as f64;
         let _ = writeln!(
             o,
             "server {} ({}): {:.2} us CPU/op ({:.0}% user), {:.2} + {:.2} switches/op, RSS {}, {} written/op",

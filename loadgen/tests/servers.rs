@@ -377,6 +377,44 @@ fn a_rate_out_of_reach_is_said_and_counted() {
     assert_eq!(outcome.all.intended.count, 300);
 }
 
+/// A backlog that is answered behind the end is no rate, and no operations for the CPU that was used until then.
+#[test]
+fn what_is_answered_after_the_end_is_not_the_rate_that_a_server_holds() {
+    let slow = server(|_, xid| {
+        std::thread::sleep(Duration::from_millis(20));
+        Some(data(xid, 100, 100))
+    });
+    let (outcome, ending) = go(&settings(slow, OPEN)).expect("a run");
+    let counts = &outcome.counts;
+    assert_eq!((counts.due, counts.answered, counts.errors, counts.unsent), (300, 300, 0, 0));
+    // Four connections, one at a time in 20 ms: 30 each, and not one more.
+    assert!(counts.completed <= 120, "{} of 120", counts.completed);
+    assert!(
+        (outcome.all.per_second - counts.completed as f64 / 0.6).abs() < 1.0,
+        "{}",
+        outcome.all.per_second
+    );
+    assert_eq!(outcome.intervals.iter().map(|interval| interval.answered).sum::<u64>(), counts.completed);
+    assert_eq!(outcome.all.intended.count, 300, "each has its latency");
+    assert!(matches!(ending, Ending::RateMissed | Ending::Invalid), "{ending:?}");
+    assert!(outcome.verdict.reasons.iter().any(|why| why.contains("rate was not reached")));
+}
+
+/// A follower that refuses every write answered all the while.
+#[test]
+fn a_refusal_ends_no_gap() {
+    let refuses = server(|number, xid| {
+        let refused =
+            [&16i32.to_be_bytes()[..], &xid.to_be_bytes(), &[0; 8], &(-119i32).to_be_bytes()].concat();
+        Some(if (50..150).contains(&number) { refused } else { data(xid, 100, 100) })
+    });
+    let settings = Settings { threads: 1, ..settings(refuses, OPEN) };
+    let (outcome, _) = go(&settings).expect("a run");
+    assert_eq!(outcome.counts.errors, 100);
+    // 200 ms; half of it where something stood still just before.
+    assert!(outcome.gap_ns.0 >= 100_000_000, "{:?}", outcome.gap_ns);
+}
+
 fn storm_of(server: SocketAddr, sessions: usize) -> sessions::Storm {
     sessions::Storm {
         servers: vec![server],

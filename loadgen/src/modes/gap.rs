@@ -59,7 +59,7 @@ pub fn gap(
     outcome.load.mode = "gap".to_owned();
     let (length, begin) = outcome.gap_ns;
     let second = |nanos: u64| nanos as f64 / 1e9;
-    outcome.figures.push(Figure::new("longest time without an answer", second(length) * 1e3, "ms"));
+    outcome.figures.push(Figure::new("longest time without a success", second(length) * 1e3, "ms"));
     outcome.figures.push(Figure::new(
         "it began after",
         second(begin.saturating_sub(settings.warmup.as_nanos() as u64)),

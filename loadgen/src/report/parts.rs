@@ -290,7 +290,7 @@ fn limits(cgroup: &Cgroup) -> String {
 }
 
 fn server(outcome: &Outcome, server: &ServerUse) -> Vec<String> {
-    let per_op = |number: u64| short(number as f64 / outcome.counts.answered.max(1) as f64);
+    let per_op = |number: u64| short(number as f64 / outcome.counts.per_op() as f64);
     vec![
         format!("{} {}", server.name, server.command),
         time(server.cpu_us_per_op),
