@@ -3,6 +3,7 @@
 
   fill       creates until NotReadOnly (-119); what grows is refused, what shrinks, reads and session ends go on
   make room  deletes alone bring it back: snapshots are taken and the log behind them is purged
+  hammer     several times the reserve of creates, all refused: what shrinks and reads go on, while a snapshot fits
   full       a filler takes the last byte: deletes and closes go on; `ringkeeper check` does not refuse
   restart    by SIGTERM and by SIGKILL on the full disk: up, read-only from the first write on, nothing lost
   resume     the filler goes: writes are taken again, without a restart
@@ -206,6 +207,24 @@ class Story:
         expect("the ephemeral of a closed session", self.exists("/e"), NO_NODE)
         return "%d creates taken, %d MiB left" % (len(self.there), self.disk.free_mib())
 
+    def hammer(self):
+        """What is refused goes through the log too."""
+        self.disk.fill((self.disk.free_mib() - 9) << 20)
+        deadline = time.monotonic() + MAYBE_S
+        while self.create() != NOT_READ_ONLY:
+            if time.monotonic() > deadline:
+                raise Fault("a disk that is nearly full is not noticed")
+            time.sleep(0.05)
+        data = os.urandom(900_000)
+        for nth in range(100):
+            expect("a large create on a low disk", self.call(CREATE, create_body("/large%d" % nth, data)), NOT_READ_ONLY)
+            if nth % 10 == 0:
+                self.refuses_growth()
+        left = self.disk.free_mib()
+        os.remove(self.disk.filler)
+        self.eventually_takes("after the filler went")
+        return "100 creates of 900 KB refused, %d MiB left" % left
+
     def make_room(self):
         doomed = sorted(self.there)[50:]
         self.delete(doomed)
@@ -291,7 +310,7 @@ def main():
     passed = failed = 0
     try:
         story.start()
-        for chapter in (story.fill, story.make_room, story.full, story.restart, story.resume, story.device, story.fail):
+        for chapter in (story.fill, story.make_room, story.hammer, story.full, story.restart, story.resume, story.device, story.fail):
             print("%-10s %s" % (chapter.__name__, chapter()), flush=True)
             passed += 1
     except (Fault, Gone, subprocess.TimeoutExpired) as fault:

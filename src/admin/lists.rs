@@ -64,8 +64,18 @@ pub(super) fn dump(view: &View) -> String {
     if let Some(local) = &sessions.local_buckets {
         put_sets(&mut out, "Local Session", local);
     }
-    let name = if sessions.local_buckets.is_some() { "Global Session" } else { "Session" };
-    put_sets(&mut out, name, &sessions.buckets);
+    match &sessions.timeouts {
+        Some(all) => {
+            let _ = writeln!(out, "Global Sessions({}):", all.len());
+            for (id, timeout_ms) in all {
+                let _ = writeln!(out, "{id}\t{timeout_ms}ms");
+            }
+        }
+        None => {
+            let name = if sessions.local_buckets.is_some() { "Global Session" } else { "Session" };
+            put_sets(&mut out, name, &sessions.buckets);
+        }
+    }
     out.push_str("ephemeral nodes dump:\n");
     let _ = writeln!(out, "Sessions with Ephemerals ({}):", sessions.ephemerals.len());
     for (id, paths) in &sessions.ephemerals {

@@ -3,7 +3,7 @@
 //! A name is there where its number is true of this server. What measures parts that only ZooKeeper has (its
 //! processors' queues, its commit processor) is left out rather than shown as 0.
 
-use super::summary::node_count;
+use super::summary::{node_count, proposal_sizes};
 use super::text::mean;
 use super::view::{Role, Summary, View};
 use std::fmt::{Display, Write};
@@ -81,9 +81,15 @@ pub(super) fn mntr(view: &View) -> String {
         put(&mut out, "quorum_size", voters);
         if view.role == Role::Leader {
             put(&mut out, "learners", view.peers);
-            let [followers, observers] = view.synced;
+            let [followers, observers] = view.leading.synced;
             put(&mut out, "synced_followers", followers);
             put(&mut out, "synced_observers", observers);
+            put(&mut out, "pending_syncs", view.leading.pending_syncs);
+            put(&mut out, "leader_uptime", view.leading.uptime.0);
+            let [last, least, largest] = proposal_sizes(view);
+            put(&mut out, "last_proposal_size", last);
+            put(&mut out, "min_proposal_size", least);
+            put(&mut out, "max_proposal_size", largest);
         }
         if let Some(state) = peer_state(view.role) {
             put(&mut out, "peer_state", state);

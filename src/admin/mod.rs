@@ -13,7 +13,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use view::{Build, Files, Members, Process, Role, Sessions, Summary, Totals, View};
+pub use view::{Build, Files, Leading, Members, Process, Role, Sessions, Summary, Totals, View};
 
 use crate::config::FourLetterWords;
 

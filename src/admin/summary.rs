@@ -49,6 +49,16 @@ fn put_totals(out: &mut String, view: &View) {
     let _ = writeln!(out, "Zxid: {}", totals.last_zxid);
     let _ = writeln!(out, "Mode: {}", view.role.as_str());
     let _ = writeln!(out, "Node count: {}", node_count(view));
+    if view.role == Role::Leader {
+        let [last, least, largest] = proposal_sizes(view);
+        let _ = writeln!(out, "Proposal sizes last/min/max: {last}/{least}/{largest}");
+    }
+}
+
+/// The last, the least and the largest proposal: -1 before the first.
+pub(super) fn proposal_sizes(view: &View) -> [i64; 3] {
+    let sizes = view.leading.proposal_sizes;
+    sizes.map_or([-1; 3], |sizes| sizes.map(|size| i64::try_from(size).unwrap_or(i64::MAX)))
 }
 
 pub(super) fn conf(view: &View) -> String {

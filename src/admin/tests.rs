@@ -71,7 +71,7 @@ fn view() -> View {
         serving: true,
         role: Role::Standalone,
         peers: 0,
-        synced: [0, 0],
+        leading: Leading::default(),
         local_sessions: 0,
         members: None,
         wall: WallMillis(WALL),
@@ -106,6 +106,7 @@ fn view() -> View {
                 (WallMillis(1_795_578_630_400), vec![FIRST]),
             ],
             local_buckets: None,
+            timeouts: None,
             ephemerals: vec![(FIRST, paths(&["/e", "/e2"]))],
         },
         digests: vec![(Zxid(0x80), 11_128_713_619), (Zxid(0x100), 14_090_073_399)],
@@ -226,6 +227,18 @@ fn dump_is_zookeepers_text_r07() {
     assert_eq!(&text[until..], want);
 }
 
+/// A follower's listed no session at all (a review).
+#[test]
+fn dump_of_a_follower_lists_sessions_with_their_timeouts() {
+    let timeouts = Some(vec![(FIRST, 30_000), (SECOND, 6_000)]);
+    let sessions = Sessions { buckets: Vec::new(), timeouts, ..view().sessions };
+    let text = say("dump", &View { sessions, ..view() });
+    let want =
+        "SessionTracker dump:\nGlobal Sessions(2):\n0x1000028509c0000\t30000ms\n0x1000028509c0001\t6000ms\n\
+        ephemeral nodes dump:\nSessions with Ephemerals (1):\n";
+    assert!(text.starts_with(want), "{text}");
+}
+
 #[test]
 fn envi_has_zookeepers_keys_in_its_order_r08() {
     let text = say("envi", &view());
@@ -270,16 +283,32 @@ fn the_short_words_are_zookeepers_texts_r01_r06_r10_r11_r15_r16_r17_r18() {
 fn a_leader_tells_how_many_have_all_that_it_sends() {
     let lines = "ringkeeper.myid=1\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n";
     let lines = format!("tickTime=2000\ninitLimit=10\nsyncLimit=5\n{lines}");
-    let leader =
-        View { role: Role::Leader, peers: 3, synced: [2, 1], config: Arc::new(config(&lines)), ..view() };
+    let leading = Leading { synced: [2, 1], uptime: Millis(7_000), pending_syncs: 4, proposal_sizes: None };
+    let leader = View { role: Role::Leader, peers: 3, leading, config: Arc::new(config(&lines)), ..view() };
+    assert!(say("srvr", &leader).ends_with("\nProposal sizes last/min/max: -1/-1/-1\n"));
+    let leading = Leading { proposal_sizes: Some([48, 36, 149]), ..leading };
+    let leader = View { leading, ..leader };
+    for word in ["srvr", "stat"] {
+        assert!(say(word, &leader).contains("\nProposal sizes last/min/max: 48/36/149\n"), "{word}");
+    }
     let text = say("mntr", &leader);
-    for line in
-        ["zk_synced_followers\t2\n", "zk_synced_observers\t1\n", "zk_peer_state\tleading - broadcast\n"]
-    {
+    for line in [
+        "zk_synced_followers\t2\n",
+        "zk_synced_observers\t1\n",
+        "zk_peer_state\tleading - broadcast\n",
+        "zk_pending_syncs\t4\n",
+        "zk_leader_uptime\t7000\n",
+        "zk_last_proposal_size\t48\n",
+        "zk_min_proposal_size\t36\n",
+        "zk_max_proposal_size\t149\n",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    let text = say("mntr", &View { role: Role::Follower, ..leader });
-    assert!(text.contains("zk_peer_state\tfollowing - broadcast\n") && !text.contains("synced"), "{text}");
+    let follower = View { role: Role::Follower, ..leader };
+    let text = say("mntr", &follower);
+    assert!(text.contains("zk_peer_state\tfollowing - broadcast\n"), "{text}");
+    assert!(!text.contains("synced") && !text.contains("proposal_size"), "{text}");
+    assert!(!say("srvr", &follower).contains("Proposal"));
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub struct View {
     pub role: Role,
     /// The other servers that this one has a connection with.
     pub peers: u64,
-    /// A leader's followers and observers that have all that it sends.
-    pub synced: [u64; 2],
+    /// Of a leader.
+    pub leading: Leading,
     /// Sessions that this server alone knows.
     pub local_sessions: u64,
     /// Who the members are; none alone, and before the first leader has said so.
@@ -81,6 +81,19 @@ impl Role {
     }
 }
 
+/// What a leader alone knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Leading {
+    /// Followers and observers that have all that it sends.
+    pub synced: [u64; 2],
+    /// Since it leads.
+    pub uptime: Millis,
+    /// Syncs, of its own clients, whose moment has not come.
+    pub pending_syncs: u64,
+    /// Bytes of the entries that this run of the server has proposed, of the last, the least and the largest one; none yet.
+    pub proposal_sizes: Option<[u64; 3]>,
+}
+
 /// What was built.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
@@ -124,6 +137,8 @@ pub struct Sessions {
     pub buckets: Vec<(WallMillis, Vec<SessionId>)>,
     /// The same of local sessions, where there may be any.
     pub local_buckets: Option<Vec<(WallMillis, Vec<SessionId>)>>,
+    /// Where another server decides when sessions end: all of them, ascending, and their timeouts in milliseconds.
+    pub timeouts: Option<Vec<(SessionId, i32)>>,
     /// Sessions with ephemerals, and these.
     pub ephemerals: Vec<(SessionId, Vec<Path>)>,
 }

@@ -134,7 +134,8 @@ pub struct Limits {
     /// `ringkeeper.maxSessions`, default 1000000. Beyond it a handshake for a new session is closed unanswered;
     /// re-attaching goes on.
     pub sessions_max: u32,
-    /// `ringkeeper.maxWatchesPerConnection`, default 1000000. A request that would set one more closes the connection.
+    /// `ringkeeper.maxWatchesPerConnection`, default 1000000. A request that would set one more is answered with
+    /// ThrottledOp (-127); a setWatches, whose answer no client looks at, closes the connection.
     pub watches_per_connection_max: u32,
     /// `ringkeeper.maxWatchBytesPerConnection`: bytes of the watched paths, default 128 MiB. As above.
     pub watch_bytes_per_connection_max: u64,
@@ -173,13 +174,15 @@ pub struct LogSettings {
     pub snapshot_grows: bool,
     /// `snapSizeLimitInKb`, default 4194304; 0 or less = no such trigger: log bytes between snapshots.
     pub snapshot_after_bytes: Option<u64>,
-    /// `autopurge.snapRetainCount`, default 3, raised to 3 silently as in ZooKeeper.
+    /// `autopurge.snapRetainCount`, default 3, raised to 3 silently as in ZooKeeper. Below `disk_reserve_bytes` the newest
+    /// alone is kept.
     pub snapshots_kept: u32,
     /// `autopurge.purgeInterval` in hours (or with a unit: `30m`, `45s`, `1d`), default 1, ZooKeeper's 0 = off: a full disk
     /// is the commonest way to lose a ZooKeeper. None: an explicit 0, purge is off.
     pub purge_interval: Option<Millis>,
     /// `ringkeeper.diskReserveMb`, default two segments: with less free space the server turns read-only, and
-    /// back by itself.
+    /// back by itself. Meanwhile each segment that is filled brings a snapshot: as long as one fits, what is refused, which goes
+    /// through the log as well, does not fill the rest.
     pub disk_reserve_bytes: u64,
 }
 
@@ -215,7 +218,7 @@ pub struct Auth {
     /// `DigestAuthenticationProvider.superDigest`, `user:base64(hash)`: who authenticates as this passes every ACL.
     pub super_digest: Option<String>,
     /// `enforce.auth.enabled` and `enforce.auth.schemes`: a session must hold one of these schemes before it may do
-    /// anything but `auth`, ping and close. Empty: not enforced.
+    /// anything but `auth` and close. Empty: not enforced.
     pub enforced_schemes: Vec<String>,
 }
 

@@ -175,7 +175,7 @@ impl Desk {
             serving: false,
             role: self.parts.links.standing.role(),
             peers: self.parts.links.standing.peers(),
-            synced: self.parts.links.standing.synced(),
+            leading: self.parts.links.standing.leading(),
             members: self.parts.links.standing.members(),
             local_sessions: self.parts.links.standing.local_sessions(),
             wall: now.wall,

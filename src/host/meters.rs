@@ -45,6 +45,34 @@ impl Meter {
     }
 }
 
+/// The last, the least and the largest of sizes.
+#[derive(Debug)]
+pub struct Sizes {
+    last: AtomicU64,
+    least: AtomicU64,
+    largest: AtomicU64,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes { last: AtomicU64::new(0), least: AtomicU64::new(u64::MAX), largest: AtomicU64::new(0) }
+    }
+}
+
+impl Sizes {
+    fn record(&self, size: u64) {
+        self.last.store(size, Relaxed);
+        self.least.fetch_min(size, Relaxed);
+        self.largest.fetch_max(size, Relaxed);
+    }
+
+    /// In that order; none before the first.
+    pub(super) fn get(&self) -> Option<[u64; 3]> {
+        let least = self.least.load(Relaxed);
+        (least < u64::MAX).then(|| [self.last.load(Relaxed), least, self.largest.load(Relaxed)])
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Meters {
@@ -56,6 +84,8 @@ pub struct Meters {
     /// In an ensemble: transactions of this server's log and of its state, while it led and while it followed, and how often
     /// it knew of no leader. A server alone proposes to nobody, and counts nothing, as ZooKeeper's.
     pub proposed: AtomicU64,
+    /// Bytes of what was proposed: an entry holds as many transactions as came together.
+    pub proposals: Sizes,
     pub committed: AtomicU64,
     pub proposed_elsewhere: AtomicU64,
     pub committed_elsewhere: AtomicU64,
@@ -96,6 +126,9 @@ impl Meters {
             (Effect::Append(logged), Some(leads)) if logged.last_zxid > Zxid::ZERO => {
                 let proposed = if leads { &self.proposed } else { &self.proposed_elsewhere };
                 add(proposed, (logged.last_zxid.0 - logged.first_zxid.0 + 1).unsigned_abs());
+                if leads {
+                    self.proposals.record(logged.payload.len() as u64);
+                }
             }
             // What has no bytes is no batch: answers to syncs, and what local sessions hear.
             (Effect::Publish(publication), Some(leads)) if publication.bytes > 0 => {

@@ -55,11 +55,16 @@ fn sessions(sequencer: &Sequencer, now: Now) -> Sessions {
         let wall = |at: Millis| WallMillis(now.wall.0.saturating_add(signed(at.0) - session_now));
         expiry.buckets().into_iter().map(|(at, ids)| (wall(at), ids)).collect()
     };
+    let state = sequencer.state();
+    let follows = state.membership.is_ensemble() && !sequencer.is_leading();
+    let mut timeouts: Vec<_> =
+        state.sessions.iter().filter(|_| follows).map(|(id, session)| (id, session.timeout_ms)).collect();
+    timeouts.sort_unstable();
     Sessions {
+        timeouts: follows.then_some(timeouts),
         buckets: buckets(sequencer.expiry()),
         local_buckets: sequencer.local_expiry().map(buckets),
-        ephemerals: sequencer
-            .state()
+        ephemerals: state
             .table
             .all_ephemerals()
             .map(|(id, paths)| (id, paths.iter().cloned().collect()))

@@ -13,9 +13,10 @@ use super::signals;
 use super::silence::Silence;
 use super::snapshot_thread::{SnapshotJob, SnapshotThread};
 use super::{pages, Fatal};
-use crate::admin::Role;
+use crate::admin::{Leading, Role};
 use crate::apply::State;
 use crate::ids::{LogIndex, Millis, Seat, ServerId, ShardId, Term};
+use crate::log::SegmentNumber;
 use crate::log::{Append, EntryRef, Sequence};
 use crate::membership::PeerAddress;
 use crate::sequencer::{Effect, Input, Install, Logged, Note, Sequencer, Serving, TICK_MS};
@@ -93,8 +94,12 @@ pub(super) struct LoopState {
     space_at: Millis,
     /// The low mark was passed when the room was last looked at.
     space_low: bool,
-    /// The log's segments when they were last counted.
-    segments: usize,
+    /// Since the last snapshot was begun the disk became low, or a segment was filled on a low one.
+    snapshot_makes_room: bool,
+    /// The log's segment that was written when it was last looked at.
+    segment: SegmentNumber,
+    /// No snapshot that is to make room is begun before: the last one could not be written.
+    snapshot_not_before: Millis,
     /// The log had no room for the record that comes next.
     no_space: bool,
     /// Which shard takes what lies in front of it, by shard.
@@ -112,11 +117,19 @@ pub(super) struct LoopState {
     wrong_at: Option<LogIndex>,
     /// The members that those who greet have heard of.
     members_shown: MembersShown,
+    /// The tick at which it was last seen not to lead, or the first at which it led.
+    leads_since: Option<Millis>,
     /// Told to go down.
     stopping_since: Option<Millis>,
     /// The tree has grown large.
     has_huge_pages: bool,
     throttle: Throttle,
+}
+
+/// A large tree takes seconds to be dropped, in which others believe this server dead.
+fn discard(state: Box<State>) -> Result<(), Fatal> {
+    let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || drop(state));
+    dropped.map(drop).map_err(|error| Fatal::os("starting a thread", &error))
 }
 
 impl SequencerThread {
@@ -262,7 +275,11 @@ impl SequencerThread {
     }
 
     fn hear_peers(&mut self) -> Result<bool, Fatal> {
-        let Some(peers) = &mut self.peers else { return Ok(false) };
+        // Who goes down, and has had time to hand over, ends what is under way and begins nothing more: others' writes would
+        // keep it busy for as long as they come.
+        let is_late =
+            self.state.stopping_since.is_some_and(|at| self.clock.mono().since(at).0 >= HAND_OVER_MS);
+        let Some(peers) = self.peers.as_mut().filter(|_| !is_late) else { return Ok(false) };
         let (now, sequencer) = (self.clock.now(), &mut self.sequencer);
         // Nothing is there to be read unless the set has said so, or the last turn has left some of it.
         let is_woken = std::mem::take(&mut self.state.is_woken);
@@ -320,16 +337,7 @@ impl SequencerThread {
         let is_next = self.peers.is_some() && since < 2 * PEER_TICK_MS;
         self.state.ticked_at = if is_next { Millis(self.state.ticked_at.0 + PEER_TICK_MS) } else { now.mono };
         self.sequencer.handle(now, Input::Tick);
-        if let Some((written, took)) = self.snapshots.take_done() {
-            self.links.meters.snapshot.record(took);
-            self.sequencer.handle(now, Input::SnapshotDone { written: written.is_some() });
-            if let Some(keep_from) = written {
-                self.log.purge(LogIndex(keep_from.0 + 1));
-                if self.peers.is_some() {
-                    self.sequencer.handle(now, Input::Purged { first: self.log.first_index() });
-                }
-            }
-        }
+        self.take_snapshot_done(now);
         if self.links.take_leave() {
             self.sequencer.handle(now, Input::Leave);
         }
@@ -340,11 +348,11 @@ impl SequencerThread {
             self.look_at_space();
         }
         self.look_at_tree();
-        self.show_standing();
+        self.show_standing(now.mono);
         true
     }
 
-    fn show_standing(&self) {
+    fn show_standing(&mut self, now: Millis) {
         let Some(peers) = &self.peers else { return };
         // A leader that is known has yet to say from when on this server may serve.
         let role = match self.sequencer.leader() {
@@ -355,8 +363,15 @@ impl SequencerThread {
             Some(_) => Role::Follower,
         };
         self.links.standing.set(role, peers.len(), self.sequencer.local_sessions());
+        let leads_since = self.state.leads_since.filter(|_| role == Role::Leader).unwrap_or(now);
+        self.state.leads_since = Some(leads_since);
         let (followers, observers) = self.sequencer.synced();
-        self.links.standing.set_synced(followers, observers);
+        self.links.standing.set_leading(Leading {
+            synced: [followers, observers].map(|count| count as u64),
+            uptime: now.since(leads_since),
+            pending_syncs: self.sequencer.pending_syncs() as u64,
+            proposal_sizes: self.links.meters.proposals.get(),
+        });
     }
 
     /// A tree that has grown large gets huge pages for what it grows by.
@@ -397,7 +412,8 @@ impl SequencerThread {
                     self.state.has_unturned = true;
                 }
                 Effect::SnapshotBegin { index, term, head } => {
-                    self.snapshots.send(SnapshotJob::Begin { index, term, head });
+                    let alone = self.state.space_low;
+                    self.snapshots.send(SnapshotJob::Begin { index, term, head, alone });
                 }
                 Effect::SnapshotNodes(nodes) => self.snapshots.send(SnapshotJob::Nodes(nodes)),
                 Effect::SnapshotEnd => self.snapshots.send(SnapshotJob::End),
@@ -405,6 +421,7 @@ impl SequencerThread {
                 Effect::Fetch { from, index, listens, .. } => self.fetch(from, index, listens)?,
                 Effect::Seat(seat) => self.write_seat(seat)?,
                 Effect::Install { at, former } => self.install(&at, former)?,
+                Effect::Discard(state) => discard(state)?,
                 Effect::Note(Note::UnknownRules { version }) => return Err(Fatal::unknown_rules(version)),
                 Effect::Note(Note::Left) => {
                     let dir = self.dir.path().display();
@@ -468,9 +485,7 @@ impl SequencerThread {
         self.state.in_flight.clear();
         self.stop_serving();
         info!(index = at.index.0, "this server goes on behind a snapshot of the leader's");
-        // A large tree takes a while to be dropped.
-        let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || drop(former));
-        dropped.map_err(|error| Fatal::os("starting a thread", &error))?;
+        discard(former)?;
         self.sequencer.handle(self.clock.now(), Input::Persisted { records: self.state.records });
         self.state.has_unturned = true;
         Ok(())

@@ -138,6 +138,7 @@ fn run(config: Config, joins: bool) -> Result<(), Fatal> {
         dir: dir.clone(),
         keep: usize::try_from(config.log.snapshots_kept).unwrap_or(usize::MAX),
         purge: config.log.purge_interval.is_some(),
+        leaves_bytes: config.log.segment_bytes,
     })
     .map_err(|error| Fatal::os("starting the snapshot thread", &error))?;
     let (shards_started, sockets) = (preflight.shards, driver_name(preflight.driver));

@@ -1,6 +1,6 @@
 //! What this server is among others, for the words that say it. The sequencer's thread writes, others look.
 
-use crate::admin::{Members, Role};
+use crate::admin::{Leading, Members, Role};
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct Standing {
     role: AtomicU8,
     peers: AtomicU64,
-    synced: [AtomicU64; 2],
     local_sessions: AtomicU64,
+    leading: Mutex<Leading>,
     /// Written when members change, which is seldom.
     members: Mutex<Option<Members>>,
 }
@@ -25,16 +25,15 @@ impl Standing {
         self.peers.store(peers as u64, Ordering::Relaxed);
     }
 
-    /// The sequencer's thread: how many followers and observers of this leader have all that it sends.
-    pub fn set_synced(&self, followers: usize, observers: usize) {
-        for (shown, count) in self.synced.iter().zip([followers, observers]) {
-            shown.store(count as u64, Ordering::Relaxed);
-        }
+    /// The sequencer's thread: what is to be said of a leader. Once a tick, as all that it says here: nobody waits for a lock
+    /// under which a few words are copied.
+    pub fn set_leading(&self, leading: Leading) {
+        *self.leading.lock().unwrap_or_else(PoisonError::into_inner) = leading;
     }
 
     #[must_use]
-    pub fn synced(&self) -> [u64; 2] {
-        self.synced.each_ref().map(|count| count.load(Ordering::Relaxed))
+    pub fn leading(&self) -> Leading {
+        *self.leading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sequencer's thread: who the members are now.
@@ -75,7 +74,8 @@ mod tests {
             standing.set(role, 2, 3);
             assert_eq!((standing.role(), standing.peers(), standing.local_sessions()), (role, 2, 3));
         }
-        standing.set_synced(2, 1);
-        assert_eq!(standing.synced(), [2, 1]);
+        let leading = Leading { synced: [2, 1], pending_syncs: 3, ..Leading::default() };
+        standing.set_leading(leading);
+        assert_eq!(standing.leading(), leading);
     }
 }

@@ -397,6 +397,11 @@ impl Consensus {
         self.pin_election_timeout();
     }
 
+    /// Whether a snapshot ends with another entry than the one that is committed in its place.
+    pub(super) fn contradicts(&self, offer: &RaftMessage) -> bool {
+        guard::contradicts(&self.node.raft, offer)
+    }
+
     // ---- who votes ----
 
     /// Whether a change of the configuration is in the log, or may be, and is not applied.
@@ -498,6 +503,10 @@ impl Consensus {
     }
 
     /// The syncs whose moment has been applied.
+    pub(super) fn pending_reads(&self) -> usize {
+        self.reads.waiting()
+    }
+
     pub(super) fn take_reads(&mut self, applied: LogIndex) -> Vec<Waiter> {
         self.reads.take(applied)
     }

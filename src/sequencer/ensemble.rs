@@ -194,6 +194,12 @@ impl Sequencer {
         }
     }
 
+    /// How many syncs wait for their moment.
+    #[must_use]
+    pub fn pending_syncs(&self) -> usize {
+        self.consensus.pending_reads()
+    }
+
     /// Hands the lead to another server: this one goes down, or its disk stands. Returns whether that is under way.
     pub fn hand_over(&mut self) -> bool {
         let (peers, members) = (&self.peers, &self.state.membership);

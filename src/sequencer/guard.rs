@@ -96,6 +96,9 @@ pub(super) fn check(raft: &Raft<Store>, wire: ServerId, message: &RaftMessage) -
         {
             Err(Nonsense("a snapshot that no leader has"))
         }
+        MessageType::MsgSnapshot if contradicts(raft, message) => {
+            Err(Nonsense("a snapshot against what is committed"))
+        }
         MessageType::MsgSnapshot
         | MessageType::MsgSnapStatus
         | MessageType::MsgAppendResponse
@@ -113,6 +116,14 @@ pub(super) fn check(raft: &Raft<Store>, wire: ServerId, message: &RaftMessage) -
         | MessageType::MsgCheckQuorum
         | MessageType::MsgTransferLeader => Err(Nonsense("a kind of message that no peer sends")),
     }
+}
+
+/// Whether a snapshot ends with another entry than the committed one in its place. The crate would put it there: it looks at
+/// the index alone.
+pub(super) fn contradicts(raft: &Raft<Store>, offer: &RaftMessage) -> bool {
+    let is_committed = offer.index.0 <= raft.raft_log.committed;
+    is_committed
+        && raft.raft_log.term(offer.index.0).is_ok_and(|known| known != 0 && known != offer.log_term.0)
 }
 
 fn check_entries(raft: &Raft<Store>, message: &RaftMessage) -> Result<(), Nonsense> {
@@ -185,10 +196,16 @@ mod tests {
 
     /// Server 1 of three in term 7, which has nothing in its log.
     fn server() -> RawNode<Store> {
+        server_behind((0, 0))
+    }
+
+    /// The same behind a snapshot that ends with this entry.
+    fn server_behind(base: (u64, u64)) -> RawNode<Store> {
         let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
-        let hard_state = HardState { term: 7, ..HardState::default() };
-        let store = Store::new((0, 0), Default::default(), hard_state, conf);
-        let config = Config { id: 1, check_quorum: true, pre_vote: true, ..Config::default() };
+        let hard_state = HardState { term: 7, commit: base.0, ..HardState::default() };
+        let store = Store::new(base, Default::default(), hard_state, conf);
+        let config =
+            Config { id: 1, applied: base.0, check_quorum: true, pre_vote: true, ..Config::default() };
         RawNode::new(&config, store, &slog::Logger::root(slog::Discard, slog::o!())).unwrap()
     }
 
@@ -271,6 +288,12 @@ mod tests {
             assert_eq!(check(&follower.raft, ServerId(3), &message), Ok(()), "its leader may: {message:?}");
             assert!(check(&follower.raft, ServerId(2), &message).is_err(), "in another's name");
         }
+        // Taken, it was installed without a state: a panic (a review).
+        let ahead = server_behind((4, 6));
+        let why = check(&ahead.raft, ServerId(2), &offer(4, 5)).unwrap_err().0;
+        assert!(why.starts_with("a snapshot against"), "{why}");
+        assert_eq!(check(&ahead.raft, ServerId(2), &offer(4, 6)), Ok(()));
+        assert_eq!(check(&ahead.raft, ServerId(2), &offer(5, 5)), Ok(()));
         let late = RaftMessage { term: Term(TERM_MAX + 1), ..message(MsgRequestVote, 0) };
         let mut old = self::server();
         old.raft.term = TERM_MAX;

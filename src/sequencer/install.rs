@@ -84,7 +84,8 @@ impl Sequencer {
         self.fetching.offer = Some((from, offer));
         if !is_known {
             // Its file gives way to the new one's.
-            self.fetching.ready = None;
+            let former = self.fetching.ready.take().map(|(_, state)| state);
+            self.discard(former);
             self.effects.push_back(Effect::Fetch { from, index, term, listens });
         }
     }
@@ -92,11 +93,12 @@ impl Sequencer {
     /// A snapshot was fetched, or can not be.
     pub(super) fn on_fetched(&mut self, index: LogIndex, state: Option<Box<State>>) {
         if self.fetching.offer.as_ref().is_none_or(|(_, offer)| offer.index != index) {
-            return;
+            return self.discard(state);
         }
         let Some((from, offer)) = self.fetching.offer.take() else { return };
         if let Some(state) = state {
-            self.fetching.ready = Some((offer, state));
+            let former = self.fetching.ready.replace((offer, state)).map(|(_, state)| state);
+            self.discard(former);
             self.restore();
             return;
         }
@@ -131,16 +133,21 @@ impl Sequencer {
             return;
         }
         let Some((leader, _)) = self.consensus.leader() else { return };
-        if leader == self.options.server {
-            self.fetching.ready = None;
-            return;
-        }
         let Some((offer, state)) = self.fetching.ready.take() else { return };
+        // What was committed since it was offered does not become another by it: whoever offered it is wrong.
+        if leader == self.options.server || self.consensus.contradicts(&offer) {
+            return self.discard(Some(state));
+        }
         self.consensus.restore(offer, &state.membership.conf);
         self.fetching.state = Some(state);
         self.pump();
         // It was not needed any more.
-        self.fetching.state = None;
+        let unneeded = self.fetching.state.take();
+        self.discard(unneeded);
+    }
+
+    fn discard(&mut self, state: Option<Box<State>>) {
+        self.effects.extend(state.map(Effect::Discard));
     }
 
     /// Raft has taken the fetched snapshot for its log.

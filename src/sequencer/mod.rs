@@ -181,6 +181,8 @@ pub enum Effect {
         at: Install,
         former: Box<State>,
     },
+    /// A fetched state that nobody needs any more, to be dropped where it holds up nobody.
+    Discard(Box<State>),
     /// For the operator.
     Note(Note),
 }
@@ -677,6 +679,12 @@ impl Sequencer {
             Some(nodes) => self.effects.push_back(Effect::SnapshotNodes(nodes)),
             None => self.effects.push_back(Effect::SnapshotEnd),
         }
+    }
+
+    /// Whether one is under way.
+    #[must_use]
+    pub fn is_snapshotting(&self) -> bool {
+        self.snapshotting
     }
 
     /// Begins a snapshot of this very state.

@@ -42,6 +42,12 @@ impl Reads {
         self.seat = seat;
     }
 
+    /// How many wait, for an answer or until that moment is applied.
+    pub(super) fn waiting(&self) -> usize {
+        let asked = self.asked.iter().map(|asked| asked.waiters.len());
+        asked.chain(self.answered.iter().map(|(_, waiters)| waiters.len())).sum()
+    }
+
     /// Nobody waits for the leader's answer.
     pub(super) fn is_settled(&self) -> bool {
         self.asked.is_empty()

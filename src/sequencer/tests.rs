@@ -95,6 +95,7 @@ impl World {
                     Effect::SnapshotAbort
                     | Effect::Fetch { .. }
                     | Effect::Install { .. }
+                    | Effect::Discard(_)
                     | Effect::Seat(_) => {
                         unreachable!("nobody offers a server alone a snapshot or a seat")
                     }

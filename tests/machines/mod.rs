@@ -316,7 +316,11 @@ impl World {
                 }
                 Effect::SnapshotEnd => self.sequencer.handle(now, Input::SnapshotDone { written: true }),
                 Effect::SnapshotBegin { index, .. } => self.snapshots.push((index, 0)),
-                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } | Effect::Seat(_) => {
+                Effect::SnapshotAbort
+                | Effect::Fetch { .. }
+                | Effect::Install { .. }
+                | Effect::Discard(_)
+                | Effect::Seat(_) => {
                     unreachable!("nobody offers a server alone a snapshot")
                 }
                 Effect::SnapshotNodes(nodes) => {

@@ -319,6 +319,7 @@ impl Server {
                     self.sequencer.handle(now, Input::Seated(seat));
                 }
                 Effect::Install { at, .. } => self.install(now, &at),
+                Effect::Discard(_) => {}
             }
         }
         self.is_failed = self.is_failed || self.disk.submit().is_err();

@@ -215,7 +215,11 @@ impl World {
                 Effect::SnapshotBegin { index, term, head } => {
                     self.snapshot = Some(Snapshot { index, term, head, parts: Vec::new(), is_whole: false });
                 }
-                Effect::SnapshotAbort | Effect::Fetch { .. } | Effect::Install { .. } | Effect::Seat(_) => {
+                Effect::SnapshotAbort
+                | Effect::Fetch { .. }
+                | Effect::Install { .. }
+                | Effect::Discard(_)
+                | Effect::Seat(_) => {
                     unreachable!("nobody offers a server alone a snapshot or a seat")
                 }
                 Effect::SnapshotNodes(parts) => self.snapshot.as_mut().unwrap().parts.extend(parts),

@@ -21,6 +21,10 @@ impl Log {
             self.sealed.iter().rposition(|s| s.first_index <= below).unwrap_or(0)
         };
         self.retire_oldest(unneeded);
+        if unneeded > 0 && self.pool.failure().is_some() {
+            // What was retired may become the next segment, though the disk has no room for a new one.
+            self.pool.retry();
+        }
         unneeded
     }
 

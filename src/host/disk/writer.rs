@@ -354,6 +354,12 @@ impl Log {
         self.sealed.len() + 1
     }
 
+    /// The segment that is written.
+    #[must_use]
+    pub fn active_segment(&self) -> SegmentNumber {
+        self.active.number
+    }
+
     pub(super) fn last(&self) -> (LogIndex, Term) {
         self.entries.back().map_or(self.base, |e| (e.index, e.term))
     }

@@ -4,10 +4,14 @@
 use super::SequencerThread;
 use crate::host::disk::{SpaceState, SubmitError};
 use crate::host::notes::Say;
+use crate::host::snapshot_thread::SnapshotDone;
 use crate::host::Fatal;
-use crate::ids::Millis;
-use crate::sequencer::{Input, Serving};
+use crate::ids::{LogIndex, Millis};
+use crate::sequencer::{Input, Now, Serving};
 use tracing::warn;
+
+/// On a low disk a snapshot that could not be written is tried again so much later.
+const SNAPSHOT_AGAIN_MS: u64 = 3_000;
 
 /// Records that are looked at for one write to the log.
 const RECORDS_A_WRITE: usize = 64;
@@ -15,23 +19,47 @@ const RECORDS_A_WRITE: usize = 64;
 impl SequencerThread {
     /// A segment was begun: a fast writer fills a small disk's reserve long before the next second.
     pub(super) fn look_after_roll(&mut self) {
-        let segments = self.log.segments();
-        if segments > self.state.segments {
+        let segment = self.log.active_segment();
+        if segment > self.state.segment {
+            self.state.segment = segment;
+            self.state.snapshot_makes_room |= self.state.space_low;
             self.look_at_space();
         }
-        self.state.segments = segments;
     }
 
     pub(super) fn look_at_space(&mut self) {
         let now = self.clock.now();
         let low = self.log.check_space() != SpaceState::Ok;
-        if low && !self.state.space_low && self.state.serving == Serving::Yes {
-            // What a snapshot makes needless may be the very thing that fills the disk.
+        self.state.snapshot_makes_room |= low && !self.state.space_low;
+        // Where nothing is purged a snapshot only takes room.
+        self.state.snapshot_makes_room &= low && self.snapshots.purges();
+        self.state.space_low = low;
+        // What a snapshot makes needless may be the very thing that fills the disk. And what is refused there goes through
+        // the log too: creates of a megabyte had used up the reserve after some two hundred, and deletes hung behind them.
+        let may_begin = self.state.serving == Serving::Yes && !self.sequencer.is_snapshotting();
+        if self.state.snapshot_makes_room && may_begin && now.mono >= self.state.snapshot_not_before {
+            self.state.snapshot_makes_room = false;
             self.sequencer.begin_snapshot();
         }
-        self.state.space_low = low;
         self.state.space_at = now.mono;
         self.sequencer.handle(now, Input::Space { low });
+    }
+
+    /// A snapshot is done with, or could not be written.
+    pub(super) fn take_snapshot_done(&mut self, now: Now) {
+        let Some(SnapshotDone { is_written, keep_from, took }) = self.snapshots.take_done() else { return };
+        self.links.meters.snapshot.record(took);
+        self.sequencer.handle(now, Input::SnapshotDone { written: is_written });
+        if !is_written && self.state.space_low {
+            self.state.snapshot_makes_room = true;
+            self.state.snapshot_not_before = Millis(now.mono.0 + SNAPSHOT_AGAIN_MS);
+        }
+        if let Some(keep_from) = keep_from {
+            self.log.purge(LogIndex(keep_from.0 + 1));
+            if self.peers.is_some() {
+                self.sequencer.handle(now, Input::Purged { first: self.log.first_index() });
+            }
+        }
     }
 
     pub(super) fn reap_log(&mut self) -> Result<(), Fatal> {
