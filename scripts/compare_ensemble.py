@@ -62,6 +62,13 @@ class Ensemble:
         self.ids = list(range(1, count + 1))
         self.ports = {n: base + 3 * (n - 1) for n in self.ids}
 
+    def anew(self):
+        """The same on empty directories."""
+        self.stop()
+        shutil.rmtree(self.dir)
+        self.begin()
+        self.wait_serving()
+
     def servers(self):
         return ",".join(f"127.0.0.1:{self.ports[n]}" for n in self.ids)
 
@@ -91,6 +98,10 @@ class Ringkeeper(Ensemble):
         super().__init__(base, directory)
         self.binary = binary
         self.running = {}
+        self.begin()
+
+    def begin(self):
+        directory = self.dir
         lines = [f"server.{n}=127.0.0.1:{self.ports[n] + 1}:{self.ports[n] + 2}" for n in self.ids]
         for n in self.ids:
             os.makedirs(f"{directory}/{n}", exist_ok=True)
@@ -131,7 +142,11 @@ class ZooKeeper(Ensemble):
 
     def __init__(self, base, directory):
         super().__init__(base, directory)
-        subprocess.run([ZOOKEEPER, "start", "--servers", "3", "--race", str(base), directory], check=True, stdout=sys.stderr)
+        self.begin()
+
+    def begin(self):
+        base = str(self.ports[self.ids[0]])
+        subprocess.run([ZOOKEEPER, "start", "--servers", "3", "--race", base, self.dir], check=True, stdout=sys.stderr)
 
     def start(self, n):
         subprocess.run([ZOOKEEPER, "again", self.dir, str(n)], check=True, stdout=sys.stderr)
@@ -300,6 +315,7 @@ def leave_behind(args, ensemble, znodes, size, elsewhere=None):
     follower = followers[0]
     ensemble.kill(follower)
     if elsewhere:
+        shutil.rmtree(os.path.join(elsewhere, str(follower)), ignore_errors=True)
         data = f"{ensemble.dir}/{follower}"
         shutil.move(data, elsewhere)
         os.symlink(os.path.join(elsewhere, str(follower)), data)
@@ -344,6 +360,11 @@ def catch_up(args, ensemble):
 
     # A snapshot of what was made may be under way.
     time.sleep(5)
+    everywhere = os.sched_getaffinity(0)
+    followers_own = args.follower_cpus or everywhere
+    # The load inherits this.
+    os.sched_setaffinity(0, everywhere - args.follower_cpus)
+    bind([ensemble.pid(n) for n in ensemble.ids if n != follower], everywhere - args.follower_cpus)
 
     def measure_p99():
         # 3: its own lag counts, as it must where all share two CPUs.
@@ -354,6 +375,7 @@ def catch_up(args, ensemble):
 
     quiet = measure_p99()
     counter = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    bind([counter.pid], followers_own)
     try:
         beside = measure_p99()
     finally:
@@ -361,11 +383,20 @@ def catch_up(args, ensemble):
         counter.wait(30)
     load = subprocess.Popen([*command, "--no-setup", "--duration", "180", "--warmup", "1"], stdout=subprocess.DEVNULL)
     time.sleep(1.5)
+    os.sched_setaffinity(0, followers_own)
     took = start_until_here(ensemble, follower)
+    os.sched_setaffinity(0, everywhere)
     # What is measured until then is kept.
     load.send_signal(signal.SIGINT)
     load.wait(30)
     return quiet, beside, p99(), took
+
+
+def bind(pids, cpus):
+    """All threads of these processes on these CPUs; what they start inherits it."""
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), cpus)
 
 
 def median(values):
@@ -386,6 +417,7 @@ def main():
     parser.add_argument("--ports", type=int, default=21_000)
     parser.add_argument("--parts", default="race,idle,failover,rejoin")
     parser.add_argument("--follower-data", default=None)
+    parser.add_argument("--follower-cpus", type=lambda text: {int(cpu) for cpu in text.split(",")}, default=set())
     parser.add_argument("--only", choices=["ringkeeper", "zookeeper"], default=None)
     args = parser.parse_args()
     parts = args.parts.split(",")
@@ -444,7 +476,14 @@ def measure(args, parts, ensembles):
         row("leader stopped (SIGTERM)", "longest gap of writes, ms, median", [median(gaps) for gaps, _ in stopped], "{:.0f}")
         row("leader stopped (SIGTERM)", "the longest of all, ms", [max(gaps) for gaps, _ in stopped], "{:.0f}")
     if "catchup" in parts:
-        found = [catch_up(args, one) for one in ensembles]
+        rounds = []
+        for number in range(args.rounds):
+            if number > 0:
+                for one in ensembles:
+                    one.anew()
+            rounds.append([catch_up(args, one) for one in ensembles])
+            print(f"round {number + 1} done: {rounds[-1]}", file=sys.stderr)
+        found = [[median(values) for values in zip(*of_one)] for of_one in zip(*rounds)]
         for at, label in enumerate(["p99 of the others' clients before, ms", "p99 beside a process that counts, ms",
                                     "p99 meanwhile, ms", "s until it serves"]):
             row("a follower takes 1 GB", label, [one[at] for one in found], "{:.2f}")

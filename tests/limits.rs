@@ -220,14 +220,26 @@ fn watches_of_a_connection_are_limited_by_count() {
         let reply = world.ask(c, op, &body);
         assert_eq!((reply.err, reply.body.len()), (THROTTLED, 0), "{op:?}: a code, and no half reply");
     }
-    let reply = world.ask(c, Op::SetWatches, &set_watches(1 << 40, &[&["/3", "/4"], &[], &[]]));
-    assert_eq!(reply.err, THROTTLED);
     world.ask(c, Op::GetData, &read("/3", false)).ok();
     world.ask(other, Op::GetData, &read("/3", true)).ok();
     assert!(!world.is_closed(c));
     world.ask(other, Op::SetData, &set("/1", b"", -1)).ok();
     assert_eq!(world.events(c), [(CHANGED, "/1".to_owned())]);
     world.ask(c, Op::GetData, &read("/3", true)).ok();
+}
+
+/// No client looks at what it is answered: it went on as if all of them were set.
+#[test]
+fn who_sets_more_watches_anew_than_it_may_loses_its_connection() {
+    let mut world = World::with(1, |_, shard| shard.watch_limits.count_max = 3);
+    let (c, other) = (world.login(0), world.login(0));
+    for n in 0..4 {
+        world.make(other, &format!("/{n}"), 0);
+    }
+    world.ask(c, Op::SetWatches, &set_watches(1 << 40, &[&["/0", "/1", "/2"], &[], &[]])).ok();
+    assert!(world.ask_all(c, Op::SetWatches, &set_watches(1 << 40, &[&["/3"], &[], &[]])).is_empty());
+    assert!(world.is_closed(c) && !world.is_closed(other));
+    assert_eq!(world.cuts(0), [Why::TooManyWatches]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub use map::{install_sigbus_handler, Mapping};
 pub use open::{LogIo, LogOptions, LogPlace, SEGMENT_BYTES_MIN};
 pub use pool::{segment_number, segment_path};
 pub use publish::{publish_file, sync_paced, Pace};
+pub use read::read_payload;
 pub use space::SpaceState;
 pub use uring::UringBackend;
 pub use writer::{Log, Waited, IN_FLIGHT_MAX};

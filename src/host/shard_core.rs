@@ -322,6 +322,7 @@ fn kind(why: Why) -> &'static str {
         Why::NoHandshake => "no handshake",
         Why::NoAnswer => "no answer in time",
         Why::SlowReader => "slow reader",
+        Why::TooManyWatches => "too many watches",
         Why::UnknownOperation => "unknown operation",
         Why::AuthFailed => "auth failed",
         Why::AuthRequired => "auth required",

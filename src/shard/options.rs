@@ -74,6 +74,7 @@ pub enum Why {
     /// The answer to its four-letter word did not find its way back in time.
     NoAnswer,
     SlowReader,
+    TooManyWatches,
     UnknownOperation,
     AuthFailed,
     AuthRequired,
@@ -92,6 +93,9 @@ impl std::fmt::Display for Why {
             Why::NoAnswer => "the answer to its four-letter word came too late",
             Why::NoHandshake => "it sent no connect request in time (nio.sessionlessCnxnTimeout)",
             Why::SlowReader => "it does not read its replies and events",
+            Why::TooManyWatches => {
+                "it sets more watches anew than ringkeeper.maxWatchesPerConnection or its bytes allow"
+            }
             Why::UnknownOperation => "it asked for an operation that does not exist or is not a client's",
             Why::AuthFailed => "its auth packet was refused",
             Why::AuthRequired => "it did not authenticate first (enforce.auth.schemes)",

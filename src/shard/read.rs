@@ -1,7 +1,7 @@
 //! Reads, straight from the shard's own table into the connection's buffer: no ring, no lock, no copy but that one.
 
 use super::connection::Connection;
-use super::Shard;
+use super::{Shard, Why};
 use crate::error::Code;
 use crate::ids::{Millis, Xid};
 use crate::tree::Node;
@@ -30,6 +30,10 @@ impl Shard {
         // setWatches puts its events in front of its own reply.
         if matches!(op, OpCode::SetWatches | OpCode::SetWatches2) {
             let code = self.set_watches(c, op, body).err().unwrap_or(Code::Ok);
+            if code == Code::ThrottledOp {
+                // No client looks at this answer: it would wait for events of watches that are not there.
+                return self.cut(c, Why::TooManyWatches);
+            }
             let start = begin_frame(&mut c.out);
             reply_header(&mut c.out, xid, self.last_zxid, code);
             end_frame(&mut c.out, start);

@@ -25,11 +25,11 @@ use crate::log::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LogIo {
     /// io_uring where it may be used and the file system has O_DIRECT, else a thread.
-    #[default]
     Auto,
     /// io_uring, or refuse to start. A file system without O_DIRECT still means the thread.
     Uring,
-    /// A thread.
+    /// A thread: what a server does unless it is told else.
+    #[default]
     Thread,
     /// A thread without O_DIRECT, as on file systems that lack it.
     Buffered,
@@ -71,7 +71,7 @@ impl Default for LogOptions {
     fn default() -> LogOptions {
         LogOptions {
             segment_bytes: 64 << 20,
-            io: LogIo::Auto,
+            io: LogIo::default(),
             quiet: Duration::from_millis(5),
             space_low_bytes: 128 << 20,
             ballast: true,

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
+use std::path::Path;
+
 use super::fault::{DiskFault, LogError};
+use super::file::Disk;
 use super::pool::segment_path;
 use super::writer::Log;
 use crate::ids::LogIndex;
@@ -37,9 +40,7 @@ impl Log {
         let path = segment_path(&self.dir, entry.segment);
         let io = |e: std::io::Error| LogError::Disk(DiskFault::io(&path, entry.offset, &e));
         if entry.segment == self.active.number {
-            let len = padded_len(entry.payload_len as usize);
-            let bytes = self.disk.read_at(&path, entry.offset, len).map_err(io)?;
-            return payload_of(entry, &bytes);
+            return read_payload(&*self.disk, &self.dir, entry);
         }
         if self.mapped.as_ref().is_none_or(|(number, _)| *number != entry.segment) {
             self.mapped = Some((entry.segment, self.disk.map(&path).map_err(io)?));
@@ -53,6 +54,16 @@ impl Log {
         let again = self.disk.read_direct(&path).map_err(io)?;
         payload_at(entry, again.as_ref())
     }
+}
+
+/// The payload of an entry out of its segment's file in `dir`, by any thread. Whether the entry is still the log's the caller
+/// asks the log.
+pub fn read_payload(disk: &dyn Disk, dir: &Path, entry: &EntryRef) -> Result<Bytes, LogError> {
+    let path = segment_path(dir, entry.segment);
+    let bytes = disk
+        .read_at(&path, entry.offset, padded_len(entry.payload_len as usize))
+        .map_err(|e| LogError::Disk(DiskFault::io(&path, entry.offset, &e)))?;
+    payload_of(entry, &bytes)
 }
 
 fn payload_at(entry: &EntryRef, segment: &[u8]) -> Result<Bytes, LogError> {

@@ -1,18 +1,18 @@
-//! Entries that a server far behind is to be sent are read from the log's files by a thread of their own before the
-//! sequencer's reads them. The log is written past the page cache: who looks there first waits for the disk, 5 to 30 ms beside
-//! its writes, and with the sequencer everybody's writes wait.
+//! Messages with entries that are not in memory, to a server far behind, are made into frames by a thread of its own. The log
+//! is written past the page cache: who looks there first waits for the disk, 5 to 30 ms beside its writes, and with the
+//! sequencer everybody's writes wait. And a megabyte that is read, compared with its checksum, copied and given another one
+//! takes the better part of a millisecond, some hundreds of times while a server catches up.
 
-use crate::host::disk::{segment_path, DataDir, Disk};
+use super::wire::put_frame;
+use crate::host::disk::{read_payload, DataDir};
 use crate::host::link::Links;
 use crate::ids::{LogIndex, ServerId, Term};
-use crate::log::{EntryRef, SegmentNumber};
+use crate::log::EntryRef;
+use crate::peer::Message;
 use bytes::Bytes;
 use crossbeam::channel::{unbounded, Receiver, Sender};
 use std::io;
 use std::sync::Arc;
-
-/// Read in one piece.
-const PIECE_BYTES: u64 = 256 << 10;
 
 /// The log, as far as it is needed to tell other servers of it.
 pub(in crate::host) trait Entries {
@@ -22,46 +22,42 @@ pub(in crate::host) trait Entries {
     fn read(&mut self, entry: &EntryRef) -> Option<Bytes>;
 }
 
-/// A part of a segment's file.
-#[derive(Debug, PartialEq)]
-struct Span {
-    segment: SegmentNumber,
-    begin: u64,
-    end: u64,
-}
-
-/// The files' parts with these entries, those that touch each other as one.
-fn spans(entries: impl Iterator<Item = EntryRef>) -> Vec<Span> {
-    let mut all: Vec<Span> = Vec::new();
-    for entry in entries {
-        let (begin, end) = (entry.offset, entry.end());
-        match all.last_mut().filter(|last| last.segment == entry.segment && last.end == begin) {
-            Some(last) => last.end = end,
-            None => all.push(Span { segment: entry.segment, begin, end }),
-        }
-    }
-    all
-}
-
 /// A connection, by whom it is with and its number.
 pub(super) type Reader = (ServerId, u64);
 
+/// A message and where its missing entries lie.
+pub(super) struct Errand {
+    pub reader: Reader,
+    pub message: Message,
+    pub places: Vec<EntryRef>,
+}
+
+/// What became of it.
+pub(super) struct Done {
+    pub reader: Reader,
+    /// What was read. The log may have other entries there by now.
+    pub places: Vec<EntryRef>,
+    /// Its frame; or the message where an entry could not be read. That is for the log to judge.
+    pub made: Result<Vec<u8>, Message>,
+}
+
 /// The thread, from this side. It ends with this.
 pub(super) struct ReadAhead {
-    ask: Sender<(Reader, Vec<Span>)>,
-    done: Receiver<Reader>,
+    ask: Sender<Errand>,
+    done: Receiver<Done>,
 }
 
 impl ReadAhead {
-    /// Starts it; the sequencer's bell is rung when something was read.
+    /// Starts it; the sequencer's bell is rung when a frame was made.
     pub(super) fn start(dir: &Arc<DataDir>, links: Arc<Links>) -> io::Result<ReadAhead> {
-        let (ask, asked) = unbounded::<(Reader, Vec<Span>)>();
+        let (ask, asked) = unbounded::<Errand>();
         let (tell, done) = unbounded();
         let dir = dir.clone();
         std::thread::Builder::new().name("log-ahead".into()).spawn(move || {
-            for (reader, spans) in asked {
-                spans.iter().for_each(|span| touch(&dir, span));
-                if tell.send(reader).is_err() {
+            // It runs as long as it is let.
+            crate::host::pin::step_back();
+            for errand in asked {
+                if tell.send(run(&dir, errand)).is_err() {
                     return;
                 }
                 links.sequencer.ring_anyway();
@@ -70,36 +66,45 @@ impl ReadAhead {
         Ok(ReadAhead { ask, done })
     }
 
-    /// Has these entries read, and says so to `next_done`. Whether it will.
-    pub(super) fn ask(&self, reader: Reader, entries: impl Iterator<Item = EntryRef>) -> bool {
-        let spans = spans(entries);
-        !spans.is_empty() && self.ask.send((reader, spans)).is_ok()
+    /// Has a frame made, and says so to `next_done`.
+    pub(super) fn ask(&self, errand: Errand) {
+        self.ask.send(errand).expect("the thread lives as long as this");
     }
 
-    /// Whose entries were read since the last call.
-    pub(super) fn next_done(&self) -> Option<Reader> {
+    /// What was done since the last call.
+    pub(super) fn next_done(&self) -> Option<Done> {
         self.done.try_recv().ok()
     }
 }
 
-/// Into the page cache with it. What cannot be read is found by the sequencer, whose matter it is.
-fn touch(dir: &DataDir, span: &Span) {
-    let (disk, path) = (dir.disk(), segment_path(&dir.log_path(), span.segment));
-    let mut at = span.begin;
-    while at < span.end {
-        let len = (span.end - at).min(PIECE_BYTES);
-        if disk.read_at(&path, at, usize::try_from(len).expect("a piece is small")).is_err() {
-            return;
-        }
-        at += len;
+fn run(dir: &DataDir, errand: Errand) -> Done {
+    let Errand { reader, mut message, places } = errand;
+    let is_read = fill(dir, &mut message, &places).is_some();
+    let made = if is_read {
+        let mut frame = Vec::new();
+        put_frame(&mut frame, &message);
+        Ok(frame)
+    } else {
+        Err(message)
+    };
+    Done { reader, places, made }
+}
+
+/// Gives the entries that lack them their payloads, which lie there.
+fn fill(dir: &DataDir, message: &mut Message, places: &[EntryRef]) -> Option<()> {
+    let Message::Raft(raft) = message else { return None };
+    let missing = raft.entries.iter_mut().filter(|entry| entry.payload.is_none());
+    for (entry, place) in missing.zip(places) {
+        entry.payload = Some(read_payload(&dir.disk(), &dir.log_path(), place).ok()?);
     }
+    raft.entries.iter().all(|entry| entry.payload.is_some()).then_some(())
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::ids::Zxid;
-    use crate::log::Sequence;
+    use crate::log::{SegmentNumber, Sequence};
 
     pub fn entry(segment: u64, offset: u64, payload_len: u32) -> EntryRef {
         EntryRef {
@@ -114,23 +119,5 @@ pub(super) mod tests {
             sequence: Sequence(1),
             crc: 0,
         }
-    }
-
-    #[test]
-    fn neighbours_are_read_as_one() {
-        let first = entry(1, 4096, 10_000);
-        let second = entry(1, first.end(), 1);
-        let apart = entry(1, second.end() + 4096, 1);
-        let elsewhere = entry(2, apart.end(), 1);
-        let span = |segment, begin, end| Span { segment: SegmentNumber(segment), begin, end };
-        assert_eq!(
-            spans([first, second, apart, elsewhere].into_iter()),
-            [
-                span(1, 4096, second.end()),
-                span(1, apart.offset, apart.end()),
-                span(2, elsewhere.offset, elsewhere.end())
-            ]
-        );
-        assert_eq!(spans(std::iter::empty()), []);
     }
 }

@@ -130,10 +130,10 @@ impl Peers {
             any |= self.read_sockets(now, give)?;
         }
         self.look_at_silence(now, give);
-        while let Some(reader) = self.ahead.next_done() {
+        while let Some(done) = self.ahead.next_done() {
             // Another connection's word by now, maybe.
-            if let Some(wire) = self.wires.get_mut(&reader.0).filter(|wire| wire.reader == reader) {
-                wire.next = Next::Ready;
+            if let Some(wire) = self.wires.get_mut(&done.reader.0).filter(|wire| wire.reader == done.reader) {
+                wire.next = Next::Read(done);
             }
         }
         while let Some((index, state)) = self.transfer.next_fetched() {

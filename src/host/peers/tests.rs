@@ -1,9 +1,9 @@
 use super::wire::{ENCODED_MAX, HEAD_BYTES, MESSAGES_A_TURN, SIGN_OF_LIFE_MS, WRITE_A_TURN};
 use super::*;
-use crate::host::disk::{DataDir, DirOptions};
+use crate::host::disk::{segment_path, DataDir, DirOptions};
 use crate::host::link::Links;
 use crate::ids::{Seat, Term, Zxid};
-use crate::log::EntryRef;
+use crate::log::{record, Append, EntryRef, HardState, Position, SegmentNumber, Sequence};
 use crate::membership::PeerAddress;
 use crate::peer::{self, Entry, Message, RaftMessage};
 use crate::tree::PathHasher;
@@ -156,17 +156,33 @@ fn words_that_tls_had_in_hand_when_the_greeting_was_over_are_heard() {
 #[derive(Default)]
 struct OneEntry {
     reads: usize,
+    /// Where it lies, if not where nothing is.
+    place: Option<EntryRef>,
 }
 
 impl Entries for OneEntry {
     fn place(&self, index: LogIndex, _term: Term) -> Option<EntryRef> {
-        (index == LogIndex(1)).then(|| ahead::tests::entry(1, 0, 5))
+        (index == LogIndex(1)).then(|| self.place.unwrap_or_else(|| ahead::tests::entry(1, 0, 5)))
     }
 
     fn read(&mut self, _entry: &EntryRef) -> Option<Bytes> {
         self.reads += 1;
         Some(Bytes::from_static(b"entry"))
     }
+}
+
+/// The entry of index 1 in a segment of the data directory's log.
+fn write_entry(dir: &tempfile::TempDir, payload: &[u8]) -> EntryRef {
+    let hard_state = HardState { term: Term(1), vote: 1, commit: LogIndex(0) };
+    let parts = [payload];
+    let append = Append::entry(0, Term(1), LogIndex(1), (Zxid(1), Zxid(1)), hard_state, &parts);
+    let at = Position { segment: SegmentNumber(1), salt: 7, sequence: Sequence(1), prev_crc: 0, offset: 0 };
+    let mut bytes = vec![0; record::padded_len(payload.len())];
+    let head = record::encode(&append, at, Sequence(0), &mut bytes);
+    let log = dir.path().join("log");
+    std::fs::create_dir_all(&log).unwrap();
+    std::fs::write(segment_path(&log, SegmentNumber(1)), bytes).unwrap();
+    head.entry_ref()
 }
 
 /// As a leader tells of the entry behind `index`.
@@ -224,13 +240,45 @@ fn an_entry_that_is_not_in_memory_goes_out_when_it_was_read_ahead_and_those_behi
     peers.flush(later, &mut log, none).unwrap();
     assert_eq!((payloads(&mut theirs, 1), log.reads), (vec![Vec::new()], 0));
     let until = Instant::now() + Duration::from_secs(60);
-    while peers.wires[&OTHER].next == Next::Reads {
+    while matches!(peers.wires[&OTHER].next, Next::Reads) {
         assert!(Instant::now() < until, "it was never read");
         receive(&mut peers, false);
     }
     peers.flush(later, &mut log, none).unwrap();
+    // The file has no such record: it is for the log to judge.
     assert_eq!(payloads(&mut theirs, 2), [&b"entry"[..], b"after"]);
     assert_eq!(log.reads, 1);
+}
+
+#[test]
+fn an_entry_is_read_beside_the_sequencer_and_goes_unless_the_log_has_another_one_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let (mut theirs, ours) = connect();
+    arrive(&tell, Some(1), Stream::Plain(ours));
+    receive(&mut peers, false);
+    let none = &mut |_| panic!("nothing has come");
+    let place = write_entry(&dir, &[5; 200_000]);
+    let mut log = OneEntry { place: Some(place), ..OneEntry::default() };
+    for later in [place, EntryRef { crc: !place.crc, ..place }] {
+        peers.say(Addressed { to: OTHER, message: append(0, None) });
+        peers.flush(NOW, &mut log, none).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while matches!(peers.wires[&OTHER].next, Next::Reads) {
+            assert!(Instant::now() < until, "it was never read");
+            receive(&mut peers, false);
+        }
+        log.place = Some(later);
+        peers.say(Addressed { to: OTHER, message: append(1, Some(b"after")) });
+        while peers.wires[&OTHER].has_output() || !peers.wires[&OTHER].waiting.is_empty() {
+            peers.flush(NOW, &mut log, none).unwrap();
+        }
+        if later == place {
+            assert_eq!(payloads(&mut theirs, 1), [[5; 200_000]]);
+        }
+        assert_eq!(payloads(&mut theirs, 1), [b"after"], "what was read is the log's no more");
+    }
+    assert_eq!(log.reads, 0);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! One connection with another server: frames in, messages waiting to go out.
 
-use super::ahead::{Entries, ReadAhead, Reader};
+use super::ahead::{Done, Entries, Errand, ReadAhead, Reader};
 use super::stream::Stream;
 use crate::ids::{LogIndex, Millis, ServerId, Term};
+use crate::log::EntryRef;
 use crate::peer::{self, Entry, Message, RaftMessage};
 use crate::sequencer::{is_heartbeat, Input};
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,9 +20,9 @@ const READ_A_TURN: usize = 1 << 20;
 /// memory until the turn is over.
 pub const MESSAGES_A_TURN: usize = 64;
 /// Encoded ahead of the socket.
-pub const ENCODED_MAX: usize = 256 << 10;
+pub const ENCODED_MAX: usize = 128 << 10;
 /// Written to one server in a turn: one that takes a gigabyte does not keep the others waiting for theirs.
-pub const WRITE_A_TURN: usize = 512 << 10;
+pub const WRITE_A_TURN: usize = 128 << 10;
 /// What waits for a server, at the most: it has fallen behind the wire, and a new connection begins with less.
 const WAITING_MESSAGES_MAX: usize = 16 << 10;
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -51,13 +52,14 @@ pub struct Wire {
     pub is_blocked: bool,
 }
 
-/// What the message that goes out next still needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The message that goes out next.
 pub enum Next {
-    NotLookedAt,
+    /// The first that waits.
+    Waits,
     /// Its entries are being read.
     Reads,
-    Ready,
+    /// They were.
+    Read(Done),
 }
 
 /// The entries in a message whose payload is not in memory.
@@ -95,7 +97,7 @@ impl Wire {
             input: BytesMut::new(),
             has_unwritten: false,
             waiting: VecDeque::new(),
-            next: Next::NotLookedAt,
+            next: Next::Waits,
             waiting_bytes: 0,
             is_behind: false,
             output: Vec::new(),
@@ -120,7 +122,11 @@ impl Wire {
 
     /// With nothing to say for a while it says so.
     pub fn show_life(&mut self, now: Millis) {
-        let has_words = !self.waiting.is_empty() && self.next != Next::Reads;
+        let has_words = match self.next {
+            Next::Waits => !self.waiting.is_empty(),
+            Next::Reads => false,
+            Next::Read(_) => true,
+        };
         if now.since(self.said_at).0 > SIGN_OF_LIFE_MS && !self.has_output() && !has_words {
             self.output.extend_from_slice(&[0; HEAD_BYTES]);
         }
@@ -195,26 +201,56 @@ impl Wire {
         Ok(())
     }
 
-    /// Whether the next message can go out: it has all its entries, or they were read a moment ago. Asks for them if not.
-    fn has_next(&mut self, entries: &dyn Entries, ahead: &ReadAhead) -> bool {
-        let Some(next) = self.waiting.front() else { return false };
-        if self.next == Next::NotLookedAt {
-            let is_asked =
-                ahead.ask(self.reader, missing(next).filter_map(|(at, term)| entries.place(at, term)));
-            self.next = if is_asked { Next::Reads } else { Next::Ready };
+    /// If the next message lacks entries that the log has, they are read.
+    fn look_ahead(&mut self, entries: &dyn Entries, ahead: &ReadAhead) {
+        let (Next::Waits, Some(next)) = (&self.next, self.waiting.front()) else { return };
+        let places: Option<Vec<EntryRef>> =
+            missing(next).map(|(index, term)| entries.place(index, term)).collect();
+        if let Some(places) = places.filter(|places| !places.is_empty()) {
+            let message = self.waiting.pop_front().expect("it was looked at just now");
+            self.waiting_bytes -= weight(&message);
+            self.next = Next::Reads;
+            ahead.ask(Errand { reader: self.reader, message, places });
         }
-        self.next == Next::Ready
     }
 
-    /// The next message that can go out. While the disk is waited for the other server still hears that this one leads.
-    fn next_message(&mut self, entries: &dyn Entries, ahead: &ReadAhead) -> Option<Message> {
-        if self.has_next(entries, ahead) {
-            self.next = Next::NotLookedAt;
-            return self.waiting.pop_front();
+    /// Encodes the next message if it can go out. While the disk is waited for the other server still hears that this one
+    /// leads.
+    fn encode_next(&mut self, entries: &mut dyn Entries, ahead: &ReadAhead) -> bool {
+        self.look_ahead(entries, ahead);
+        let message = match &self.next {
+            Next::Waits => self.waiting.pop_front(),
+            Next::Reads => {
+                let is_heartbeat =
+                    |message: &Message| matches!(message, Message::Raft(raft) if is_heartbeat(raft));
+                let at = self.waiting.iter().position(is_heartbeat);
+                at.and_then(|at| self.waiting.remove(at))
+            }
+            // It goes as it is, and is not copied.
+            Next::Read(_) if !self.output.is_empty() => return false,
+            Next::Read(_) => {
+                let Next::Read(done) = std::mem::replace(&mut self.next, Next::Waits) else { unreachable!() };
+                self.take_read(done, entries);
+                return true;
+            }
+        };
+        let Some(message) = message else { return false };
+        self.waiting_bytes -= weight(&message);
+        self.encode(message, entries);
+        true
+    }
+
+    fn take_read(&mut self, done: Done, entries: &mut dyn Entries) {
+        match done.made {
+            Err(message) => self.encode(message, entries),
+            Ok(frame) => {
+                let moved = |place: &&EntryRef| entries.place(place.index, place.term) != Some(**place);
+                match done.places.iter().find(moved) {
+                    None => self.output = frame,
+                    Some(gone) => not_there(gone.index),
+                }
+            }
         }
-        let is_heartbeat = |message: &Message| matches!(message, Message::Raft(raft) if is_heartbeat(raft));
-        let at = self.waiting.iter().position(is_heartbeat)?;
-        self.waiting.remove(at)
     }
 
     /// Writes as much as the socket takes, and a turn allows.
@@ -225,13 +261,9 @@ impl Wire {
                 self.output.clear();
                 self.sent = 0;
             }
-            while self.output.len() < ENCODED_MAX {
-                let Some(message) = self.next_message(entries, ahead) else { break };
-                self.waiting_bytes -= weight(&message);
-                self.encode(message, entries);
-            }
+            while self.output.len() < ENCODED_MAX && self.encode_next(entries, ahead) {}
             // What comes then is read while this is written.
-            self.has_next(entries, ahead);
+            self.look_ahead(entries, ahead);
             if self.is_behind {
                 return Err("it does not keep up with what it is sent".to_owned());
             }
@@ -241,6 +273,7 @@ impl Wire {
                 return Ok(());
             }
             let left = &self.output[self.sent..];
+            let left = &left[..left.len().min(room)];
             let written =
                 if left.is_empty() { self.stream.flush().map(|()| 0) } else { self.stream.write(left) };
             match written {
@@ -265,20 +298,30 @@ impl Wire {
                 if entry.payload.is_none() {
                     let place = entries.place(index, entry.term);
                     let Some(payload) = place.and_then(|place| entries.read(&place)) else {
-                        warn!(index = index.0, "an entry for another server is no longer in the log");
-                        return;
+                        return not_there(index);
                     };
                     entry.payload = Some(payload);
                 }
             }
         }
-        let begin = self.output.len();
-        self.output.extend_from_slice(&[0; HEAD_BYTES]);
-        peer::encode(&mut self.output, &message);
-        let body = &self.output[begin + HEAD_BYTES..];
-        let length = u32::try_from(body.len()).expect("a message is shorter than a frame");
-        let check = crc32c::crc32c(body);
-        self.output[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
-        self.output[begin + 4..begin + 8].copy_from_slice(&check.to_be_bytes());
+        put_frame(&mut self.output, &message);
     }
+}
+
+fn not_there(index: LogIndex) {
+    warn!(index = index.0, "an entry for another server is no longer in the log");
+}
+
+/// Appends a message as a frame. Its entries have their payloads.
+pub fn put_frame(out: &mut Vec<u8>, message: &Message) {
+    let begin = out.len();
+    // Never so much too little that it grows twice.
+    out.reserve(weight(message) + HEAD_BYTES);
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    peer::encode(out, message);
+    let body = &out[begin + HEAD_BYTES..];
+    let length = u32::try_from(body.len()).expect("a message is shorter than a frame");
+    let check = crc32c::crc32c(body);
+    out[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+    out[begin + 4..begin + 8].copy_from_slice(&check.to_be_bytes());
 }
