@@ -202,6 +202,12 @@ impl State {
         self.chain
     }
 
+    /// Another history than the one that it has.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self) {
+        self.chain ^= 1;
+    }
+
     /// The digest at each 128th zxid since the start, oldest first, the newest 1024 of them.
     pub fn digests(&self) -> impl Iterator<Item = (Zxid, u64)> + '_ {
         self.digests.iter().copied()

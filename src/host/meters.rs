@@ -7,7 +7,7 @@ use crate::tree::path;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Least, most, count and sum of spans, in milliseconds.
 #[derive(Debug)]
@@ -90,6 +90,10 @@ pub struct Meters {
     pub proposed_elsewhere: AtomicU64,
     pub committed_elsewhere: AtomicU64,
     pub looked: AtomicU64,
+    /// How often another server's state was found to be another one.
+    pub digest_mismatches: AtomicU64,
+    /// Snapshots that were sent whole to other servers.
+    pub snapshots_sent: Arc<AtomicU64>,
     /// Connections taken, and refused by `maxClientCnxns` or `maxCnxns`.
     pub connections_taken: AtomicU64,
     pub connections_refused: AtomicU64,
@@ -123,6 +127,7 @@ impl Meters {
                 self.count_quota_refusal(&over.path)
             }
             (Effect::Note(Note::Leaderless), _) => add(&self.looked, 1),
+            (Effect::Note(Note::Differs { .. }), _) => add(&self.digest_mismatches, 1),
             (Effect::Append(logged), Some(leads)) if logged.last_zxid > Zxid::ZERO => {
                 let proposed = if leads { &self.proposed } else { &self.proposed_elsewhere };
                 add(proposed, (logged.last_zxid.0 - logged.first_zxid.0 + 1).unsigned_abs());
@@ -150,6 +155,8 @@ impl Meters {
             ("learner_proposal_received_count".into(), self.proposed_elsewhere.load(Relaxed)),
             ("learner_commit_received_count".into(), self.committed_elsewhere.load(Relaxed)),
             ("looking_count".into(), self.looked.load(Relaxed)),
+            ("digest_mismatches_count".into(), self.digest_mismatches.load(Relaxed)),
+            ("snap_count".into(), self.snapshots_sent.load(Relaxed)),
         ];
         let refusals = self.quota_refusals.lock().unwrap_or_else(PoisonError::into_inner);
         counters.extend(refusals.iter().map(|(namespace, count)| {
@@ -168,8 +175,8 @@ impl Meters {
 mod tests {
     use super::*;
     use crate::handoff::{Committed, Concerns, Publication};
+    use crate::ids::{LogIndex, ServerId};
     use crate::tree::Answer;
-    use std::sync::Arc;
 
     fn published(transactions: usize, bytes: usize) -> Effect {
         let one = |_| Committed {
@@ -193,8 +200,10 @@ mod tests {
             meters.count(&published(transactions, 0), is_leading);
         }
         meters.count(&Effect::Note(Note::Leaderless), Some(false));
+        meters.count(&Effect::Note(Note::Differs { server: ServerId(2), index: LogIndex(1) }), Some(true));
         let counted: BTreeMap<_, _> = meters.counters().into_iter().collect();
-        let names = ["commit_count", "learner_commit_received_count", "looking_count"];
-        assert_eq!(names.map(|name| counted[name]), [3, 5, 1]);
+        let names =
+            ["commit_count", "learner_commit_received_count", "looking_count", "digest_mismatches_count"];
+        assert_eq!(names.map(|name| counted[name]), [3, 5, 1, 1]);
     }
 }

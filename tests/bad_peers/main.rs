@@ -2,7 +2,7 @@
 //! has learnt from the comments alone. Nothing that a stranger or a lying member says may end the server, move its term,
 //! fill its memory or its log, or be noticed by a client.
 //!
-//! P18, a change of the members that removes everyone, can not be said: this release has none, and refuses the entries.
+//! P18, a change of the members that removes everyone, is `sequencer::guard`'s own test.
 
 mod client;
 mod follower;
@@ -48,6 +48,7 @@ tests! {
     members::p19_the_newer_of_two_connections_stays,
     members::a_seat_that_no_leader_gives_is_not_taken,
     members::p24_one_false_digest_stops_nobody,
+    members::a_server_whose_state_is_another_one_than_that_of_most_ends,
     follower::p10_to_p13_and_p22_from_its_own_leader_end_no_follower,
     follower::a_member_that_does_not_lead_is_no_leader_of_a_follower,
     follower::p14_false_snapshots_are_not_taken,

@@ -2,8 +2,9 @@
 
 use super::client::set_data_request;
 use super::client::PATH;
+use super::played::{plain, Member};
 use super::stage::{Stage, BEFORE};
-use super::wire::{append, boxed, entry, frame, frame_of, kind, raft, Wire};
+use super::wire::{append, boxed, entry, frame, frame_of, kind, raft, Hello, Wire};
 use bytes::Bytes;
 use ringkeeper::apply::{BatchHeader, BatchWriter, Options, Txn, TxnBody};
 use ringkeeper::ids::{
@@ -316,4 +317,23 @@ pub fn p24_one_false_digest_stops_nobody() {
     wire.say(&Message::Agreement(Agreement { index, chain: chain ^ 1 })).unwrap();
     stage.server.wait_line(&["server=2", "this server's state is another one than that of the other"]);
     stage.holds("P24");
+}
+
+/// Who differs from most servers is the one that is wrong: it hands over what it can, and ends with a report.
+pub fn a_server_whose_state_is_another_one_than_that_of_most_ends() {
+    let mut stage = Stage::leading();
+    let mut second = stage.rogue();
+    let told = hear(&mut second, |message| matches!(message, Message::Agreement(_)));
+    let Message::Agreement(Agreement { index, chain }) = told else { unreachable!() };
+    let mut third = Member::new(3, 1, plain(3, stage.port));
+    third.hello = Hello { to: 1, ..stage.third_hello.clone() };
+    // Nobody writes any more: the one who played server 3 loses its connection.
+    drop(stage.client);
+    let mut third = third.enlist();
+    for wire in [&mut second, &mut third] {
+        wire.say(&Message::Agreement(Agreement { index, chain: chain ^ 1 })).unwrap();
+    }
+    let lines = ["is another one than that of most servers", "Keep its data directory for a report"];
+    stage.server.wait_line(&lines);
+    assert_eq!(stage.server.exit_code(), Some(70));
 }

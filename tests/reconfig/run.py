@@ -7,7 +7,7 @@
 
 One line a case, "N passed, N failed" last, exit status 1 when one failed. Needs nothing but Python; kazoo_client also pip
 (or what tests/clients/python has installed), java_client also Java and ZooKeeper's jars. --keep: the servers' directories
-stay. See cases.py and sessions.py for what is asked.
+stay. See cases.py, sessions.py and links.py for what is asked.
 """
 import argparse
 import glob
@@ -23,6 +23,7 @@ import traceback
 sys.dont_write_bytecode = True
 import cases  # noqa: E402
 import sessions  # noqa: E402
+import links  # noqa: E402
 from servers import Failed, Target  # noqa: E402
 from wire import Gone  # noqa: E402
 
@@ -52,7 +53,7 @@ def run(name, function, target, directory):
     except cases.Skip as skipped:
         return "skip", str(skipped)
     except (Failed, Gone, OSError, subprocess.SubprocessError) as failed:
-        files = (cases.__file__, sessions.__file__)
+        files = (cases.__file__, sessions.__file__, links.__file__)
         where = [frame.lineno for frame in traceback.extract_tb(failed.__traceback__) if frame.filename in files]
         return "FAIL", "%s (%s line %s)" % (failed, type(failed).__name__, where[0] if where else "?")
     except Exception:

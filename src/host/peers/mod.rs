@@ -190,7 +190,7 @@ impl Peers {
         while let Ok(arrival) = self.arrivals.try_recv() {
             any = true;
             if arrival.purpose == Purpose::Snapshot {
-                self.transfer.serve(arrival.stream);
+                self.transfer.serve(arrival.stream, &self.greeter.links.meters.snapshots_sent);
                 continue;
             }
             let server = arrival.server;

@@ -163,19 +163,20 @@ impl Transfer {
         disk.sync_dir(&self.dir.snapshot_path())
     }
 
-    /// Another server fetches one of this server's.
-    pub fn serve(&self, stream: Stream) {
+    /// Another server fetches one of this server's; those that are sent whole are counted.
+    pub fn serve(&self, stream: Stream, sent: &Arc<AtomicU64>) {
         let serving = self.serving.clone();
         if serving.fetch_add(1, Ordering::Relaxed) >= SERVED_MAX {
             serving.fetch_sub(1, Ordering::Relaxed);
             warn!("{SERVED_MAX} servers fetch snapshots of this one already: another one has to wait");
             return;
         }
-        let dir = self.dir.clone();
+        let (dir, sent) = (self.dir.clone(), sent.clone());
         let spawned = std::thread::Builder::new().name("snapshot-send".into()).spawn(move || {
             crate::host::pin::step_back();
-            if let Err(error) = send(&dir, stream) {
-                info!("a snapshot for another server was not sent whole: {error}");
+            match send(&dir, stream) {
+                Ok(is_whole) => drop(sent.fetch_add(is_whole.into(), Ordering::Relaxed)),
+                Err(error) => info!("a snapshot for another server was not sent whole: {error}"),
             }
             serving.fetch_sub(1, Ordering::Relaxed);
         });
@@ -185,7 +186,8 @@ impl Transfer {
     }
 }
 
-fn send(dir: &DataDir, stream: Stream) -> io::Result<()> {
+/// Whether there was one to be sent.
+fn send(dir: &DataDir, stream: Stream) -> io::Result<bool> {
     stream.socket().set_nonblocking(false)?;
     let mut stream = Timed::with(stream, CHUNK_WITHIN)?;
     let mut request = [0; 16];
@@ -195,7 +197,7 @@ fn send(dir: &DataDir, stream: Stream) -> io::Result<()> {
     let (index, offset) = (LogIndex(word(index)), word(offset));
     let found = dir.snapshots()?.into_iter().find(|file| file.index == index);
     let Some(found) = found else {
-        return stream.write_all(&0u64.to_be_bytes());
+        return stream.write_all(&0u64.to_be_bytes()).map(|()| false);
     };
     let mut file = File::open(&found.path)?;
     let total = file.metadata()?.len();
@@ -205,7 +207,7 @@ fn send(dir: &DataDir, stream: Stream) -> io::Result<()> {
     loop {
         let n = file.read(&mut chunk)?;
         if n == 0 {
-            return Ok(());
+            return Ok(true);
         }
         stream.again(CHUNK_WITHIN);
         let length = u32::try_from(n).expect("a chunk is small");

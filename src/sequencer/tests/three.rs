@@ -8,6 +8,7 @@ use crate::membership::Membership;
 use crate::peer::{Addressed, Message, RaftMessage};
 use crate::tree::{Answer, PathHasher};
 use crate::wire::{put_buffer, put_i32, put_string, Acl, Id, OpCode, Perms};
+use std::collections::BTreeSet;
 
 struct Three {
     now: Now,
@@ -334,4 +335,74 @@ fn nothing_goes_to_a_log_that_owes_as_many_groups_as_it_may() {
     let records = three.records[at] - 1;
     three.nodes[at].handle(three.now, Input::Persisted { records });
     assert_eq!((appended(&mut three), appended(&mut three)), (1, 0));
+}
+
+/// The options of who leads decide, whoever applies: a server with a low disk, one that looks at no ACL, one that has them all.
+#[test]
+fn servers_with_different_options_never_hold_different_states() {
+    let mut three = Three::new();
+    three.nodes[0].options.txn = TxnOptions { skip_acl: true, extended_types: true, ..TxnOptions::default() };
+    three.nodes[1].options.txn = TxnOptions { read_only: true, ..TxnOptions::default() };
+    three.nodes[2].options.txn = TxnOptions { enforce_quota: true, ..TxnOptions::default() };
+    while three.leader().is_none() {
+        three.tick(None);
+    }
+    let sessions = [1, 2, 3].map(|at| three.session(at));
+    let session = sessions[0];
+    let mut taken = [None; 3];
+    for xid in 1.. {
+        let leader = three.leader().expect("all of them are there");
+        for at in 1..=3 {
+            let (wish, arena) = create_bytes(&format!("/n{xid}-{at}"));
+            three.up(at, sessions[usize::from(at) - 1], xid, wish, arena);
+        }
+        let answers: Vec<bool> =
+            three.answers.drain(..).map(|(_, answer)| matches!(answer, Answer::Path(_))).collect();
+        assert!(answers.len() == 3 && answers.iter().all(|one| *one == answers[0]), "{answers:?}");
+        taken[usize::from(leader) - 1] = Some(answers[0]);
+        if taken.iter().all(Option::is_some) {
+            break;
+        }
+        assert!(xid < 100, "not all of them have led: {taken:?}");
+        // Another one leads from here on.
+        three.cut = leader;
+        while three.leader().is_none() {
+            three.tick(Some(session));
+        }
+        three.cut = 0;
+        for _ in 0..40 {
+            three.tick(Some(session));
+        }
+    }
+    assert_eq!(taken, [Some(true), Some(false), Some(true)], "the leader's option decided");
+    for _ in 0..20 {
+        three.tick(Some(session));
+    }
+    let chains: Vec<u64> = three.nodes.iter().map(|node| node.state().chain()).collect();
+    assert!(chains.iter().all(|chain| *chain == chains[0]), "{chains:?}");
+    let differs = |note: &Note| matches!(note, Note::Differs { .. } | Note::IsWrong { .. });
+    assert!(!three.notes.iter().any(|(_, note)| differs(note)), "{:?}", three.notes);
+}
+
+/// As a planted bug or a flipped bit in memory would have it.
+#[test]
+fn a_server_that_differs_from_the_majority_is_told_so_and_no_other_is() {
+    for follows in [true, false] {
+        let (mut three, leader) = Three::led();
+        let session = three.session(leader);
+        let wrong = if follows { leader % 3 + 1 } else { leader };
+        three.nodes[usize::from(wrong) - 1].state.spoil();
+        let (wish, arena) = create_bytes("/n");
+        three.up(leader, session, 1, wish, arena);
+        for _ in 0..20 {
+            three.tick(Some(session));
+        }
+        let told = |wanted: &dyn Fn(&Note) -> bool| -> BTreeSet<u8> {
+            three.notes.iter().filter(|(_, note)| wanted(note)).map(|(at, _)| *at).collect()
+        };
+        assert_eq!(told(&|note| matches!(note, Note::IsWrong { .. })), BTreeSet::from([wrong]));
+        let others: BTreeSet<u8> = (1..=3).filter(|at| *at != wrong).collect();
+        let about = |note: &Note| matches!(note, Note::Differs { server, .. } if *server == ServerId(wrong));
+        assert_eq!(told(&about), others, "{:?}", three.notes);
+    }
 }

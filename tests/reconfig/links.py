@@ -1,0 +1,99 @@
+"""Cases of how servers are reached: TLS between them, and the strict listener."""
+import os
+import subprocess
+
+from cases import SOON_S, Skip, case, goes_on, same
+from servers import PORTS, Failed, until
+from sessions import stopped
+from wire import OK, Client, Gone
+
+# And more is written than is kept for servers that are behind: a wiped one needs a snapshot.
+SHORT_LOG = ["snapCount=20", "ringkeeper.segmentSizeKb=1024"]
+
+
+def make_stores(directory):
+    """An authority, and a key with a certificate for this machine that it has signed: the two files, in PEM."""
+    os.makedirs(directory)
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True, timeout=60)
+
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority", "-days", "30")
+    openssl("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
+    with open(os.path.join(directory, "names"), "w") as file:
+        file.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
+            "-extfile", "names", "-out", "server.crt")
+    with open(os.path.join(directory, "server.pem"), "w") as file:
+        for name in ("server.key", "server.crt"):
+            with open(os.path.join(directory, name)) as part:
+                file.write(part.read())
+    return os.path.join(directory, "server.pem"), os.path.join(directory, "ca.pem")
+
+
+@case
+def tls_between_servers(lab):
+    """An ensemble forms, elects, and takes a wiped server back by a snapshot, all under TLS."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    key_store, trust_store = make_stores(os.path.join(lab.dir, "stores"))
+    more = ["sslQuorum=true", "ssl.quorum.keyStore.location=" + key_store, "ssl.quorum.trustStore.location=" + trust_store]
+    ensemble = lab.ensemble(more=more + SHORT_LOG)
+    wiped, other = ensemble.followers()
+    client = lab.client(other)
+    writers = [lab.writer(ensemble.leader()), lab.writer(other)]
+    wiped.kill()
+    wiped.wipe()
+    for number in range(120):
+        write = client.create if number < 10 else client.set
+        same(write("/n%d" % (number % 10), os.urandom(900_000)), OK, "a write")
+    goes_on(writers, "without the wiped one")
+    wiped.start()
+    wiped.await_mode("leader", "follower")
+    until(lambda: wiped.has_logged("goes on behind a snapshot"), "it has fetched a snapshot", SOON_S)
+    behind = lab.client(wiped)
+    same((behind.sync(), behind.exists("/n0"), behind.exists("/n9")), (OK, OK, OK), "what was written meanwhile")
+    leader = ensemble.leader()
+    leader.kill()
+    rest = [server for server in ensemble.first if server is not leader]
+    ensemble.leader(among=rest)
+    for server in rest:
+        server.await_writes()
+
+
+@case
+def strict_listener(lab):
+    """Each read on it shows all that was acknowledged before, at whichever server; without a majority it shows nothing."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = lab.unstarted()
+    strict = {}
+    for server in ensemble.first:
+        strict[server] = PORTS.take()
+        server.configure(ensemble.first, ["ringkeeper.strictClientPort=%d" % strict[server]])
+    ensemble.start(ensemble.first)
+    leader, (follower, another) = ensemble.leader(), ensemble.followers()
+    writer = lab.client(leader)
+    same(writer.create("/strict"), OK, "a write")
+    readers = [Client(strict[server]) for server in (leader, follower, another)]
+    try:
+        for number in range(300):
+            path = "/strict/%d" % number
+            same(writer.create(path), OK, "a write")
+            same([reader.exists(path) for reader in readers], [OK] * 3, "what was acknowledged just before")
+        plain, (_, reader, _) = lab.client(follower), readers
+        with stopped(leader, another):
+            same(plain.exists("/strict"), OK, "a plain read of a server that is cut off")
+            reader.socket.settimeout(1)
+            try:
+                got = reader.exists("/strict")
+            except (Gone, OSError):
+                got = None
+            same(got, None, "a strict read of a server that is cut off")
+    finally:
+        for reader in readers:
+            reader.close()
+    leader.await_writes()
+    if not Client(strict[follower]).exists("/strict") == OK:
+        raise Failed("the strict listener does not come back")
