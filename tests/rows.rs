@@ -164,7 +164,9 @@ fn test_wrong(root: &Path, id: &str, test: &str) -> Result<(), String> {
         },
         Some(("script", path)) => read(root, path).map(drop),
         Some(("reconfig", case)) => {
-            let cases = read(root, "tests/reconfig/cases.py")? + &read(root, "tests/reconfig/sessions.py")?;
+            let files =
+                ["cases", "sessions", "links"].map(|name| read(root, &format!("tests/reconfig/{name}.py")));
+            let cases = files.into_iter().collect::<Result<String, _>>()?;
             match cases.contains(&format!("\n@case\ndef {case}(")) {
                 true => Ok(()),
                 false => Err(format!("tests/reconfig has no case '{case}'")),

@@ -4,9 +4,12 @@ use super::played::{plain, Follower, Member, Played};
 use super::server::{data, free_port, three, wait_until, Server, PATIENCE};
 use super::stage::{Stage, BEFORE};
 use super::wire::{append, boxed, entry, kind, raft, Hello, Verdict};
-use ringkeeper::ids::{LogIndex, Term};
+use ringkeeper::apply::{BatchWriter, Txn, TxnBody};
+use ringkeeper::ids::{ConnId, LogIndex, SessionId, ShardId, Term, Xid};
+use ringkeeper::membership::Step;
 use ringkeeper::peer::{Message, RaftMessage};
 use socket2::SockRef;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -52,11 +55,20 @@ pub fn p10_to_p13_and_p22_from_its_own_leader_end_no_follower() {
     // P13
     let large = append(term, (FAR, term), 0, vec![entry(term, &vec![1; 17 << 20])]);
     drops(stage, "an entry that no log holds", large);
-    // P18: there are no changes of the members in this release, and so no entries that are one.
     let mut change = entry(term, b"");
     change.tag = 1;
     let why = "a kind of entry that this release does not know";
     drops(stage, why, append(term, (FAR, term), 0, vec![change]));
+    // P18: a change of the members after which nobody votes.
+    let nobody = Step::Enter { seat: None, voters: BTreeSet::new(), learners: BTreeSet::new() }.encode();
+    let mut batch = BatchWriter::new(0);
+    let (session, shard, conn, xid) = (SessionId::NONE, ShardId(0), ConnId(0), Xid(0));
+    batch.push(&Txn { session, shard, conn, xid, body: TxnBody::Member { step: &nobody } });
+    let mut change = entry(term, &batch.into_unstamped());
+    change.tag = 2;
+    drops(stage, "an entry that this release can not read", append(term, (FAR, term), 0, vec![change]));
+    // An offer that would put another entry in a committed one's place.
+    drops(stage, "a snapshot against what is committed", at(1, term - 1, kind::SNAPSHOT));
     drops(stage, "a snapshot that no leader has", at(FAR, 0, kind::SNAPSHOT));
     // P22
     let unknown = RaftMessage { entries: vec![entry(0, &[7; 17])], ..raft(kind::READ_INDEX_RESPONSE, term) };
@@ -105,6 +117,11 @@ fn offer(stage: &Stage, index: u64) {
 
 /// Takes a fetch and says this.
 fn answer(stage: &Stage, index: u64, bytes: &[u8]) -> TcpStream {
+    answer_from(stage, index, bytes).0
+}
+
+/// The same, and from which byte on it is asked for.
+fn answer_from(stage: &Stage, index: u64, bytes: &[u8]) -> (TcpStream, u64) {
     // When it started it knocked: what it says then is not heard.
     let (mut stream, theirs) = loop {
         let (mut stream, _) = stage.third.accept().expect("it comes in time");
@@ -122,7 +139,7 @@ fn answer(stage: &Stage, index: u64, bytes: &[u8]) -> TcpStream {
     stream.read_exact(&mut request).unwrap();
     assert_eq!(request[..8], index.to_be_bytes());
     stream.write_all(bytes).unwrap();
-    stream
+    (stream, u64::from_be_bytes(request[8..].try_into().unwrap()))
 }
 
 fn chunk(length: u32, check: u32, bytes: &[u8]) -> Vec<u8> {
@@ -157,6 +174,21 @@ pub fn p14_false_snapshots_are_not_taken() {
     offer(&stage, FAR + 3);
     answer(&stage, FAR + 3, &u64::MAX.to_be_bytes());
     fails(&mut stage, FAR + 3, "this disk has room for");
+
+    // A connection that ends is gone on with from where it came to, as long as each brings something; then it is read.
+    offer(&stage, FAR + 6);
+    let part = |length: usize| {
+        let head = [3_000u64.to_be_bytes().as_slice(), &(length as u32).to_be_bytes()].concat();
+        [head, crc32c::crc32c(&garbage[..length]).to_be_bytes().to_vec(), garbage[..length].to_vec()].concat()
+    };
+    let mut offsets = Vec::new();
+    for length in [1_000, 500, 1_000, 500] {
+        let (stream, offset) = answer_from(&stage, FAR + 6, &part(length));
+        drop(stream);
+        offsets.push(offset);
+    }
+    assert_eq!(offsets, [0, 1_000, 1_500, 2_500]);
+    fails(&mut stage, FAR + 6, "");
 
     // Zero bytes a second: it is waited for, in a thread that nobody waits for.
     offer(&stage, FAR + 4);

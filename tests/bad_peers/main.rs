@@ -2,7 +2,7 @@
 //! has learnt from the comments alone. Nothing that a stranger or a lying member says may end the server, move its term,
 //! fill its memory or its log, or be noticed by a client.
 //!
-//! P18, a change of the members that removes everyone, is `sequencer::guard`'s own test.
+//! P01 to P24 are rows of the reliability list; which file holds which stands in the names.
 
 mod client;
 mod follower;

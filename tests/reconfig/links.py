@@ -97,3 +97,31 @@ def strict_listener(lab):
     leader.await_writes()
     if not Client(strict[follower]).exists("/strict") == OK:
         raise Failed("the strict listener does not come back")
+
+
+@case
+def kazoo_new_hosts(lab):
+    """A client that is told of other servers keeps its session there when its own ends (updateServerList)."""
+    ensemble = lab.ensemble()
+    own, other = ensemble.followers()
+    script = r"""
+import os, signal, sys
+from kazoo.client import KazooClient
+own, other, process = sys.argv[1:]
+client = KazooClient(hosts=own, timeout=20)
+client.start()
+session = client.client_id[0]
+client.create("/mine", ephemeral=True)
+client.set_hosts(other)
+os.kill(int(process), signal.SIGKILL)
+owner = client.retry(client.exists, "/mine").owner_session_id
+assert client.client_id[0] == session == owner, (client.client_id, session, owner)
+client.stop()
+"""
+    path = os.path.join(lab.dir, "new_hosts.py")
+    with open(path, "w") as file:
+        file.write(script)
+    hosts = ["127.0.0.1:%d" % server.port for server in (own, other)]
+    done = subprocess.run(["python3", "-B", path, *hosts, str(own.process.pid)], timeout=60, text=True,
+                          env=dict(os.environ, PYTHONPATH=lab.site()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    same((done.returncode, done.stdout[-600:] if done.returncode else ""), (0, ""), "kazoo's script")
