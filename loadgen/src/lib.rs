@@ -49,4 +49,5 @@ pub mod schedule;
 pub mod server;
 pub mod setup;
 pub mod table;
+pub mod ticker;
 pub mod words;

@@ -11,7 +11,7 @@ use ringkeeper_load::modes::{
 };
 use ringkeeper_load::process::Roots;
 use ringkeeper_load::record::Measure;
-use ringkeeper_load::result::{Figure, OpResult, Outcome};
+use ringkeeper_load::result::{Figure, Latency, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings, STOPPED};
 use ringkeeper_load::schedule::Pace;
 use ringkeeper_load::server::Server;
@@ -227,6 +227,9 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
     })())
 }
 
+/// Sessions under way at the end that say nothing against the rate.
+const LATE_MIN: usize = 64;
+
 pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
     told((|| {
         let target = &args.target;
@@ -242,7 +245,8 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
             session_timeout_ms: target.session_timeout as i32,
         };
         let mut outcome = blank(&target.name, &settings.servers, &settings.watched);
-        let churned = sessions::churn(&settings, stop).map_err(server)?;
+        let churned =
+            sessions::churn(&settings, stop, |progress| show(&args.output, &progress)).map_err(server)?;
         outcome.load.mode = "churn".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
         outcome.load.duration_s = args.duration;
@@ -264,6 +268,15 @@ pub fn churn(args: &ChurnArgs, stop: &Arc<AtomicBool>) -> u8 {
                 .verdict
                 .reasons
                 .push(format!("{lost} sessions were lost, refused or never answered{why}"));
+            ending = Ending::RateMissed;
+        }
+        outcome.counts.due = churned.due as u64;
+        // A few are always under way.
+        if churned.late > (churned.due / 100).max(LATE_MIN) && !churned.was_stopped {
+            outcome.verdict.reasons.push(format!(
+                "the rate was not reached: {} sessions came due, {} of them were not through when the last one had",
+                churned.due, churned.late
+            ));
             ending = Ending::RateMissed;
         }
         if churned.was_stopped {
@@ -355,7 +368,10 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         }
         let duration = Duration::from_secs_f64(args.duration);
         let written =
-            disks::write(&args.dir, args.rate, args.bytes as usize, duration, stop).map_err(server)?;
+            disks::write(&args.dir, args.rate, args.bytes as usize, duration, stop, &mut |progress| {
+                show(&args.output, &progress);
+            })
+            .map_err(server)?;
         let mut outcome = blank(&args.name, &[], &[]);
         outcome.load.mode = "disk".to_owned();
         (outcome.load.rate_from, outcome.load.rate_to) = (args.rate, args.rate);
@@ -368,6 +384,7 @@ pub fn disk(args: &DiskArgs, stop: &AtomicBool) -> u8 {
         outcome.ops = vec![outcome.all.clone()];
         outcome.counts.answered = written.durable.len();
         outcome.counts.due = written.due;
+        outcome.own.lag = Latency::of(&written.lag);
         outcome.figures = vec![Figure::new("writes", written.writes as f64, "")];
         let mut ending = Ending::Whole;
         if written.was_stopped {

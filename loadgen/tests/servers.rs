@@ -400,6 +400,32 @@ fn what_is_answered_after_the_end_is_not_the_rate_that_a_server_holds() {
     assert!(outcome.verdict.reasons.iter().any(|why| why.contains("rate was not reached")));
 }
 
+/// It ended with a lower "sessions a second", and without a word.
+#[test]
+fn a_churn_that_the_server_does_not_hold_is_seen() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let number = AtomicUsize::new(0);
+        // One at a time: its request is answered, and its goodbye by the end of the connection.
+        for stream in listener.incoming().flatten() {
+            std::thread::sleep(Duration::from_millis(5));
+            serve(stream, &|number, xid| number.is_multiple_of(2).then(|| data(xid, 10, 10)), &number);
+        }
+    });
+    let churn = sessions::Churn {
+        servers: vec![at],
+        watched: Vec::new(),
+        auth: Arc::new([]),
+        rate: 500.0,
+        duration: Duration::from_millis(600),
+        session_timeout_ms: 10_000,
+    };
+    let churned = sessions::churn(&churn, &AtomicBool::new(false), |_| {}).expect("sessions were opened");
+    assert_eq!((churned.due, churned.lost, churned.closed), (300, 0, 300));
+    assert!(churned.late >= 180, "{} of 300", churned.late);
+}
+
 /// A follower that refuses every write answered all the while.
 #[test]
 fn a_refusal_ends_no_gap() {
@@ -489,7 +515,7 @@ fn a_stop_is_seen_in_the_midst_of_every_mode() {
         duration: minute,
         session_timeout_ms: 10_000,
     };
-    assert!(sessions::churn(&churn, &stop).expect("sessions were opened").was_stopped);
+    assert!(sessions::churn(&churn, &stop, |_| {}).expect("sessions were opened").was_stopped);
     // The setter's write, whose events never come.
     let (at, stop) = stops_at(2);
     let fan = fan_out::Settings {
@@ -507,7 +533,7 @@ fn a_stop_is_seen_in_the_midst_of_every_mode() {
     assert!(fan.was_stopped && fan.events.is_empty() && fan.missing == 0);
     // Not every file system can pass its cache.
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    if let Ok(written) = disk::write(dir, 1e5, 200, minute, &AtomicBool::new(true)) {
+    if let Ok(written) = disk::write(dir, 1e5, 200, minute, &AtomicBool::new(true), &mut |_| {}) {
         assert!(written.was_stopped && written.seconds < 60.0 && written.due < 6_000_000);
     }
     assert!(began.elapsed() < minute, "none of them lasted to its end");

@@ -3,6 +3,8 @@
 //! acknowledges can be quicker than this, so it is what a set at the same rate is measured against.
 
 use crate::record::{add, histogram};
+use crate::run::Progress;
+use crate::ticker::Ticker;
 use hdrhistogram::Histogram;
 use rustix::fs::{fallocate, open, FallocateFlags, Mode, OFlags};
 use rustix::io::pwrite;
@@ -15,8 +17,11 @@ const FILE_BYTES: u64 = 64 << 20;
 
 /// What it measured.
 pub struct Written {
-    /// From when a record was due until it was durable, nanoseconds.
+    /// From when a record was due until it was durable, nanoseconds; where the writer overslept, from when it woke: a floor is
+    /// no lower for what its own thread was late.
     pub durable: Histogram<u64>,
+    /// How late it woke.
+    pub lag: Histogram<u64>,
     pub writes: u64,
     /// How long it really took: until the last record was durable, and no less than was asked where it was not stopped.
     pub seconds: f64,
@@ -35,13 +40,14 @@ pub fn write(
     bytes: usize,
     duration: Duration,
     stop: &AtomicBool,
+    told: &mut dyn FnMut(Progress),
 ) -> Result<Written, String> {
     let path = dir.join(format!("ringkeeper-load-{}.tmp", std::process::id()));
     let cannot =
         |error: rustix::io::Errno| format!("cannot write {} without the page cache: {error}", path.display());
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
     let file = open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(cannot)?;
-    let done = fill(&file, rate, bytes, duration, stop).map_err(cannot);
+    let done = fill(&file, rate, bytes, duration, stop, told).map_err(cannot);
     let _ = std::fs::remove_file(&path);
     done
 }
@@ -52,6 +58,7 @@ fn fill(
     bytes: usize,
     duration: Duration,
     stop: &AtomicBool,
+    told: &mut dyn FnMut(Progress),
 ) -> rustix::io::Result<Written> {
     fallocate(file, FallocateFlags::empty(), 0, FILE_BYTES)?;
     // Room for as many records as a second may bring, at an address that the disk takes.
@@ -64,7 +71,15 @@ fn fill(
     while at < FILE_BYTES {
         at += pwrite(file, &block[..room.min((FILE_BYTES - at) as usize)], at)? as u64;
     }
-    let mut written = Written { durable: histogram(), writes: 0, seconds: 0.0, due: 0, was_stopped: false };
+    let mut ticker = Ticker::new(duration, told);
+    let mut written = Written {
+        durable: histogram(),
+        lag: histogram(),
+        writes: 0,
+        seconds: 0.0,
+        due: 0,
+        was_stopped: false,
+    };
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let period = 1e9 / rate;
     let clock = Instant::now();
@@ -83,6 +98,8 @@ fn fill(
         let begin = next;
         let most = begin + (room / bytes) as u64;
         let at_start = now();
+        // Behind a write that took longer it is the disk that was waited for.
+        let overslept = wait > 0;
         while next < most && due(next) <= at_start && due(next) < end {
             next += 1;
         }
@@ -96,9 +113,15 @@ fn fill(
         at += pwrite(file, &block[..length], at)? as u64;
         written.writes += 1;
         let done = now();
-        for number in begin..next {
-            add(&mut written.durable, done - due(number));
+        if overslept {
+            add(&mut written.lag, at_start.saturating_sub(due(begin)));
         }
+        for number in begin..next {
+            let from = if overslept { at_start } else { due(number) };
+            add(&mut written.durable, done.saturating_sub(from));
+            ticker.add(done.saturating_sub(from));
+        }
+        ticker.look(done);
     }
     let took = now();
     let lasted = if written.was_stopped { took } else { took.max(end) };

@@ -6,7 +6,9 @@ use crate::ask::Asker;
 use crate::busy::Busy;
 use crate::client::{put_close, Gone, Phase};
 use crate::record::{add, histogram};
+use crate::run::Progress;
 use crate::server::{cpu_between, read_all, rss_of, Server};
+use crate::ticker::Ticker;
 use hdrhistogram::Histogram;
 use ringkeeper::wire::{begin_frame, end_frame, put_i32, OpCode};
 use std::net::SocketAddr;
@@ -225,6 +227,9 @@ pub struct Churned {
     pub answer: Histogram<u64>,
     pub closed: usize,
     pub lost: usize,
+    /// Sessions that came due, and how many of them were not through when the last one had.
+    pub due: usize,
+    pub late: usize,
     /// Why the last one was lost.
     pub why: Option<String>,
     pub cpu_s: f64,
@@ -236,7 +241,7 @@ pub struct Churned {
 }
 
 /// Opens sessions at a rate; each asks once (exists of the root) and closes.
-pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
+pub fn churn(settings: &Churn, stop: &AtomicBool, mut told: impl FnMut(Progress)) -> Result<Churned, String> {
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
     let before = read_all(&settings.watched);
     let mut churned = Churned {
@@ -244,6 +249,8 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         answer: histogram(),
         closed: 0,
         lost: 0,
+        due: 0,
+        late: 0,
         why: None,
         cpu_s: 0.0,
         seconds: 0.0,
@@ -251,6 +258,7 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
         was_stopped: false,
     };
     let busy = Busy::begin();
+    let mut ticker = Ticker::new(settings.duration, &mut told);
     let period = 1e9 / settings.rate;
     let mut end = settings.duration.as_nanos() as u64;
     let grace = 5_000_000_000;
@@ -272,6 +280,10 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
             dialled += 1;
         }
         let is_over = due(dialled) >= end;
+        if is_over && churned.due < dialled {
+            (churned.due, churned.late) = (dialled, dialled.saturating_sub(churned.closed + churned.lost));
+        }
+        ticker.look(now);
         if is_over && (churned.closed + churned.lost >= dialled || now > end + grace) {
             break;
         }
@@ -283,12 +295,14 @@ pub fn churn(settings: &Churn, stop: &AtomicBool) -> Result<Churned, String> {
             }
             // An answer that is an error is none.
             Event::Frame([0, 0, 0, 2, _, _, _, _, _, _, _, _, 0, 0, 0, 0, ..]) => {
-                add(&mut churned.answer, now.saturating_sub(due(index)))
+                add(&mut churned.answer, now.saturating_sub(due(index)));
+                ticker.add(now.saturating_sub(due(index)));
             }
             Event::Frame(_) => {}
             Event::Gone { why: Gone::Closed, .. } => churned.closed += 1,
             Event::Gone { why, .. } => {
                 churned.lost += 1;
+                ticker.error();
                 churned.why = Some(why.to_string());
             }
         });
