@@ -99,6 +99,12 @@ pub enum Mutant {
     LocalsUnheard = 46,
     /// A session has entered the state after all, and another connection speaks for it on.
     EnteredSpeaksOn = 47,
+    /// A snapshot knows no sessions.
+    SnapshotWithoutSessions = 48,
+    /// A snapshot bears the index of the entry before its last one.
+    SnapshotIndexOff = 49,
+    /// In a snapshot ephemeral znodes belong to nobody.
+    OwnerLostInSnapshot = 50,
 }
 
 #[cfg(feature = "mutants")]

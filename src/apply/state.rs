@@ -559,7 +559,10 @@ impl State {
             chain: self.chain,
             next_acl: self.next_acl,
             acls: self.table.acls.iter().skip(2).map(|(id, list)| (id, list.clone())).collect(),
-            sessions: self.sessions.iter().map(|(id, session)| (id, session.clone())).collect(),
+            sessions: match mutant::is(Mutant::SnapshotWithoutSessions) {
+                false => self.sessions.iter().map(|(id, session)| (id, session.clone())).collect(),
+                true => Vec::new(),
+            },
             batches: self.batches.iter().map(|(server, (i, s))| (*server, *i, *s)).collect(),
             rules: self.rules,
             membership: self.membership.clone(),
@@ -584,7 +587,11 @@ impl State {
     pub fn copy_stripes(&mut self, stripes: usize) -> Option<Vec<Vec<Node>>> {
         let mut cursor = self.cursor.take()?;
         cursor.go_on(self.table.nodes(), stripes);
-        let out = cursor.take_out();
+        let mut out = cursor.take_out();
+        if mutant::is(Mutant::OwnerLostInSnapshot) {
+            let disown = |node: &mut Node| *node = node.followed_by(Znode { owner: 0, ..(**node).clone() });
+            out.iter_mut().flatten().for_each(disown);
+        }
         let done = cursor.is_done();
         if !done {
             self.cursor = Some(cursor);

@@ -695,9 +695,13 @@ impl Sequencer {
         self.snapshotting = true;
         self.since_snapshot = (0, 0);
         self.snapshot_at = (self.applied, self.applied_term);
+        if mutant::is(Mutant::SnapshotIndexOff) {
+            self.snapshot_at.0 .0 = self.snapshot_at.0 .0.saturating_sub(1).max(1);
+        }
         let head = Box::new(self.state.snapshot_head());
         self.state.start_snapshot();
-        self.effects.push_back(Effect::SnapshotBegin { index: self.applied, term: self.applied_term, head });
+        let (index, term) = self.snapshot_at;
+        self.effects.push_back(Effect::SnapshotBegin { index, term, head });
     }
 }
 
