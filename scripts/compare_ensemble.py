@@ -254,7 +254,10 @@ def failover(ensemble, kills, how):
             writer.start()
         time.sleep(1)
         killed = time.monotonic()
-        ensemble.kill(leader, how)
+        if how == signal.SIGSTOP:
+            os.kill(ensemble.pid(leader), how)
+        else:
+            ensemble.kill(leader, how)
         wait_for("a write after the leader's end", lambda: done and done[-1] > killed + 0.5 and time.monotonic() > killed + 2, 60)
         stop.set()
         for writer in writers:
@@ -262,7 +265,10 @@ def failover(ensemble, kills, how):
         after = sorted(at for at in done if at > killed - 0.5)
         gaps.append(max(b - a for a, b in zip(after, after[1:])) * 1000)
         broken += len(lost)
-        ensemble.start(leader)
+        if how == signal.SIGSTOP:
+            os.kill(ensemble.pid(leader), signal.SIGCONT)
+        else:
+            ensemble.start(leader)
     return gaps, broken
 
 
@@ -474,6 +480,9 @@ def measure(args, parts, ensembles):
         row("leader killed", "connections broken at the others", [broken for _, broken in killed], "{}")
         stopped = [failover(one, max(1, args.kills // 2), signal.SIGTERM) for one in ensembles]
         row("leader stopped (SIGTERM)", "longest gap of writes, ms, median", [median(gaps) for gaps, _ in stopped], "{:.0f}")
+        silent = [failover(one, max(1, args.kills // 2), signal.SIGSTOP) for one in ensembles]
+        row("leader silent (SIGSTOP: no connection ends)", "longest gap of writes, ms, median", [median(gaps) for gaps, _ in silent], "{:.0f}")
+        row("leader silent (SIGSTOP: no connection ends)", "the longest of all, ms", [max(gaps) for gaps, _ in silent], "{:.0f}")
         row("leader stopped (SIGTERM)", "the longest of all, ms", [max(gaps) for gaps, _ in stopped], "{:.0f}")
     if "catchup" in parts:
         rounds = []

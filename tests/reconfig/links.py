@@ -1,5 +1,6 @@
 """Cases of how servers are reached: TLS between them, and the strict listener."""
 import os
+import socket
 import subprocess
 
 from cases import SOON_S, Skip, case, goes_on, same
@@ -125,3 +126,44 @@ client.stop()
     done = subprocess.run(["python3", "-B", path, *hosts, str(own.process.pid)], timeout=60, text=True,
                           env=dict(os.environ, PYTHONPATH=lab.site()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     same((done.returncode, done.stdout[-600:] if done.returncode else ""), (0, ""), "kazoo's script")
+
+
+@case
+def moved_address(lab):
+    """A server comes back at another address, as a pod does: the others look its name up again and find it. It can not look
+    up theirs, so that it is they who dial."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        raise Skip("no mount namespace can be made here")
+    ensemble = lab.unstarted()
+    addresses = {}
+
+    def write_hosts(server, known):
+        # In place: who has it bound sees it.
+        with open(server.hosts, "w") as file:
+            file.write("127.0.0.1 localhost\n" + "".join("%s %s\n" % (addresses[one], one.host) for one in known))
+
+    for server in ensemble.first:
+        server.host = "peer%d.test" % server.number
+        server.hosts = os.path.join(server.dir, "hosts")
+        addresses[server] = "127.0.0.1%d" % server.number
+    for server in ensemble.first:
+        server.configure(ensemble.first)
+    first, second, moved = ensemble.first
+    write_hosts(first, ensemble.first)
+    write_hosts(second, ensemble.first)
+    write_hosts(moved, [moved])
+    ensemble.start(ensemble.first)
+    same(lab.client(moved).create("/before"), OK, "a write before")
+    moved.kill()
+    addresses[moved] = "127.0.0.2%d" % moved.number
+    for server in ensemble.first:
+        write_hosts(server, [moved] if server is moved else ensemble.first)
+    moved.start()
+    moved.await_mode("leader", "follower")
+    same(lab.client(moved).exists("/before"), OK, "what was there before")
+    moved.await_writes()
+    for port in (moved.quorum, moved.election):
+        with socket.socket() as old:
+            same(old.connect_ex(("127.0.0.1%d" % moved.number, port)) == 0, False, "it listens where it did before")

@@ -98,6 +98,8 @@ LOGBACK = """<configuration>
 class Server:
     def __init__(self, target, directory, number):
         self.target, self.number, self.process = target, number, None
+        # Its name in its line; and a file that it sees as /etc/hosts.
+        self.host, self.hosts = "127.0.0.1", None
         self.quorum, self.election, self.port = PORTS.take(), PORTS.take(), PORTS.take()
         self.dir = os.path.join(directory, "%d" % number)
         self.data, self.cfg, self.log = (os.path.join(self.dir, name) for name in ("data", "zoo.cfg", "server.log"))
@@ -107,7 +109,7 @@ class Server:
             file.write(LOGBACK)
 
     def line(self, role="participant"):
-        return "server.%d=127.0.0.1:%d:%d:%s;127.0.0.1:%d" % (self.number, self.quorum, self.election, role, self.port)
+        return "server.%d=%s:%d:%d:%s;127.0.0.1:%d" % (self.number, self.host, self.quorum, self.election, role, self.port)
 
     def write_myid(self):
         with open(os.path.join(self.data, "myid"), "w") as file:
@@ -137,9 +139,11 @@ class Server:
             file.write(self.original)
 
     def start(self, verb="serve"):
+        command = self.target.command(self.dir, self.cfg, verb, self.properties)
+        if self.hosts:
+            command = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', self.hosts, *command]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.target.command(self.dir, self.cfg, verb, self.properties), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, cwd=self.dir)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.dir)
 
     @property
     def running(self):
