@@ -328,7 +328,7 @@ fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option
         }
     } else if matches!(pace, Pace::Open { .. })
         && !ended.was_stopped
-        && ((completed + under_way) as f64) < 0.99 * due as f64
+        && ((completed + under_way.min(answered.saturating_sub(completed))) as f64) < 0.99 * due as f64
     {
         reasons.push(format!(
             "the rate was not reached: {due} operations came due, {completed} were answered in that time and {} \

@@ -418,12 +418,12 @@ fn a_churn_that_the_server_does_not_hold_is_seen() {
         watched: Vec::new(),
         auth: Arc::new([]),
         rate: 500.0,
-        duration: Duration::from_millis(600),
+        duration: Duration::from_millis(300),
         session_timeout_ms: 10_000,
     };
     let churned = sessions::churn(&churn, &AtomicBool::new(false), |_| {}).expect("sessions were opened");
-    assert_eq!((churned.due, churned.lost, churned.closed), (300, 0, 300));
-    assert!(churned.late >= 180, "{} of 300", churned.late);
+    assert_eq!((churned.due, churned.lost + churned.closed), (150, 150));
+    assert!(churned.late >= 90, "{} of 150", churned.late);
 }
 
 /// A follower that refuses every write answered all the while.

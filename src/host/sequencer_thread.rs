@@ -98,8 +98,9 @@ pub(super) struct LoopState {
     snapshot_makes_room: bool,
     /// The log's segment that was written when it was last looked at.
     segment: SegmentNumber,
-    /// No snapshot that is to make room is begun before: the last one could not be written.
+    /// No snapshot that is to make room is begun before; and how many in a row could not be written.
     snapshot_not_before: Millis,
+    snapshots_failed: u32,
     /// The log had no room for the record that comes next.
     no_space: bool,
     /// Which shard takes what lies in front of it, by shard.

@@ -1,6 +1,6 @@
 //! The thread that writes snapshots: what the sequencer copies goes to it in parts, and a file appears whole or not.
 
-use super::disk::{DataDir, Disk};
+use super::disk::{list_snapshots, DataDir, Disk};
 use crate::apply::SnapshotHead;
 use crate::ids::{LogIndex, Millis, Term};
 use crate::snapshot::{Encoder, Meta};
@@ -64,14 +64,19 @@ impl SnapshotThread {
         let is_over = ends.clone();
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
             super::pin::step_back();
+            // The one that this thread wrote last.
+            let mut last = None;
             while let Ok(job) = inbox.recv() {
                 if let SnapshotJob::Begin { index, term, head, alone } = job {
                     let started = Instant::now();
                     let keep = if alone { 1 } else { options.keep };
-                    // On a low disk room is made before, too: what is written next may not find enough.
-                    let before = alone.then(|| options.purge_all_but(keep));
+                    // On a low disk room is made before, too: what is written next may not find enough. Never for one that
+                    // nobody has looked at: it may be damaged, and those before it what a start would need.
+                    let is_sound = last.is_some() && last == options.newest().map(|(index, _)| index);
+                    let before = (alone && is_sound).then(|| options.purge_all_but(keep));
                     let coming = Coming { inbox: &inbox, is_over: &is_over };
                     let is_written = write(&options, index, term, &head, &coming, alone);
+                    last = if is_written { Some(index) } else { last };
                     let keep_from = if is_written { Some(options.purge_all_but(keep)) } else { before };
                     let took = Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
                     if tell.send(SnapshotDone { is_written, keep_from, took }).is_err() {
@@ -137,8 +142,9 @@ fn write(
     let path = dir.snapshot_name(index, head.last_zxid);
     let meta = Meta { cluster: dir.cluster_id(), index, term };
     let mut is_whole = false;
-    // Where the log has nothing left there is nothing to be spared.
-    let guards_room = alone && options.has_room();
+    // Where it is likely to fit, or the log has nothing left, there is nothing to be spared.
+    let likely = options.newest().map_or(0, |(_, bytes)| bytes + bytes / 5);
+    let guards_room = alone && options.has_room_for(0) && !options.has_room_for(likely);
     let written = dir.publish(&path, |out| {
         let mut encoder = Encoder::begin(out, &meta, head)?;
         while let Some(job) = coming.next() {
@@ -147,7 +153,7 @@ fn write(
                     for nodes in &parts {
                         encoder.nodes(nodes)?;
                     }
-                    if guards_room && !options.has_room() {
+                    if guards_room && !options.has_room_for(0) {
                         return Err(io::Error::other("it leaves the log too little room"));
                     }
                 }
@@ -199,9 +205,16 @@ impl SnapshotOptions {
         oldest.unwrap_or(LogIndex(0))
     }
 
-    /// Whether what the log may need meanwhile is there. A snapshot that does not fit would take it before it fails.
-    fn has_room(&self) -> bool {
+    /// The newest one's last entry, and its length.
+    fn newest(&self) -> Option<(LogIndex, u64)> {
+        let found = list_snapshots(&self.dir.disk(), &self.dir.snapshot_path());
+        found.ok().and_then(|all| all.first().map(|file| (file.index, file.bytes)))
+    }
+
+    /// Whether so many bytes fit beside what the log may need meanwhile. A snapshot that does not fit would take that before it
+    /// fails.
+    fn has_room_for(&self, bytes: u64) -> bool {
         let free = self.dir.disk().available(&self.dir.snapshot_path());
-        free.unwrap_or(u64::MAX) >= self.leaves_bytes
+        free.unwrap_or(u64::MAX) >= bytes.saturating_add(self.leaves_bytes)
     }
 }

@@ -2,7 +2,7 @@
 //! term or indices off, are dropped and reported. The sender is a member's connection; nothing else here is trusted.
 
 use super::storage::Store;
-use crate::apply::{Batch, TxnBody};
+use crate::apply::{Batch, Txn, TxnBody};
 use crate::ids::ServerId;
 use crate::log::PAYLOAD_BYTES_MAX;
 use crate::membership::Step;
@@ -159,10 +159,21 @@ fn check_batch(entry: &Entry) -> Result<(), Nonsense> {
     }
     // A leader's first entry has no batch; one that changes the configuration has one of its own.
     let changes_conf = entry.tag == EntryType::EntryConfChangeV2 as u8;
+    if changes_conf && leaves_nobody(payload) {
+        return Err(Nonsense("a change of the members after which nobody votes"));
+    }
     if payload.is_empty() && !changes_conf || is_batch(payload) == Some(changes_conf) {
         return Ok(());
     }
     Err(Nonsense("an entry that this release can not read"))
+}
+
+fn leaves_nobody(payload: &[u8]) -> bool {
+    let first = Batch::decode(payload).ok().and_then(|mut batch| match batch.next_txn() {
+        Ok(Some(Txn { body: TxnBody::Member { step }, .. })) => Step::decode(step).ok(),
+        _ => None,
+    });
+    matches!(first, Some(Step::Enter { voters, .. }) if voters.is_empty())
 }
 
 /// Whether it changes the configuration; `None` where it is no batch.
@@ -173,8 +184,7 @@ fn is_batch(payload: &[u8]) -> Option<bool> {
     while let Some(txn) = batch.next_txn().ok()? {
         if let TxnBody::Member { step } = txn.body {
             let step = Step::decode(step).ok()?;
-            let removes_all = matches!(&step, Step::Enter { voters, .. } if voters.is_empty());
-            if !is_alone || removes_all {
+            if !is_alone {
                 return None;
             }
             changes_conf = step.changes_conf();
@@ -186,7 +196,7 @@ fn is_batch(payload: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::{BatchWriter, Txn};
+    use crate::apply::BatchWriter;
     use crate::ids::{ConnId, LogIndex, Seat, SessionId, ShardId, Term, Xid, Zxid};
     use bytes::Bytes;
     use raft::eraftpb::{ConfState, HardState};

@@ -66,7 +66,11 @@ pub fn p10_to_p13_and_p22_from_its_own_leader_end_no_follower() {
     batch.push(&Txn { session, shard, conn, xid, body: TxnBody::Member { step: &nobody } });
     let mut change = entry(term, &batch.into_unstamped());
     change.tag = 2;
-    drops(stage, "an entry that this release can not read", append(term, (FAR, term), 0, vec![change]));
+    drops(
+        stage,
+        "a change of the members after which nobody votes",
+        append(term, (FAR, term), 0, vec![change]),
+    );
     // An offer that would put another entry in a committed one's place.
     drops(stage, "a snapshot against what is committed", at(1, term - 1, kind::SNAPSHOT));
     drops(stage, "a snapshot that no leader has", at(FAR, 0, kind::SNAPSHOT));

@@ -10,8 +10,11 @@ use crate::ids::{LogIndex, Millis};
 use crate::sequencer::{Input, Now, Serving};
 use tracing::warn;
 
-/// On a low disk a snapshot that could not be written is tried again so much later.
+/// On a low disk a snapshot that could not be written is tried again so much later, and each time twice as late.
 const SNAPSHOT_AGAIN_MS: u64 = 3_000;
+const SNAPSHOT_AGAIN_MS_MAX: u64 = 300_000;
+/// One that makes room rests for so many times as long as it took.
+const SNAPSHOT_RESTS: u64 = 3;
 
 /// Records that are looked at for one write to the log.
 const RECORDS_A_WRITE: usize = 64;
@@ -50,10 +53,15 @@ impl SequencerThread {
         let Some(SnapshotDone { is_written, keep_from, took }) = self.snapshots.take_done() else { return };
         self.links.meters.snapshot.record(took);
         self.sequencer.handle(now, Input::SnapshotDone { written: is_written });
-        if !is_written && self.state.space_low {
-            self.state.snapshot_makes_room = true;
-            self.state.snapshot_not_before = Millis(now.mono.0 + SNAPSHOT_AGAIN_MS);
-        }
+        let pause = if is_written {
+            self.state.snapshots_failed = 0;
+            took.0 * SNAPSHOT_RESTS
+        } else {
+            self.state.snapshot_makes_room |= self.state.space_low;
+            self.state.snapshots_failed += 1;
+            (SNAPSHOT_AGAIN_MS << (self.state.snapshots_failed - 1).min(10)).min(SNAPSHOT_AGAIN_MS_MAX)
+        };
+        self.state.snapshot_not_before = Millis(now.mono.0 + pause);
         if let Some(keep_from) = keep_from {
             self.log.purge(LogIndex(keep_from.0 + 1));
             if self.peers.is_some() {
