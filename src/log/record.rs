@@ -201,14 +201,6 @@ pub struct EntryRef {
     pub crc: u32,
 }
 
-impl EntryRef {
-    /// Where in its segment its record ends.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.offset + padded_len(self.payload_len as usize) as u64
-    }
-}
-
 /// Why bytes are not a valid record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotARecord {
