@@ -321,6 +321,7 @@ def leave_behind(args, ensemble, znodes, size, elsewhere=None):
     follower = followers[0]
     ensemble.kill(follower)
     if elsewhere:
+        os.makedirs(elsewhere, exist_ok=True)
         shutil.rmtree(os.path.join(elsewhere, str(follower)), ignore_errors=True)
         data = f"{ensemble.dir}/{follower}"
         shutil.move(data, elsewhere)
