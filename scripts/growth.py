@@ -35,8 +35,8 @@ def figure(result, name):
 
 def cost(result):
     """CPU an operation, and the part of it outside the kernel, in microseconds."""
-    server = result["servers"][0]
-    return server["cpu_us_per_op"], server["cpu_us_per_op"] * server["user_share"]
+    servers = result["servers"]
+    return sum(one["cpu_us_per_op"] for one in servers), sum(one["cpu_us_per_op"] * one["user_share"] for one in servers)
 
 
 def operations(kind, label, curves):

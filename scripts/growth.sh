@@ -38,8 +38,14 @@ nice -n -15 true 2>/dev/null && nice=(nice -n -15)
 ulimit -n "$(ulimit -Hn)"
 mkdir -p "$results" "$data"
 work=$(mktemp -d "$data/run.XXXXXX")
-server_pid='' port=''
+server_pid='' port='' null_pids=()
+stop_nulls() {
+  local pid
+  for pid in "${null_pids[@]}"; do kill "$pid" && { wait "$pid" || true; }; done 2>/dev/null
+  null_pids=()
+}
 cleanup() {
+  stop_nulls
   [ -z "$server_pid" ] || kill -9 "$server_pid" 2>/dev/null || true
   rm -rf "$work"
 }
@@ -61,10 +67,15 @@ fresh() { # FLAGS...: on an empty one
   rm -rf "$work/ringkeeper"
   start "$@"
 }
-measure() { # NAME FLAGS...
-  local name=$1 status=0
+measure() { # NAME FLAGS...: the null responders, while there are any
+  local name=$1 status=0 servers=127.0.0.1:$port pid
   shift
-  "${nice[@]}" "$load" "$@" -q -s "127.0.0.1:$port" --pid "$server_pid" --name "$name" --json "$results/$name.json" \
+  local flags=(--pid "$server_pid")
+  if [ ${#null_pids[@]} -gt 0 ]; then
+    servers=$(cat "$work"/null.* | paste -sd,) flags=()
+    for pid in "${null_pids[@]}"; do flags+=(--pid "$pid"); done
+  fi
+  "${nice[@]}" "$load" "$@" -q -s "$servers" "${flags[@]}" --name "$name" --json "$results/$name.json" \
     >"$work/out" 2>&1 || status=$?
   # 3: INVALID, the load generator was the limit; the server's CPU an operation stands. 4: a rate that was not reached.
   case $status in 0 | 3 | 4) ;; *) tail -5 "$work/out" >&2; die "$name: status $status" ;; esac
@@ -96,9 +107,23 @@ of_connections() {
   for n in "${connections[@]}"; do closed "connections-$n-get" "$n" 1 get=1; done
 }
 
+# N: as many null responders, a thread each. What they gain by being more is what the machine makes of so many busy threads.
+start_nulls() {
+  local n
+  rm -f "$work"/null.*
+  for ((n = 0; n < $1; n++)); do
+    "${nice[@]}" "$load" null >"$work/null.$n" &
+    null_pids+=($!)
+    until [ -s "$work/null.$n" ]; do sleep 0.05; done
+  done
+}
+
 of_shards() {
   local n threads=$((cpus / 2 > 1 ? cpus / 2 : 1))
   for n in "${shards[@]}"; do
+    start_nulls "$n"
+    closed "shards-$n-null14" 128 14 get=1 --no-setup
+    stop_nulls
     fresh --shards "$n"
     closed "shards-$n-get14" 128 14 get=1
     closed "shards-$n-set14" 128 14 set=1
