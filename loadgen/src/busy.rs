@@ -35,6 +35,27 @@ impl Busy {
     }
 }
 
+/// The share over several stretches, which alone may be too short to be judged: rounds, between which other things are done.
+#[derive(Default)]
+pub struct BusyRounds {
+    cpu: u64,
+    lasted: Duration,
+}
+
+impl BusyRounds {
+    /// A stretch has ended.
+    pub fn add(&mut self, round: &Busy) {
+        self.cpu += thread_cpu() - round.cpu;
+        self.lasted += round.began.elapsed();
+    }
+
+    /// The share of a core over all of them; 0 where they are too short together.
+    #[must_use]
+    pub fn share_of_long(&self) -> f64 {
+        judged(self.cpu as f64 / self.lasted.as_nanos().max(1) as f64, self.lasted)
+    }
+}
+
 fn judged(share: f64, lasted: Duration) -> f64 {
     if lasted < JUDGED_MIN {
         return 0.0;
@@ -102,5 +123,12 @@ mod tests {
         let busy = Busy::begin();
         while thread_cpu() < busy.cpu + 1_000_000 {}
         assert!(busy.share() > 0.0);
+        let mut rounds = BusyRounds::default();
+        assert_eq!(rounds.share_of_long(), 0.0);
+        let round = Busy { cpu: thread_cpu(), began: Instant::now() - JUDGED_MIN * 2 };
+        while thread_cpu() < round.cpu + 1_000_000 {}
+        rounds.add(&round);
+        let one = rounds.share_of_long();
+        assert!(one > 0.0 && one < 0.5, "{one}");
     }
 }

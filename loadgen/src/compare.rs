@@ -164,6 +164,20 @@ pub fn warnings(entries: &[Entry]) -> Vec<String> {
         for (what, a, b) in differences(&first.outcome.load, &other.outcome.load) {
             said.push(format!("not the same load: {what} {a} in {}, {b} in {}", first.label, other.label));
         }
+        let counts = |one: &Entry| match one.outcome.counts.counts_late_ones() {
+            true => "with late ones",
+            false => "in the measured part alone",
+        };
+        if counts(first) != counts(other) {
+            said.push(format!(
+                "not the same rate: answers {} in {}, {} in {}, so their rates and CPU/op differ where a backlog was \
+                 answered behind the end",
+                counts(first),
+                first.label,
+                counts(other),
+                other.label
+            ));
+        }
         let (a, b) = (&first.outcome.host, &other.outcome.host);
         // How two servers sync is never in the same words: only one that does not is told.
         if a.fsync.starts_with("off") != b.fsync.starts_with("off") {

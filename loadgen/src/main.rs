@@ -6,7 +6,7 @@ mod outputs;
 use clap::Parser;
 use ringkeeper_load::args::{Cli, Command, NullArgs, OutputArgs, RunArgs};
 use ringkeeper_load::result::Outcome;
-use ringkeeper_load::run::{self, Ending, Progress};
+use ringkeeper_load::run::{self, Ending, Progress, Second};
 use ringkeeper_load::{null, table};
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -119,17 +119,19 @@ fn run(args: &RunArgs, stop: &Arc<AtomicBool>) -> u8 {
 }
 
 fn show(output: &OutputArgs, progress: &Progress) {
-    if !output.quiet {
-        let _ = writeln!(
-            std::io::stderr(),
-            "{:5.1} s  {:>8}/s  p50 {:>8}  p99 {:>8}  {} errors  {:.0} s left",
-            progress.elapsed.as_secs_f64(),
-            table::count(progress.per_second),
-            table::time(progress.p50_us),
-            table::time(progress.p99_us),
-            progress.errors,
-            progress.left.as_secs_f64()
-        );
+    if output.quiet {
+        return;
+    }
+    match progress {
+        Progress::Setup { done, total } => tell(&format!("the tree is made: {done} of {total} znodes")),
+        Progress::Measure(Second { elapsed, left, per_second, p50_us, p99_us, errors }) => tell(&format!(
+            "{:5.1} s  {:>8}/s  p50 {:>8}  p99 {:>8}  {errors} errors  {:.0} s left",
+            elapsed.as_secs_f64(),
+            table::count(*per_second),
+            table::time(*p50_us),
+            table::time(*p99_us),
+            left.as_secs_f64()
+        )),
     }
 }
 

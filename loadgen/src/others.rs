@@ -156,6 +156,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
         if fan.was_stopped {
             ending = stopped(&mut outcome);
         }
+        ending = busy::judge(&mut outcome, fan.busy, ending);
         Ok(finish(&args.output, &outcome, ending))
     })())
 }
@@ -223,6 +224,7 @@ pub fn storm(args: &StormArgs, stop: &Arc<AtomicBool>) -> u8 {
         if stormed.was_stopped {
             ending = stopped(&mut outcome);
         }
+        ending = busy::judge(&mut outcome, stormed.open_busy, ending);
         Ok(finish(&args.output, &outcome, ending))
     })())
 }

@@ -167,6 +167,13 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Whether this is a result of a release that counted, for rate and CPU an operation, what was answered behind the end as
+    /// well.
+    #[must_use]
+    pub fn counts_late_ones(&self) -> bool {
+        self.completed == 0 && self.answered > 0
+    }
+
     /// The operations that what a server used is divided by.
     #[must_use]
     pub fn per_op(&self) -> u64 {

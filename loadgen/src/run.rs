@@ -39,8 +39,18 @@ pub struct Settings {
     pub no_setup: bool,
 }
 
-/// A line of progress.
-pub struct Progress {
+/// A line of progress, one a second.
+pub enum Progress {
+    /// The tree is being made: so many znodes of so many.
+    Setup {
+        done: u64,
+        total: u64,
+    },
+    Measure(Second),
+}
+
+/// What a second of the warm-up or of the measured part brought.
+pub struct Second {
     pub elapsed: Duration,
     pub left: Duration,
     pub per_second: f64,
@@ -64,6 +74,8 @@ pub enum Ending {
     /// The load generator itself was the limit.
     Invalid,
 }
+
+const SETUP_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What is said of a measure that the user stopped.
 pub const STOPPED: &str = "stopped before its time: the figures are of what was done until then";
@@ -93,7 +105,13 @@ pub fn run_from(
 ) -> Result<(Outcome, Ending), String> {
     if !settings.no_setup {
         let mut client = Client::open(&settings.servers, settings.connect, &settings.auth, stop)?;
-        setup::make_tree(&mut client, &settings.plan, settings.connections, |_| {})?;
+        let mut last = Instant::now();
+        setup::make_tree(&mut client, &settings.plan, settings.connections, |made| {
+            if last.elapsed() >= SETUP_TOLD_EVERY {
+                last = Instant::now();
+                told(Progress::Setup { done: made.done, total: made.total });
+            }
+        })?;
         client.close();
     }
     let threads = settings.threads.clamp(1, settings.connections.max(1) as usize);
@@ -380,14 +398,14 @@ fn load(settings: &Settings, threads: usize) -> Load {
 fn progress(settings: &Settings, tally: &Tally, at: usize, began: Instant) -> Progress {
     let (intended, _) = tally.all();
     let elapsed = settings.interval * (at as u32 + 1);
-    Progress {
+    Progress::Measure(Second {
         elapsed,
         left: (settings.warmup + settings.duration).saturating_sub(began.elapsed()),
         per_second: tally.completed() as f64 / settings.interval.as_secs_f64(),
         p50_us: intended.value_at_quantile(0.5) as f64 / 1e3,
         p99_us: intended.value_at_quantile(0.99) as f64 / 1e3,
         errors: tally.errors(),
-    }
+    })
 }
 
 fn interval(settings: &Settings, tally: &Tally, at: usize) -> Interval {

@@ -1,7 +1,7 @@
 //! Lines of progress for modes of one thread: one a second, of what that second brought.
 
 use crate::record::{add, histogram};
-use crate::run::Progress;
+use crate::run::{Progress, Second};
 use hdrhistogram::Histogram;
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ impl<'t> Ticker<'t> {
             return;
         }
         let at = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1e3;
-        (self.told)(Progress {
+        (self.told)(Progress::Measure(Second {
             elapsed: Duration::from_nanos(now),
             left: Duration::from_nanos(self.duration.saturating_sub(now)),
             per_second: self.latencies.len() as f64 / (length as f64 / 1e9),
             p50_us: at(0.5),
             p99_us: at(0.99),
             errors: self.errors,
-        });
+        }));
         self.latencies.reset();
         (self.errors, self.began) = (0, now);
     }
@@ -56,7 +56,10 @@ mod tests {
     #[test]
     fn a_second_is_told_once_it_is_over_and_the_next_one_begins_with_nothing() {
         let mut lines = Vec::new();
-        let mut told = |one: Progress| lines.push((one.per_second, one.errors, one.left.as_secs()));
+        let mut told = |progress| {
+            let Progress::Measure(one) = progress else { unreachable!("nothing is set up here") };
+            lines.push((one.per_second, one.errors, one.left.as_secs()));
+        };
         let mut ticker = Ticker::new(Duration::from_secs(10), &mut told);
         for now in [0, 999_999_999, 1_000_000_000, 1_500_000_000, 3_000_000_000] {
             ticker.add(1_000);

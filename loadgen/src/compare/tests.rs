@@ -128,3 +128,21 @@ fn what_was_said_of_a_result_is_said_again() {
         assert!(shown.contains("of a: stopped; lost one") && !shown.contains("INVALID"), "{shown}");
     }
 }
+
+/// Rates of before and after a change of what a rate is stood side by side without a word.
+#[test]
+fn results_whose_rates_mean_different_things_are_told() {
+    let with = |name: &str, completed: u64| {
+        let mut one = outcome(name, 1.0, 1.0);
+        (one.counts.answered, one.counts.completed) = (100, completed);
+        one
+    };
+    let said = |a, b| warnings(&entries_of(vec![with("a", a), with("b", b)]));
+    assert!(said(90, 100).is_empty() && said(0, 0).is_empty());
+    assert!(
+        said(0, 100)[0].starts_with("not the same rate: answers with late ones in a"),
+        "{:?}",
+        said(0, 100)
+    );
+    assert_eq!(said(100, 0).len(), 1);
+}

@@ -3,6 +3,7 @@
 
 use super::pool::{Event, Pool};
 use crate::ask::{put_open_acl, put_path};
+use crate::busy::{Busy, BusyRounds};
 use crate::record::{add, histogram};
 use crate::server::{cpu_between, read_all, Server};
 use crate::setup::Client;
@@ -38,6 +39,8 @@ pub struct Fan {
     pub reply: Histogram<u64>,
     /// The servers' CPU seconds between the writes and their last events.
     pub cpu_s: f64,
+    /// The share of a core that the load generator took between the writes and their last events.
+    pub busy: f64,
     /// Rounds whose last event did not come in time, and events missing in them.
     pub short_rounds: usize,
     pub missing: usize,
@@ -72,17 +75,19 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
         last: histogram(),
         reply: histogram(),
         cpu_s: 0.0,
+        busy: 0.0,
         short_rounds: 0,
         missing: 0,
         lost: 0,
         broken: None,
         was_stopped: false,
     };
+    let mut busy = BusyRounds::default();
     for round in 0..=settings.rounds {
         let done = arm(settings, &mut pool, stop).and_then(|()| {
             // What the arming left to do is done before the clock starts.
             pool.turn(Duration::from_millis(20), |_, _, _| {});
-            one_round(settings, &mut pool, &mut fan, round > 0, stop)
+            one_round(settings, &mut pool, &mut fan, (round > 0).then_some(&mut busy), stop)
         });
         match done {
             // What was under way then is no round.
@@ -99,6 +104,7 @@ pub fn run(settings: &Settings, stop: &AtomicBool, mut told: impl FnMut(usize, f
             }
         }
     }
+    fan.busy = busy.share_of_long();
     fan.lost = pool.links.iter().filter(|link| link.is_none()).count();
     pool.close_all();
     Ok(fan)
@@ -193,12 +199,12 @@ fn arm(settings: &Settings, pool: &mut Pool, stop: &AtomicBool) -> Result<(), St
     no_error(refused, "getData", settings)
 }
 
-/// Nanoseconds to the last event; `None`: stopped before it.
+/// Nanoseconds to the last event; `None`: stopped before it. Without `counted` it is the one that warms.
 fn one_round(
     settings: &Settings,
     pool: &mut Pool,
     fan: &mut Fan,
-    is_counted: bool,
+    counted: Option<&mut BusyRounds>,
     stop: &AtomicBool,
 ) -> Result<Option<u64>, String> {
     let wanted = pool.links.iter().skip(1).flatten().count();
@@ -212,6 +218,7 @@ fn one_round(
         put_i32(out, 4);
         put_i32(out, -1);
     });
+    let busy = Busy::begin();
     let began = pool.now();
     pool.flush(SETTER);
     let (mut events, mut last, mut reply, mut refused) = (0, 0, None, 0);
@@ -249,7 +256,8 @@ fn one_round(
     }
     // A server that finishes its accounts after the last event is charged for them.
     let after = read_all(&settings.watched);
-    if is_counted {
+    if let Some(rounds) = counted {
+        rounds.add(&busy);
         fan.cpu_s += cpu_between(&before, &after);
         came.into_iter().for_each(|nanos| add(&mut fan.events, nanos));
         add(&mut fan.last, last);

@@ -38,6 +38,8 @@ pub struct Stormed {
     /// From the dial to the handshake's answer, nanoseconds.
     pub handshake: Histogram<u64>,
     pub open_cpu_s: f64,
+    /// The share of a core that the load generator took meanwhile.
+    pub open_busy: f64,
     /// Bytes of resident memory that the servers gained.
     pub rss_gained: i64,
     /// Over the time in which the sessions were held: CPU seconds, seconds.
@@ -69,6 +71,7 @@ fn names(servers: &[SocketAddr]) -> String {
 pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -> Result<Stormed, String> {
     let mut pool = Pool::new().map_err(|error| format!("cannot begin: {error}"))?;
     let before = read_all(&settings.watched);
+    let busy = Busy::begin();
     let began = Instant::now();
     let mut dialled = Vec::with_capacity(settings.sessions);
     let mut stormed = Stormed {
@@ -77,6 +80,7 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         seconds: 0.0,
         handshake: histogram(),
         open_cpu_s: 0.0,
+        open_busy: 0.0,
         rss_gained: 0,
         hold_cpu_s: 0.0,
         hold_s: 0.0,
@@ -126,6 +130,7 @@ pub fn storm(settings: &Storm, stop: &AtomicBool, mut told: impl FnMut(usize)) -
         }
     }
     stormed.seconds = began.elapsed().as_secs_f64();
+    stormed.open_busy = busy.share_of_long();
     if stormed.opened == 0 && !stormed.was_stopped {
         let why = stormed.why.unwrap_or_else(|| format!("no answer in {:?}", settings.patience));
         return Err(format!("no session was opened at {}: {why}", names(&settings.servers)));
