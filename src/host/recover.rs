@@ -3,7 +3,7 @@
 use super::disk::{list_snapshots, DataDir, Disk, Log, LogOptions, SnapshotFile};
 use super::{pages, Fatal};
 use crate::apply::{State, RULES};
-use crate::ids::{LogIndex, Term};
+use crate::ids::{LogIndex, ServerId, Term};
 use crate::log::Recovered;
 use crate::membership::Membership;
 use crate::sequencer::{RecoveredEntry, RecoveredLog};
@@ -32,11 +32,17 @@ pub struct Base {
 pub fn load_state(dir: &mut DataDir, options: &LogOptions, hasher: &PathHasher) -> Result<Recovery, Fatal> {
     let mut base = load_base(&dir.disk(), &dir.snapshot_path(), dir.cluster_id(), hasher)
         .map_err(|error| Fatal::os(&format!("listing {}", dir.snapshot_path().display()), &error))?;
-    if !base.state.membership.is_ensemble() {
-        base.state.membership = Membership::formed(dir.formed_of());
-    }
+    base.state = with_members(base.state, dir.formed_of());
     let opened = Log::open(dir, options, base.index).map_err(Fatal::log)?;
     Ok(continue_from(base, opened))
+}
+
+/// A server that was alone has no members in its snapshots; those who formed the ensemble are its first ones then.
+pub(in crate::host) fn with_members(mut state: State, formed_of: &[(ServerId, u128)]) -> State {
+    if !state.membership.is_ensemble() {
+        state.membership = Membership::formed(formed_of);
+    }
+    state
 }
 
 /// The newest whole snapshot below `dir`; without one, the log must begin at the first entry.

@@ -16,7 +16,8 @@ pub(super) struct Peers {
     /// The last moment at which there was one.
     led_at: Millis,
     /// The server has asked for the moment from which on it may serve.
-    asked_to_serve: bool,
+    /// Since when this server asks how far it must be to serve.
+    pub(super) asked_to_serve: Option<Millis>,
 }
 
 /// A server with a connection.
@@ -31,7 +32,7 @@ struct Peer {
 
 impl Peers {
     pub(super) fn new(now: Millis) -> Peers {
-        Peers { up: BTreeMap::new(), leader: None, led_at: now, asked_to_serve: false }
+        Peers { up: BTreeMap::new(), leader: None, led_at: now, asked_to_serve: None }
     }
 
     pub(super) fn all_up(&self) -> Vec<ServerId> {
@@ -245,13 +246,16 @@ impl Sequencer {
         self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));
     }
 
-    /// A follower has applied all that was acknowledged before it asked. If nobody leads any more when the answer comes it
+    /// A follower has applied all that was acknowledged before it asked. Where that took longer than a follower may be behind, it
+    /// asks once more: what it has by then is as old as its question. If nobody leads any more when the answer comes it
     /// asks the next leader: it would cease to serve in this very turn, and who hosts it would not see that it ever did. The
     /// local sessions of read-only mode had gone with that mode then, and their connections had not (the simulator, seed
     /// 60068667).
     pub(super) fn start_following(&mut self) {
-        self.peers.asked_to_serve = false;
-        if self.consensus.leader().is_some() {
+        let asked = self.peers.asked_to_serve.take();
+        let now = self.last_seen.unwrap_or_default();
+        let is_fresh = asked.is_some_and(|at| now.since(at).0 <= self.options.leaderless_ms);
+        if is_fresh && self.consensus.leader().is_some() {
             self.start_serving();
         }
     }
@@ -290,9 +294,9 @@ impl Sequencer {
         if leader.is_some()
             && !self.is_serving()
             && !self.consensus.is_leading()
-            && !self.peers.asked_to_serve
+            && self.peers.asked_to_serve.is_none()
         {
-            self.peers.asked_to_serve = true;
+            self.peers.asked_to_serve = Some(now.mono);
             self.consensus.read_index(vec![Waiter::Serving]);
             self.pump();
         }

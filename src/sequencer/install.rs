@@ -134,8 +134,10 @@ impl Sequencer {
         }
         let Some((leader, _)) = self.consensus.leader() else { return };
         let Some((offer, state)) = self.fetching.ready.take() else { return };
-        // What was committed since it was offered does not become another by it: whoever offered it is wrong.
-        if leader == self.options.server || self.consensus.contradicts(&offer) {
+        // What was committed since it was offered does not become another by it: whoever offered it is wrong. And no ensemble
+        // has a snapshot that says nobody votes: the crate ends the process for one.
+        let conf = &state.membership.conf;
+        if leader == self.options.server || self.consensus.contradicts(&offer) || conf.voters.is_empty() {
             return self.discard(Some(state));
         }
         self.consensus.restore(offer, &state.membership.conf);

@@ -4,14 +4,16 @@ mod three;
 
 use super::batch::Waiter;
 use super::*;
-use crate::handoff::{Heard, Proposal, Wish};
+use crate::apply::Options as TxnOptions;
+use crate::handoff::{Heard, Proposal, Publication, Upward, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
 use crate::membership::Membership;
 use crate::peer::{Message, RaftMessage};
 use crate::tree::{Answer, Change, Path, PathHasher};
 use crate::wire::OpCode;
 use raft::eraftpb::MessageType;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A server that may be connected and stands in no line.
 const STRANGER: ServerId = ServerId(77);
@@ -614,4 +616,14 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
         while consensus.next_turn(records).is_some() {}
         assert_eq!(consensus.take_reads(LogIndex(0)).len(), answered);
     }
+}
+
+/// To drop a large tree takes seconds: the host does it aside, where the sequencer would hold up everybody.
+#[test]
+fn a_fetched_state_that_nobody_waits_for_is_handed_out_to_be_dropped() {
+    let mut world = World::new(options());
+    let state = Some(Box::new(State::new(PathHasher::new([1, 2, 3, 4]))));
+    world.sequencer.handle(world.now, Input::Fetched { index: LogIndex(9), state });
+    assert!(matches!(world.sequencer.next_effect(), Some(Effect::Discard(_))));
+    assert!(world.sequencer.next_effect().is_none());
 }

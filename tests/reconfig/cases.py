@@ -729,6 +729,35 @@ def alone_grows(lab):
 
 
 @case
+def alone_grows_behind_a_snapshot(lab):
+    """The same where the log of its time alone lies behind a snapshot, which names no members. The newcomers ended at it."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = lab.unstarted()
+    first, *others = ensemble.first
+    often = ["snapCount=20"]
+    first.configure([], often)
+    first.start()
+    first.await_mode("standalone")
+    client = lab.client(first)
+    for number in range(60):
+        same(client.create("/before-%d" % number, b"kept"), OK, "a write before")
+    until(lambda: os.listdir(os.path.join(first.data, "snapshot")), "a snapshot", SOON_S)
+    first.stop()
+    for server in ensemble.first:
+        server.configure(ensemble.first, ["snapCount=100000"])
+        server.start()
+    for server in ensemble.first:
+        server.await_mode("leader", "follower")
+        client = lab.client(server)
+        same((client.sync(), client.exists("/before-59")), (OK, OK), "what was there before, at server %d" % server.number)
+    first.kill()
+    ensemble.leader(among=others)
+    for server in others:
+        server.await_writes()
+
+
+@case
 def old_lines(lab):
     """Their configurations are from before the ensemble grew. Wiped, all that they list is new: the others know better."""
     if lab.target.is_zookeeper:

@@ -1,15 +1,20 @@
 """Cases of how servers are reached: TLS between them, and the strict listener."""
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import threading
 
 from cases import SOON_S, Skip, case, goes_on, same
-from servers import PORTS, until
+from servers import PORTS, Failed, until
 from sessions import stopped
 from wire import OK, Client, Gone
 
-# And more is written than is kept for servers that are behind: a wiped one needs a snapshot.
+# SIGTERM to the end of the process: a leader hands over for a second at most.
+TERMINATED_S = 8
+# More is written than is kept for servers that are behind: a wiped one needs a snapshot.
 SHORT_LOG = ["snapCount=20", "ringkeeper.segmentSizeKb=1024"]
 
 
@@ -177,3 +182,47 @@ def moved_address(lab):
     for port in (moved.quorum, moved.election):
         with socket.socket() as old:
             same(old.connect_ex(("127.0.0.1%d" % moved.number, port)) == 0, False, "it listens where it did before")
+
+
+@case
+def terminated_while_writes_come(lab):
+    """A server ends in bounded time however much is written meanwhile: a follower, and a leader that nobody follows. Both went
+    on for as long as anything came."""
+    ensemble = lab.ensemble()
+    writers, end = [], threading.Event()
+
+    def write(port, path):
+        while not end.is_set():
+            with contextlib.suppress(Gone, OSError):
+                client = Client(port, patience=3.0)
+                client.create(path)
+                while not end.is_set():
+                    client.set(path)
+
+    def ends_soon(server, what):
+        server.process.send_signal(signal.SIGTERM)
+        try:
+            server.process.wait(TERMINATED_S)
+        except subprocess.TimeoutExpired:
+            raise Failed("%s did not end within %d s of SIGTERM" % (what, TERMINATED_S)) from None
+        finally:
+            server.kill()
+
+    for server in ensemble.first:
+        for number in range(4):
+            writers.append(threading.Thread(target=write, args=(server.port, "/t-%d-%d" % (server.number, number))))
+            writers[-1].start()
+    try:
+        follower, other = ensemble.followers()[:2]
+        ends_soon(follower, "a follower")
+        follower.start()
+        follower.await_mode("follower")
+        # Nobody is left to whom the leader could give the lead.
+        leader = ensemble.leader()
+        others = [server for server in ensemble.first if server is not leader]
+        with stopped(*others):
+            ends_soon(leader, "a leader whose followers stand still")
+    finally:
+        end.set()
+        for writer in writers:
+            writer.join(SOON_S)

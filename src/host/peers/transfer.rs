@@ -13,7 +13,7 @@ use super::hello::Purpose;
 use super::stream::Stream;
 use crate::apply::State;
 use crate::host::disk::{sync_paced, DataDir, Disk, Pace, SnapshotFile, SyncWrite};
-use crate::host::recover::load_snapshot;
+use crate::host::recover::{load_snapshot, with_members};
 use crate::ids::{LogIndex, ServerId, Zxid};
 use crate::membership::PeerAddress;
 use crate::tree::PathHasher;
@@ -115,7 +115,7 @@ impl Transfer {
     ) -> io::Result<()> {
         let number = self.wanted.fetch_add(1, Ordering::Relaxed) + 1;
         let fetch = Fetch {
-            place: greeter.place(from).unwrap_or((from, said)),
+            place: (from, places(said, greeter.place(from).map_or(Vec::new(), |(_, known)| known))),
             index,
             dir: self.dir.clone(),
             hasher: self.hasher.clone(),
@@ -381,8 +381,18 @@ impl Fetch {
         let bytes = fs::metadata(part).map_err(|error| error.to_string())?.len();
         let file = SnapshotFile { index: self.index, zxid: Zxid::ZERO, path: part.to_path_buf(), bytes };
         let loaded = load_snapshot(&self.dir.disk(), &file, self.dir.cluster_id(), &self.hasher)?;
-        Ok(loaded.state)
+        Ok(with_members(loaded.state, self.dir.formed_of()))
     }
+}
+
+/// Where a server is looked for: first where it says itself that it listens. What this one knows may be of before a move.
+fn places(mut said: Vec<PeerAddress>, known: Vec<PeerAddress>) -> Vec<PeerAddress> {
+    for address in known {
+        if !said.contains(&address) {
+            said.push(address);
+        }
+    }
+    said
 }
 
 /// Why a connection brought no more.
@@ -401,6 +411,14 @@ mod tests {
     const INDEX: LogIndex = LogIndex(9);
 
     /// A snapshot that could not be read was fetched anew every 75 ms, whole (a review).
+    /// A leader that had moved was looked for where it had been, for ever.
+    #[test]
+    fn a_server_is_looked_for_first_where_it_says_that_it_listens() {
+        let at = |host: &str| PeerAddress { host: host.to_owned(), quorum_port: 1, election_port: 2 };
+        assert_eq!(places(vec![at("new")], vec![at("old"), at("new")]), [at("new"), at("old")]);
+        assert_eq!(places(Vec::new(), vec![at("old")]), [at("old")]);
+    }
+
     #[test]
     fn who_fetched_in_vain_waits_longer_each_time() {
         let mut failures = Failures::default();

@@ -2,7 +2,8 @@
 
 use super::super::*;
 use super::options;
-use crate::handoff::{Heard, Proposal, Wish};
+use crate::apply::Options as TxnOptions;
+use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
 use crate::membership::Membership;
 use crate::peer::{Addressed, Message, RaftMessage};
@@ -404,5 +405,26 @@ fn a_server_that_differs_from_the_majority_is_told_so_and_no_other_is() {
         let others: BTreeSet<u8> = (1..=3).filter(|at| *at != wrong).collect();
         let about = |note: &Note| matches!(note, Note::Differs { server, .. } if *server == ServerId(wrong));
         assert_eq!(told(&about), others, "{:?}", three.notes);
+    }
+}
+
+/// The answer lay there while the server fetched and replayed for minutes: it began to serve a state of minutes ago.
+#[test]
+fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
+    let (mut three, leader) = Three::led();
+    let at = usize::from(leader % 3);
+    three.nodes[at].options.leaderless_ms = 500;
+    (0..50).for_each(|_| three.tick(None));
+    for is_late in [true, false] {
+        three.tick(None);
+        let (now, node) = (three.now.mono, &mut three.nodes[at]);
+        assert!(node.is_serving());
+        node.serving = Serving::No;
+        let waited = node.options.leaderless_ms + u64::from(is_late);
+        node.peers.asked_to_serve = Some(Millis(now.0.checked_sub(waited).expect("the world is old enough")));
+        node.start_following();
+        assert_eq!((node.is_serving(), node.peers.asked_to_serve), (!is_late, None));
+        three.tick(None);
+        assert!(three.nodes[at].is_serving(), "it has asked once more");
     }
 }
