@@ -311,6 +311,12 @@ fn entries_of_the_scheme_auth_count_as_what_becomes_of_them() {
     world.ask(c, Op::Auth, &auth("digest", format!("{}:p", "u".repeat(9_000)).as_bytes())).ok();
     let acl: Vec<(i32, &str, &str)> = (0..3_000).map(|perms| (perms, "auth", "")).collect();
     assert_eq!(world.ask(c, Op::Create, &create_acl("/a", None, &acl, 0)).err, -114);
+    // And of all lists of a multi together: a megabyte of them became a gigabyte.
+    let one = |n: usize| (Op::Create, create_acl(&format!("/m{n}"), None, &acl[..1], 0));
+    let few = multi(&(0..20).map(one).collect::<Vec<_>>());
+    assert_eq!(world.ask(c, Op::Multi, &few).results().len(), 20);
+    let many = multi(&(20..60).map(one).collect::<Vec<_>>());
+    assert_eq!(world.ask(c, Op::Multi, &many).err, -114);
 }
 
 #[test]
@@ -407,6 +413,30 @@ fn a_client_that_takes_no_byte_for_too_long_is_cut() {
     world.pass(5_100);
     assert!(world.is_closed(c));
     assert_eq!(world.cuts(0), [Why::SlowReader]);
+}
+
+/// Clients that left much unread, and read a byte now and then, kept everybody else from long reads for ever, and the sessions
+/// of those who waited expired.
+#[test]
+fn who_leaves_most_unread_goes_when_long_reads_have_waited_for_it_too_long() {
+    let (mut world, c, _) = with_big_node(|shard| shard.unsent_long_bytes = 200_000);
+    let waiting = world.login_for(0, 4_000);
+    clog(&mut world, c, 3);
+    let reads = multi(&vec![(Op::GetData, read("/big", false)); 6]);
+    let asked = world.post(waiting, Op::MultiRead, &reads);
+    for _ in 0..4 {
+        world.pass(2_000);
+        assert!(!world.is_closed(c) && !world.is_closed(waiting));
+        assert!(world.hear(waiting).is_empty(), "its answer would come on top of what is unread");
+        world.open_window(c, 1);
+    }
+    world.pass(3_000);
+    assert_eq!(world.cuts(0), [Why::SlowReader]);
+    assert!(world.is_closed(c));
+    assert!(matches!(&world.hear(waiting)[..], [Said::Reply(reply)] if reply.xid == asked && reply.err == 0));
+    // Nobody else is cut off for it.
+    world.pass(3_000);
+    assert!(!world.is_closed(waiting));
 }
 
 #[test]

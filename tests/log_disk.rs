@@ -353,6 +353,36 @@ fn foreign_and_damaged_directories_are_refused_and_left_alone() {
     open_dir(&path).unwrap();
 }
 
+/// The look before the start found nothing wrong with one directory in the other, and the start itself did.
+#[test]
+fn one_of_the_two_directories_may_lie_in_the_other() {
+    for (data, log) in [(".", "txlog"), ("snap", "."), (".", "a/b")] {
+        let home = scratch();
+        let open = || {
+            let options = DirOptions {
+                path: home.path().join(data),
+                log_path: Some(home.path().join(log)),
+                server: ServerId(1),
+            };
+            DataDir::open(&options)
+        };
+        // As a mounted volume is there before the first start.
+        fs::create_dir_all(home.path().join(log)).unwrap();
+        let cluster = open().unwrap_or_else(|why| panic!("{data} {log}: {why}")).cluster_id();
+        assert_eq!(open().unwrap().cluster_id(), cluster);
+        // Anything else there is as strange as ever.
+        let other = scratch();
+        fs::create_dir(other.path().join("photos")).unwrap();
+        fs::create_dir_all(other.path().join(log)).unwrap();
+        let options = DirOptions {
+            path: other.path().join(data),
+            log_path: Some(other.path().join(log)),
+            server: ServerId(1),
+        };
+        assert!(DataDir::open(&options).is_err());
+    }
+}
+
 #[test]
 fn a_flipped_byte_in_the_marker_is_refused_and_another_server_too() {
     let home = scratch();

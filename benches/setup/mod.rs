@@ -30,6 +30,7 @@ pub mod shard {
             unsent_pause_bytes: 1 << 30,
             unsent_cut_bytes: 1 << 30,
             unsent_cut_ms: 1 << 30,
+            unsent_long_bytes: 256 << 20,
             sessions_max: 1_000,
             acl_entries_max: 1_000,
             multi_ops_max: 1_000,
@@ -80,7 +81,7 @@ pub mod shard {
         }
         let now = NOW;
         let mut shard = Shard::new(options(), hasher, now);
-        shard.serve(table, Zxid(1), 0);
+        let _ = shard.serve(table, Zxid(1), 0);
         let conn = shard.accept(now, "127.0.0.1:1".parse().unwrap());
         let mut hello = Vec::new();
         ConnectRequest {

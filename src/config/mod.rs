@@ -165,8 +165,6 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     /// `fsync.warningthresholdms`, default 1000: a slower durable write is reported.
     pub sync_warning: Millis,
-    /// `forceSync`, default yes. `no` acknowledges before the disk has it; allowed with a loud warning.
-    pub force_sync: bool,
     /// `snapCount`, 2 to 1000000000, default 100000: transactions between snapshots.
     pub snapshot_after_txns: u64,
     /// `snapCount` is the default: a large tree waits for half as many transactions as it has znodes. Any other number

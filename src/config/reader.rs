@@ -140,6 +140,11 @@ impl Reader {
         self.warnings.push(Warning { source: source.clone(), text });
     }
 
+    /// Whether anything was given for the key.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
     pub fn warn_key(&mut self, key: &str, text: String) {
         let source = self.given.get(key).map_or(Source::Default, |given| given.source.clone());
         self.warnings.push(Warning { source, text });

@@ -45,7 +45,7 @@ fn without_anything_it_is_a_working_server() {
     assert_eq!(config.limits.frame_bytes_max, 1_048_575);
     assert_eq!((config.log.purge_interval, config.log.snapshots_kept), (Some(ms(3_600_000)), 3));
     assert_eq!(config.log.segment_bytes, 64 << 20);
-    assert!(config.log.force_sync && !config.rules.skip_acl && !config.rules.extended_types);
+    assert!(!config.rules.skip_acl && !config.rules.extended_types);
     let words: Vec<_> = config.four_letter_words.allowed.iter().copied().collect();
     assert_eq!(words.join(" "), "conf dirs isro mntr ruok srvr stat wchs");
 }
@@ -146,7 +146,6 @@ const KEYS: &[(&str, &str, Shows, &str, &str)] = &[
     ("txnLogSizeLimitInKb", "-1", |c| c.log.segment_bytes.to_string(), "67108864", "x"),
     ("txnLogSizeLimitInKb", "2048", |c| c.log.segment_bytes.to_string(), "2097152", "x"),
     ("fsync.warningthresholdms", "20", |c| show(c.log.sync_warning), "20", "x"),
-    ("forceSync", "no", |c| c.log.force_sync.to_string(), "false", "false"),
     ("snapCount", "1000", |c| c.log.snapshot_after_txns.to_string(), "1000", "1"),
     ("snapSizeLimitInKb", "1", |c| format!("{:?}", c.log.snapshot_after_bytes), "Some(1024)", "x"),
     ("snapSizeLimitInKb", "-1", |c| format!("{:?}", c.log.snapshot_after_bytes), "None", "x"),
@@ -567,9 +566,24 @@ fn enforced_authentication_needs_schemes_that_are_here() {
 
 #[test]
 fn dangerous_values_are_allowed_loudly() {
-    let (_, warnings) = good(file("forceSync=no\nskipACL=yes"));
-    assert!(warnings[0].contains("LOSES ACKNOWLEDGED DATA"), "{warnings:?}");
-    assert!(warnings[1].contains("every client"), "{warnings:?}");
+    let (_, warnings) = good(file("skipACL=yes"));
+    assert!(warnings[0].contains("every client"), "{warnings:?}");
+}
+
+/// It was told that acknowledged data may be lost, and each write was synced all the same.
+#[test]
+fn what_turns_nothing_is_said_to() {
+    let (config, warnings) = good(file("forceSync=no"));
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("zoo.cfg:1: forceSync=no has no effect"),
+        "{warnings:?}"
+    );
+    assert!(config.to_string().contains("forceSync=yes"));
+    assert_eq!(good(file("forceSync=yes")).1, [""; 0]);
+    assert!(bad(file("forceSync=x")).starts_with("zoo.cfg:1: forceSync=x: "));
+    let (_, warnings) = good(file("admin.serverPort=8081\nadmin.commandURL=/c"));
+    assert_eq!(warnings, ["zoo.cfg:1: admin.serverPort: this release has no HTTP server"]);
+    assert_eq!(good(file("admin.enableServer=false\nadmin.serverPort=8081")).1, [""; 0]);
 }
 
 #[test]

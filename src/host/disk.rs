@@ -22,11 +22,11 @@ mod writer;
 pub use backend::{Backend, Completion, ThreadBackend};
 pub use buffer::AlignedBuf;
 pub use dir::{
-    list_snapshots, lock_path, purge_snapshots, read_identity, try_shared_lock, DataDir, DirError,
-    DirOptions, LockState, SnapshotFile,
+    first_inside, list_snapshots, lock_path, purge_snapshots, read_identity, try_shared_lock, DataDir,
+    DirError, DirOptions, LockState, SnapshotFile,
 };
 pub use fault::{DiskFault, FaultKind, LogError, SubmitError};
-pub use file::{Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};
+pub use file::{is_no_space, Disk, FileBytes, Item, LogFile, RealDisk, SyncWrite};
 pub use identity::Identity;
 pub use inspect::{inspect_segment, verify_log, LogReport};
 pub use map::{install_sigbus_handler, Mapping};

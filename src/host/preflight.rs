@@ -204,9 +204,6 @@ pub fn examine(config: &Config) -> (Report, Result<Preflight, Refusal>) {
         Ok(held) => report.fine("client port", format!("{} is free", held.address)),
         Err(text) => report.refuse("client port", EX_OSERR, text.clone()),
     }
-    if !config.log.force_sync {
-        report.note("durability", "forceSync=no: a power cut loses acknowledged data");
-    }
     let mut ports = Vec::new();
     if let (Some(strict), Ok(held)) = (config.strict_client_port, &port) {
         match port::hold(SocketAddr::new(held.address.ip(), strict), "ringkeeper.strictClientPort") {

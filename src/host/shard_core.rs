@@ -26,6 +26,8 @@ const UPWARD_BYTES_MAX: usize = 1 << 20;
 /// Transactions and events that are taken over before what they brought is written. With 3,000 recursive watchers and
 /// pipelined writers the shard that wrote after all of them had 986 MB in its buffers.
 const WORK_AT_ONCE: usize = 262_144;
+/// A former tree of more znodes is dropped aside.
+const DROPPED_HERE_MAX: usize = 10_000;
 /// How often a shard's `tick` runs while anything is going on, and while nothing is.
 pub(super) const TICK_BUSY_MS: u64 = 10;
 pub(super) const TICK_IDLE_MS: u64 = 250;
@@ -193,10 +195,16 @@ impl Core {
             Ok(tree) => tree.table,
             Err(tree) => tree.table.clone(),
         };
-        if read_only {
-            self.shard.serve_read_only(table, last_zxid, sessions);
-        } else {
-            self.shard.serve(table, last_zxid, sessions);
+        let former = match read_only {
+            true => self.shard.serve_read_only(table, last_zxid, sessions),
+            false => self.shard.serve(table, last_zxid, sessions),
+        };
+        // Behind a fetched snapshot the last shard that lets go of the former tree frees every znode of it.
+        if former.len() > DROPPED_HERE_MAX {
+            let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || drop(former));
+            if let Err(error) = dropped {
+                warn!(%error, "no thread could be started: clients wait while the former tree is dropped");
+            }
         }
         self.taken = publication;
     }
@@ -365,7 +373,7 @@ mod tests {
         for upto in [1, 2] {
             let mut core = core();
             let table = || crate::tree::Table::new(PathHasher::new([1, 2, 3, 4]));
-            core.shard.serve(table(), Zxid::ZERO, 0);
+            let _ = core.shard.serve(table(), Zxid::ZERO, 0);
             for (number, transactions) in [(1, 1), (2, 2 * WORK_AT_ONCE), (3, 1)] {
                 core.links.publish(&publication(number, transactions));
             }
@@ -387,7 +395,7 @@ mod tests {
     #[test]
     fn what_is_too_much_to_be_taken_at_once_is_taken_in_pieces_and_each_shows_that_the_shard_lives() {
         let mut core = core();
-        core.shard.serve(crate::tree::Table::new(PathHasher::new([1, 2, 3, 4])), Zxid::ZERO, 0);
+        let _ = core.shard.serve(crate::tree::Table::new(PathHasher::new([1, 2, 3, 4])), Zxid::ZERO, 0);
         for (number, transactions) in [(1, 10), (2, 2 * WORK_AT_ONCE + 7), (3, 10), (4, 10)] {
             core.links.publish(&publication(number, transactions));
         }

@@ -4,8 +4,8 @@
 
 use super::connection::Connection;
 use super::pending::Pending;
-use super::Shard;
-use crate::ids::Millis;
+use super::{Shard, Why};
+use crate::ids::{ConnId, Millis, SessionId};
 use crate::wire::{MultiItem, MultiReader, OpCode, PathAndWatch};
 
 /// A read that looks at more znodes than this is long.
@@ -17,11 +17,36 @@ const ANSWER_BYTES_MAX: usize = 512 << 10;
 /// The names of so few children are not added up.
 const FEW: usize = 16;
 
-/// While so much waits for full sockets no long read is answered: a frame of a kilobyte may be answered with 64 MiB, and two
-/// hundred connections that read nothing would hold 13 GB.
-const UNSENT_MAX: usize = 256 << 20;
+/// When somebody has waited so long for that, who leaves most unread is cut off: five connections that read a little every
+/// now and then kept everybody else from long reads for ever, and their sessions expired (a review).
+const CROWDED_MS: u64 = 10_000;
 
 impl Shard {
+    /// Since when long reads have waited for others' full sockets, if they do.
+    fn crowded_since(&self) -> Option<Millis> {
+        self.crowded_since.filter(|_| !self.long.is_empty())
+    }
+
+    /// Those who wait for others' full sockets have not fallen silent: what they say is not read meanwhile.
+    pub(super) fn hear_of_waiting(&mut self, now: Millis, sessions: &mut Vec<(SessionId, Millis)>) {
+        if self.crowded_since().is_some() {
+            let waiting = self.long.iter().filter_map(|id| self.get(*id)).map(|c| c.session);
+            sessions
+                .extend(waiting.filter(|session| *session != SessionId::NONE).map(|session| (session, now)));
+        }
+    }
+
+    /// Cuts off who leaves most unread, where others have waited too long for it.
+    pub(super) fn cut_crowding(&mut self, now: Millis) {
+        if self.crowded_since().is_none_or(|since| now.since(since).0 < CROWDED_MS) {
+            return;
+        }
+        let unsent = |id: &ConnId| self.get(*id).map_or(0, |c| c.out.len() - c.sent);
+        if let Some(id) = self.blocked.iter().copied().max_by_key(unsent) {
+            self.with(id, |shard, c| shard.cut(c, Why::SlowReader));
+        }
+    }
+
     /// Whether a read takes a turn of its own.
     #[inline]
     pub(super) fn is_long(&self, c: &Connection, op: OpCode, body: &[u8]) -> bool {
@@ -82,9 +107,11 @@ impl Shard {
 
     /// Answers one long read. Call it once a turn; says whether there is more to do.
     pub fn answer_long(&mut self, now: Millis) -> bool {
-        if !self.long.is_empty() && self.unsent_bytes() > UNSENT_MAX {
+        if !self.long.is_empty() && self.unsent_bytes() > self.options.unsent_long_bytes {
+            self.crowded_since = self.crowded_since.or(Some(now));
             return false;
         }
+        self.crowded_since = None;
         let Some(id) = self.long.pop_front() else { return false };
         self.with(id, |shard, c| {
             c.is_queued_long = false;

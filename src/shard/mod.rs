@@ -92,6 +92,10 @@ pub struct Shard {
     up: Upward,
     /// Connections heard since the last report.
     heard: Vec<ConnId>,
+    /// What was last heard of sessions whose connection went before the report.
+    parted: Vec<(SessionId, Millis)>,
+    /// Since when long reads have found too much unsent, at each look.
+    crowded_since: Option<Millis>,
     reported_at: Millis,
     last_called: Option<Millis>,
     stall: Option<(Millis, Millis)>,
@@ -141,6 +145,8 @@ impl Shard {
             handshakes: VecDeque::new(),
             up,
             heard: Vec::new(),
+            parted: Vec::new(),
+            crowded_since: None,
             reported_at: now,
             last_called: None,
             stall: None,
@@ -298,7 +304,8 @@ impl Shard {
             self.note_unread(since, now);
         }
         let heard = std::mem::take(&mut self.heard);
-        let mut sessions = Vec::with_capacity(heard.len());
+        let mut sessions = std::mem::take(&mut self.parted);
+        sessions.reserve(heard.len());
         for (at, id) in heard.iter().enumerate() {
             if at.is_multiple_of(AHEAD) {
                 heard[at..].iter().take(AHEAD).for_each(|id| self.warm_connection(*id));
@@ -310,6 +317,7 @@ impl Shard {
                 }
             });
         }
+        self.hear_of_waiting(now, &mut sessions);
         self.up.heard = Some(Heard { sessions, through: now, stall: self.stall.take() });
     }
 
@@ -332,6 +340,7 @@ impl Shard {
     }
 
     fn cut_slow(&mut self, now: Millis) {
+        self.cut_crowding(now);
         // Who was blocked again between two looks stands here twice.
         self.blocked.sort_unstable();
         self.blocked.dedup();
@@ -501,6 +510,9 @@ impl Shard {
         }
         if self.sessions.get(&c.session) == Some(&c.id) {
             self.sessions.remove(&c.session);
+        }
+        if c.is_heard && c.session != SessionId::NONE {
+            self.parted.push((c.session, c.last_heard));
         }
         self.outstanding -= c.pending.len();
         self.release_bytes(c.pending_bytes);

@@ -26,6 +26,8 @@ pub struct Options {
     pub unsent_cut_bytes: usize,
     /// A connection that has taken no byte for this long, with bytes waiting, is cut.
     pub unsent_cut_ms: u64,
+    /// While so many bytes wait for full sockets, of all connections together, no long read is answered.
+    pub unsent_long_bytes: usize,
     /// Sessions of the server, at the most; beyond it new ones are refused by closing.
     pub sessions_max: usize,
     pub acl_entries_max: usize,

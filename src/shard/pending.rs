@@ -2,7 +2,6 @@
 
 use super::connection::Connection;
 use super::request::header_reply;
-use super::strict::is_barrier;
 use super::Shard;
 use crate::error::Code;
 use crate::handoff::Wish;
@@ -23,8 +22,9 @@ pub(super) enum Pending {
     /// A write behind a sync whose moment has not come: sent up once it has. In an ensemble it could else be done, and
     /// seen by the reads between the two, before the sync is answered. Behind a reconfig too, which is answered late.
     Held { xid: Xid, op: OpCode, since: Millis, identities: Box<[u8]>, request: Box<[u8]> },
-    /// Sent up; may be answered before the writes in front of it, and then waits for them.
-    Sync { xid: Xid, path: Box<[u8]>, since: Millis, done: bool },
+    /// Sent up; may be answered before the writes in front of it, and then waits for them. Without a path it is a barrier of
+    /// the strict listener's, which the client does not know of.
+    Sync { xid: Xid, path: Option<Box<[u8]>>, since: Millis, done: bool },
     /// Handled when everything in front of it is answered; a long one then waits for a turn of its own too.
     Deferred { frame: Box<[u8]>, since: Millis, is_long: bool },
     /// Refused here; its answer bears the zxid of the moment at which its turn comes, as every answer does.
@@ -38,7 +38,7 @@ impl Pending {
         match self {
             Pending::Write { bytes, .. } => *bytes,
             Pending::Held { identities, request, .. } => identities.len() + request.len(),
-            Pending::Sync { path, .. } => path.len(),
+            Pending::Sync { path, .. } => path.as_ref().map_or(0, |path| path.len()),
             Pending::Deferred { frame, .. } => frame.len(),
             Pending::Refused { .. } => 0,
             Pending::Ready { bytes, .. } => bytes.len(),
@@ -171,12 +171,12 @@ impl Shard {
                 Pending::Ready { bytes, close } => self.say_now(c, now, &bytes, close),
                 Pending::Deferred { frame, since, .. } => self.handle_deferred(now, c, &frame, since),
                 // No answer of its own brings what is queued for the read behind it.
-                Pending::Sync { xid, .. } if is_barrier(xid) => {
+                Pending::Sync { path: None, .. } => {
                     if !mutant::is(Mutant::BarrierUnsettled) {
                         self.settle(c);
                     }
                 }
-                Pending::Sync { xid, path, since, .. } => {
+                Pending::Sync { xid, path: Some(path), since, .. } => {
                     self.settle(c);
                     if c.is_done() {
                         return;

@@ -14,8 +14,12 @@ use crate::wire::{
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
 };
 
-/// What a list's entries of the scheme `auth` may become: a block of a snapshot holds twice as much.
-const EXPANDED_BYTES_MAX: usize = 16 << 20;
+/// What the entries of the scheme `auth` of one request may become in memory. Four such entries of a connection with as many
+/// identities as it may have are less. Without a limit for all lists together a multi of a megabyte became a gigabyte, on every
+/// server and in each snapshot (a review).
+const EXPANDED_BYTES_MAX: usize = 256 << 10;
+/// About what an entry takes beside its text.
+const ENTRY_BYTES: usize = 96;
 
 /// Each usage znode that comes walks its subject's whole tree, on every server: a multi of a megabyte could have eight thousand.
 const RECOUNTS_MAX: usize = 16;
@@ -137,7 +141,7 @@ impl Shard {
     /// except a malformed multi, which does unless only an ACL in it is null), a multi or an ACL of absurd length.
     fn over_limit(&self, c: &Connection, op: OpCode, body: &[u8]) -> Option<Code> {
         let judge_acl = |acl: Option<Vec<AclRef<'_>>>| {
-            acl.is_some_and(|acl| self.is_too_long(c, &acl)).then_some(Code::InvalidAcl)
+            acl.is_some_and(|acl| self.is_too_long(c, &acl, &mut 0)).then_some(Code::InvalidAcl)
         };
         match op {
             OpCode::Multi => self.over_multi_limit(c, body),
@@ -159,12 +163,13 @@ impl Shard {
     }
 
     /// Counted as it would be stored: an entry of the scheme `auth` becomes one for each identity that was proved. 16 KB of
-    /// them were 63,000 entries, which every judgement walks through.
-    fn is_too_long(&self, c: &Connection, acl: &[AclRef<'_>]) -> bool {
+    /// them were 63,000 entries, which every judgement walks through. `expanded` counts their bytes over a whole request.
+    fn is_too_long(&self, c: &Connection, acl: &[AclRef<'_>], expanded: &mut usize) -> bool {
         let auth = acl.iter().filter(|entry| entry.id.scheme.as_deref() == Some("auth")).count();
         let proved = c.identities.iter().filter(|id| is_authenticated(&id.scheme)).count();
         let entries = acl.len() - auth + auth * proved.max(1);
-        entries > self.options.acl_entries_max || auth * c.identities_encoded.len() > EXPANDED_BYTES_MAX
+        *expanded += auth * (c.identities_encoded.len() + proved * ENTRY_BYTES);
+        entries > self.options.acl_entries_max || *expanded > EXPANDED_BYTES_MAX
     }
 
     /// ZooKeeper 3.9 decodes a multi item by item and ends at the first that it cannot make. Where that is a null ACL the
@@ -172,7 +177,7 @@ impl Shard {
     fn over_multi_limit(&self, c: &Connection, body: &[u8]) -> Option<Code> {
         let mut items = MultiReader::new(OpCode::Multi, body);
         let mut count = 0;
-        let (mut reads, mut recounts) = (None, 0);
+        let (mut reads, mut recounts, mut expanded) = (None, 0, 0);
         while let Some(item) = items.next_of_any_kind().ok()? {
             count += 1;
             if count > self.options.multi_ops_max {
@@ -195,7 +200,7 @@ impl Shard {
             }
             match &create.acl {
                 None if is_plain => return Some(Code::MarshallingError),
-                Some(acl) if self.is_too_long(c, acl) => return Some(Code::InvalidAcl),
+                Some(acl) if self.is_too_long(c, acl, &mut expanded) => return Some(Code::InvalidAcl),
                 Some(_) | None => {}
             }
             // 5 and 6 want a ttl, which a plain create does not bring.
@@ -215,7 +220,7 @@ impl Shard {
         let mut path = Vec::with_capacity(body.len());
         put_buffer(&mut path, raw.map(java_text).as_deref());
         self.propose(c, xid, Wish::Sync);
-        self.wait(c, Pending::Sync { xid, path: path.into(), since: now, done: false });
+        self.wait(c, Pending::Sync { xid, path: Some(path.into()), since: now, done: false });
         c.syncs_under_way += 1;
     }
 

@@ -7,19 +7,22 @@ use crate::ids::Zxid;
 use crate::tree::Table;
 
 impl Shard {
-    /// Begins to serve, with a table that is exactly the state at `last_zxid`.
-    pub fn serve(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) {
-        self.table = table;
+    /// Begins to serve, with a table that is exactly the state at `last_zxid`. Gives the former one, to be dropped where it
+    /// holds up nobody: a large one takes seconds.
+    pub fn serve(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) -> Table {
+        let former = std::mem::replace(&mut self.table, table);
         self.last_zxid = last_zxid;
         self.sessions_total = sessions_total;
         self.serving = true;
         self.read_only = false;
+        former
     }
 
     /// The same without a leader: for those that ask for read-only mode.
-    pub fn serve_read_only(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) {
-        self.serve(table, last_zxid, sessions_total);
+    pub fn serve_read_only(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) -> Table {
+        let former = self.serve(table, last_zxid, sessions_total);
         self.read_only = true;
+        former
     }
 
     /// Turns everybody away until `serve` comes again. Sessions stay: their clients find another server.

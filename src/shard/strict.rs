@@ -12,14 +12,10 @@ use crate::mutant::{self, Mutant};
 use crate::wire::OpCode;
 use std::net::SocketAddr;
 
-/// Clients count their requests from 1, and name a few of their own below zero; none comes so low.
+/// Barriers are named from here upwards, so that no two which wait are called the same. A client may name a sync of its own
+/// like one: those of a connection are answered in their order, so that each finds its own.
 const FIRST_BARRIER: i32 = i32::MIN;
 const BARRIERS: i32 = 1 << 20;
-
-/// Whether this is a barrier's name, and no client's request.
-pub(super) fn is_barrier(xid: Xid) -> bool {
-    xid.0 < FIRST_BARRIER + BARRIERS
-}
 
 impl Shard {
     /// A client connected to the strict listener.
@@ -40,7 +36,7 @@ impl Shard {
         let xid = Xid(FIRST_BARRIER + strict.next % BARRIERS);
         (strict.next, strict.moment) = ((strict.next + 1) % BARRIERS, moment);
         self.propose(c, xid, Wish::Sync);
-        self.wait(c, Pending::Sync { xid, path: Box::default(), since: Millis(0), done: false });
+        self.wait(c, Pending::Sync { xid, path: None, since: Millis(0), done: false });
         c.syncs_under_way += 1;
     }
 }

@@ -202,3 +202,49 @@ fn a_strict_connections_reads_wait_for_the_sequencer_and_a_plain_ones_do_not() {
     let Said::Reply(reply) = &said[2] else { panic!("{said:?}") };
     assert_eq!(reply.data().as_deref(), Some(&b"x"[..]));
 }
+
+/// A connection that went before the next report took with it when its session was last heard of: the session ended up to a
+/// third of its timeout too early.
+#[test]
+fn what_a_session_said_last_counts_though_its_connection_goes_at_once_g13() {
+    for offset in (0..2_000).step_by(100) {
+        let mut world = World::with(1, |_, shard| shard.report_ms = 250);
+        world.pass(offset);
+        let c = world.login_for(0, 4_000);
+        world.make(c, "/e", 1);
+        world.pass(3_800);
+        world.ask(c, Op::Exists, &read("/e", false)).ok();
+        let heard = world.now.mono.0;
+        world.lose(c);
+        while world.sequencer.state().table.get("/e").is_some() {
+            world.pass(100);
+        }
+        let lived = world.now.mono.0 - heard;
+        assert!((4_000..=6_400).contains(&lived), "{lived} ms after its last word, offset {offset}");
+    }
+}
+
+/// The C client counts its requests on from the time of day, and so below zero one day; the lowest names were taken for
+/// barriers, and a sync of that name was never answered.
+#[test]
+fn a_sync_is_answered_whatever_its_xid_is() {
+    let mut world = World::new(1);
+    let plain = world.login(0);
+    let strict = world.connect_strictly(0);
+    world.greet(strict, &hello(0, &[0; 16], 10_000)).expect("a session");
+    for conn in [plain, strict] {
+        for xid in [i32::MIN, i32::MIN + 1, -1_000, i32::MAX] {
+            let xids = [xid, xid, 7];
+            world.put(conn, &request(xid, Op::Sync.as_i32(), &path("/")));
+            world.put(conn, &request(xid, Op::Sync.as_i32(), &path("/")));
+            world.put(conn, &request(7, Op::GetData.as_i32(), &read("/", false)));
+            world.settle();
+            let said = world.hear(conn);
+            let got: Vec<i32> = said
+                .iter()
+                .filter_map(|said| if let Said::Reply(r) = said { Some(r.xid) } else { None })
+                .collect();
+            assert_eq!(got, xids, "{said:?}");
+        }
+    }
+}

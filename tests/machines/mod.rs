@@ -127,6 +127,7 @@ pub fn default_options(shards: usize) -> (sequencer::Options, shard::Options) {
         unsent_pause_bytes: 1 << 20,
         unsent_cut_bytes: 64 << 20,
         unsent_cut_ms: 30_000,
+        unsent_long_bytes: 256 << 20,
         sessions_max: 1_000_000,
         acl_entries_max: 1_000,
         multi_ops_max: 10_000,
@@ -238,7 +239,7 @@ impl World {
         let state = self.sequencer.state();
         let table = table_of(state);
         let side = &mut self.sides[at];
-        side.shard.serve(table, state.last_zxid(), state.sessions.len());
+        let _ = side.shard.serve(table, state.last_zxid(), state.sessions.len());
         side.taken = self.sequencer.publications();
         side.ring.clear();
     }

@@ -370,10 +370,10 @@ impl Server {
             self.shard.stop_serving();
         }
         let (state, sessions) = (self.sequencer.state(), self.sequencer.sessions());
-        match self.serving {
+        let _ = match self.serving {
             Serving::ReadOnly => self.shard.serve_read_only(table_of(state), state.last_zxid(), sessions),
             Serving::Yes | Serving::No => self.shard.serve(table_of(state), state.last_zxid(), sessions),
-        }
+        };
         self.taken = self.sequencer.publications();
         self.ring.clear();
     }

@@ -8,6 +8,7 @@
 //! ```
 #![allow(unsafe_code)] // flock
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -150,13 +151,13 @@ impl DataDir {
     pub fn open(options: &DirOptions) -> Result<DataDir, DirError> {
         let path = options.path.clone();
         let log_home = options.log_path.clone().unwrap_or_else(|| path.clone());
-        let mut locks = vec![lock(&path)?];
+        let mut locks = vec![lock(&path, &log_home)?];
         // Also through a link, or by another way of writing it.
         let real = |p: &Path| fs::canonicalize(p).ok();
         let same = log_home == path || real(&log_home).is_some_and(|p| Some(p) == real(&path));
         let log_home = if same { path.clone() } else { log_home };
         if !same {
-            locks.push(lock(&log_home)?);
+            locks.push(lock(&log_home, &path)?);
         }
         let found = read_marker(&path)?;
         let log_found = if same { found.clone() } else { read_marker(&log_home)? };
@@ -365,14 +366,14 @@ pub fn read_identity(path: &Path) -> Result<Identity, DirError> {
     match read_marker(path)? {
         Some(identity) => Ok(identity),
         None => {
-            check_not_foreign(path)?;
+            check_not_foreign(path, path)?;
             Err(DirError::Empty(path.to_owned()))
         }
     }
 }
 
-/// Makes the directory if need be and takes its lock.
-fn lock(path: &Path) -> Result<File, DirError> {
+/// Makes the directory if need be and takes its lock. `other` is the other one of data and log.
+fn lock(path: &Path, other: &Path) -> Result<File, DirError> {
     let refused = |e| DirError::Refused(path.to_owned(), e);
     if !path.is_dir() {
         create_dirs(path).map_err(refused)?;
@@ -381,7 +382,7 @@ fn lock(path: &Path) -> Result<File, DirError> {
         }
     }
     // A foreign directory is refused before anything is written into it.
-    check_not_foreign(path)?;
+    check_not_foreign(path, other)?;
     let mut options = OpenOptions::new();
     let file =
         options.read(true).write(true).create(true).truncate(false).open(path.join(LOCK)).map_err(refused)?;
@@ -445,11 +446,19 @@ fn holder(file: &File) -> String {
     digits.map(|b| char::from(*b)).collect()
 }
 
-fn check_not_foreign(path: &Path) -> Result<(), DirError> {
+/// The first step from a directory to the other one of data and log, where that lies inside: no stranger there.
+#[must_use]
+pub fn first_inside(dir: &Path, other: &Path) -> Option<OsString> {
+    let first = other.strip_prefix(dir).ok()?.components().next()?;
+    Some(first.as_os_str().to_owned())
+}
+
+fn check_not_foreign(path: &Path, other: &Path) -> Result<(), DirError> {
     let refused = |e| DirError::Refused(path.to_owned(), e);
     if path.join(MARKER).exists() {
         return Ok(());
     }
+    let inner = first_inside(path, other);
     let (mut ours, mut other) = (None, None);
     for entry in fs::read_dir(path).map_err(refused)? {
         let name = entry.map_err(refused)?.file_name();
@@ -467,6 +476,7 @@ fn check_not_foreign(path: &Path) -> Result<(), DirError> {
                     ours = Some(name);
                 }
             }
+            _ if inner.as_ref() == Some(&name) => {}
             _ => other = Some(name),
         }
     }

@@ -45,6 +45,16 @@ struct State {
     connected: BTreeMap<ServerId, u128>,
 }
 
+impl State {
+    /// Notes the moment at which all listed voters are known.
+    fn see_complete(&mut self, listed: &[Listed]) {
+        let mut voters = listed.iter().filter(|(_, is_observer)| !is_observer);
+        if voters.all(|(server, _)| self.heard.contains_key(server)) {
+            self.complete_since.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
 impl Acquaintance {
     pub fn new(
         me: ServerId,
@@ -54,8 +64,10 @@ impl Acquaintance {
         formed: Option<Formed>,
     ) -> Acquaintance {
         let heard = BTreeMap::from([(me, birth)]);
-        let state = Mutex::new(State { formed, heard, ..State::default() });
-        Acquaintance { me, birth, incarnation, listed, state, changed: Condvar::new() }
+        let mut state = State { formed, heard, ..State::default() };
+        // Who is the only voter waits for nobody.
+        state.see_complete(&listed);
+        Acquaintance { me, birth, incarnation, listed, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -156,10 +168,7 @@ impl Acquaintance {
             return refused(format!("server {them} is not among {}", list(&self.listed)));
         }
         state.heard.insert(hello.from, hello.birth);
-        let voters = self.listed.iter().filter(|(_, is_observer)| !is_observer);
-        if voters.map(|(server, _)| server).all(|server| state.heard.contains_key(server)) {
-            state.complete_since.get_or_insert_with(Instant::now);
-        }
+        state.see_complete(&self.listed);
         Verdict::NotYet
     }
 
@@ -286,6 +295,17 @@ mod tests {
         meet(&servers[2], &servers[1]);
         assert!(servers.iter().all(|one| formed(one).as_ref() == Some(&cluster)));
         assert_eq!(meet(&servers[2], &servers[1]), (Verdict::Welcome, Verdict::Welcome));
+    }
+
+    /// It waited for an observer's first word.
+    #[test]
+    fn the_only_voter_forms_alone_whoever_observes() {
+        let listed = vec![(ServerId(1), false), (ServerId(2), true)];
+        let voter = Acquaintance::new(ServerId(1), 11, 1, listed.clone(), None);
+        let observer = Acquaintance::new(ServerId(2), 22, 1, listed, None);
+        assert!(formed(&observer).is_none(), "it has heard of no voter");
+        let cluster = formed(&voter).expect("nobody else votes");
+        assert_eq!(cluster.births, [(ServerId(1), 11)]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::host::preflight::explain_port;
 use crate::ids::ServerId;
 use crossbeam::channel::Sender;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -507,27 +507,40 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 /// Listens where this server's own line says, or on every address of the host. Gives also the hosts of the line that are no
 /// address of this one, for which it listens on all; an error says what is in the way.
 pub fn listen(own: &[PeerAddress], on_all: bool) -> Result<(Vec<TcpListener>, Vec<&str>), String> {
-    let (mut listeners, mut unknown) = (Vec::new(), Vec::new());
+    // By address: two names may be one, and a line may have several.
+    let mut named_ones: BTreeMap<SocketAddr, TcpListener> = BTreeMap::new();
+    let (mut on_any, mut unknown) = (BTreeSet::new(), Vec::new());
     for address in own {
         let port = address.quorum_port;
         let named = (address.host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
-        let named = named.filter(|_| !on_all);
-        let listener = match named.map(|named| (named, bind(named))) {
-            Some((_, Ok(listener))) => listener,
-            Some((named, Err(error))) if error.kind() != io::ErrorKind::AddrNotAvailable => {
-                return Err(explain_port(named, &error, LINE));
-            }
-            // A name or an address that the host does not know of: its public one, or one that is still to come.
-            _ => {
-                if !on_all {
-                    unknown.push(address.host.as_str());
+        match named.filter(|_| !on_all) {
+            Some(named) if named_ones.contains_key(&named) => continue,
+            Some(named) => match bind(named) {
+                Ok(listener) => {
+                    named_ones.insert(named, listener);
+                    continue;
                 }
-                let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-                bind(any)
-                    .or_else(|_| bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)))
-                    .map_err(|error| explain_port(any, &error, LINE))?
-            }
-        };
+                Err(error) if error.kind() != io::ErrorKind::AddrNotAvailable => {
+                    return Err(explain_port(named, &error, LINE));
+                }
+                Err(_) => {}
+            },
+            None => {}
+        }
+        // A name or an address that the host does not know of: its public one, or one that is still to come.
+        if !on_all {
+            unknown.push(address.host.as_str());
+        }
+        on_any.insert(port);
+    }
+    // Who listens everywhere needs no address besides.
+    named_ones.retain(|named, _| !on_any.contains(&named.port()));
+    let mut listeners: Vec<TcpListener> = named_ones.into_values().collect();
+    for port in on_any {
+        let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+        let listener = bind(any)
+            .or_else(|_| bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)))
+            .map_err(|error| explain_port(any, &error, LINE))?;
         listeners.push(listener);
     }
     Ok((listeners, unknown))
@@ -611,6 +624,23 @@ mod tests {
         for mut silent in crowd {
             silent.set_read_timeout(Some(LONG)).unwrap();
             assert!(!matches!(silent.read(&mut [0]), Ok(1)));
+        }
+    }
+
+    /// Each of a line's addresses was bound by itself: the second one met the first, and another process was blamed.
+    #[test]
+    fn several_addresses_of_a_line_do_not_meet_each_other() {
+        let at = |host: &str| PeerAddress { host: host.to_owned(), ..address(0) };
+        for (hosts, on_all, listeners, unknown) in [
+            (["127.0.0.1", "127.0.0.2"], false, 2, 0),
+            (["127.0.0.1", "127.0.0.1"], false, 1, 0),
+            (["127.0.0.1", "127.0.0.2"], true, 1, 0),
+            (["127.0.0.1", "a.invalid"], false, 1, 1),
+            (["a.invalid", "b.invalid"], false, 1, 2),
+        ] {
+            let own = hosts.map(at);
+            let (found, strange) = listen(&own, on_all).expect("nothing is in the way");
+            assert_eq!((found.len(), strange.len()), (listeners, unknown), "{hosts:?} {on_all}");
         }
     }
 

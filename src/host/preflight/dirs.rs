@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::{is_locked, Report, EX_CONFIG, EX_OSERR};
 use crate::config::Config;
+use crate::host::disk::{first_inside, is_no_space};
 
 /// The mark of a data directory, as `host::disk` writes it.
 const MARKER: &str = "ringkeeper.id";
@@ -87,7 +88,7 @@ fn judge(config: &Config, key: &str, dir: &Path) -> Result<(), (i32, String)> {
     let stranger = names.iter().find(|name| {
         !name.starts_with('.')
             && !HARMLESS.contains(&name.as_str())
-            && !inner.contains(&Some((*name).clone()))
+            && !inner.iter().flatten().any(|inner| inner == name.as_str())
     });
     match stranger {
         None => Ok(()),
@@ -100,12 +101,6 @@ fn judge(config: &Config, key: &str, dir: &Path) -> Result<(), (i32, String)> {
     }
 }
 
-/// A log directory inside the data directory is no stranger there.
-fn first_inside(dir: &Path, other: &Path) -> Option<String> {
-    let first = other.strip_prefix(dir).ok()?.components().next()?;
-    Some(first.as_os_str().to_string_lossy().into_owned())
-}
-
 /// Writes a file, there or where the directory will be made, and removes it; asks whether a server runs on it.
 fn look(dir: &Path) -> Result<Found, String> {
     let shown = dir.display();
@@ -114,7 +109,7 @@ fn look(dir: &Path) -> Result<Found, String> {
     match write_probe(place) {
         Ok(()) => {}
         // A full disk is no reason not to start: the server comes up read-only.
-        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+        Err(error) if is_no_space(&error) => {
             return Ok(Found::Full(format!("{shown} is on a full disk: the server will be read-only")));
         }
         Err(error) => {
@@ -170,7 +165,7 @@ fn direct_io(report: &mut Report, dir: &Path) -> bool {
             true
         }
         // Nothing can be found out on a full disk; the first write will.
-        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+        Err(error) if is_no_space(&error) => {
             report.note("log writes", "not tried out, the disk is full: the server will be read-only");
             true
         }
