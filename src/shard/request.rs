@@ -13,11 +13,14 @@ use crate::wire::{
     begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AclRef, AuthPacket, Create, Delete,
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
 };
+use std::collections::VecDeque;
 
-/// What the entries of the scheme `auth` of one request may become in memory. Four such entries of a connection with as many
+/// What the entries of the scheme `auth` of one request may become in memory. Ten such entries of a connection with as many
 /// identities as it may have are less. Without a limit for all lists together a multi of a megabyte became a gigabyte, on every
-/// server and in each snapshot (a review).
+/// server and in each snapshot (a review). Equal lists are stored once, and count once.
 const EXPANDED_BYTES_MAX: usize = 256 << 10;
+/// Lists of a multi that are remembered for that: clients give all their znodes one of a few.
+const LISTS_KNOWN: usize = 16;
 /// About what an entry takes beside its text.
 const ENTRY_BYTES: usize = 96;
 
@@ -178,6 +181,7 @@ impl Shard {
         let mut items = MultiReader::new(OpCode::Multi, body);
         let mut count = 0;
         let (mut reads, mut recounts, mut expanded) = (None, 0, 0);
+        let mut known = VecDeque::new();
         while let Some(item) = items.next_of_any_kind().ok()? {
             count += 1;
             if count > self.options.multi_ops_max {
@@ -200,7 +204,15 @@ impl Shard {
             }
             match &create.acl {
                 None if is_plain => return Some(Code::MarshallingError),
-                Some(acl) if self.is_too_long(c, acl, &mut expanded) => return Some(Code::InvalidAcl),
+                Some(acl) if !known.contains(acl) => {
+                    if self.is_too_long(c, acl, &mut expanded) {
+                        return Some(Code::InvalidAcl);
+                    }
+                    if known.len() == LISTS_KNOWN {
+                        known.pop_front();
+                    }
+                    known.push_back(acl.clone());
+                }
                 Some(_) | None => {}
             }
             // 5 and 6 want a ttl, which a plain create does not bring.
