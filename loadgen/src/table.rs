@@ -124,10 +124,12 @@ pub fn table(outcome: &Outcome) -> String {
             "operation", "latency", "ops/s", "p50", "p90", "p99", "p99.9", "p99.99", "max"
         );
     }
+    let busiest = outcome.own.threads_busy.iter().copied().fold(0.0, f64::max) * 100.0;
     if is_load {
-        let _ = writeln!(o, "own lag p99 {}, busiest thread {:.0}% of a core", time(outcome.own.lag.p99), {
-            outcome.own.threads_busy.iter().copied().fold(0.0, f64::max) * 100.0
-        });
+        let _ =
+            writeln!(o, "own lag p99 {}, busiest thread {busiest:.0}% of a core", time(outcome.own.lag.p99));
+    } else if busiest > 0.0 {
+        let _ = writeln!(o, "own thread {busiest:.0}% of a core");
     }
     for server in &outcome.servers {
         let per_op = |n: u64| n as f64 / outcome.counts.per_op() as f64;
