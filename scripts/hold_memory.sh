@@ -15,8 +15,17 @@ if [ -e $order ]; then
   before=$(cat $order)
   # More than the largest order that the kernel keeps free lists of: nothing is reported any more.
   orders=$(awk 'NR == 1 { print NF - 4 }' /proc/buddyinfo)
-  echo "$orders" 2>/dev/null >$order || { echo "hold_memory.sh: $order cannot be written: run as root" >&2; exit 1; }
-  trap 'echo "$before" >$order' EXIT
+  if ! [ -w $order ]; then
+    echo "hold_memory.sh: $order cannot be written: run as root" >&2
+    exit 1
+  elif [ "$before" -ge "$orders" ]; then
+    echo "reporting is off already (order $before), and stays so" >&2
+  elif echo "$orders" >$order; then
+    trap 'echo "$before" >$order' EXIT
+  else
+    # Some kernels take no order above their largest.
+    echo "this kernel does not let reporting be switched off: what is touched now goes back to the host again, in seconds or minutes" >&2
+  fi
 else
   echo "this kernel reports no free pages to a host; the memory is touched all the same" >&2
 fi

@@ -443,6 +443,28 @@ fn who_leaves_most_unread_goes_when_long_reads_have_waited_for_it_too_long() {
     assert!(!world.is_closed(waiting));
 }
 
+/// Many that leave a little each are not to blame one by one.
+#[test]
+fn nobody_goes_who_leaves_little_unread_however_many_they_are() {
+    let (mut world, waiting, c) = with_big_node(|shard| shard.unsent_long_bytes = 200_000);
+    world.ask(c, Op::Create, &create("/small", &[7; 2_900], 0)).ok();
+    let crowd: Vec<Conn> = (0..100).map(|_| world.login_for(0, 40_000)).collect();
+    for one in &crowd {
+        world.clients[one.0].window = 0;
+        world.post(*one, Op::GetData, &read("/small", false));
+    }
+    world.settle();
+    let reads = multi(&vec![(Op::GetData, read("/big", false)); 6]);
+    world.post(waiting, Op::MultiRead, &reads);
+    world.pass(15_000);
+    assert!(world.cuts(0).is_empty() && world.hear(waiting).is_empty());
+    for one in &crowd {
+        world.open_window(*one, usize::MAX);
+    }
+    world.pass(100);
+    assert_eq!(world.hear(waiting).len(), 1);
+}
+
 #[test]
 fn a_client_whose_events_pile_up_is_cut_by_bytes() {
     let mut world = World::with(1, |_, shard| {

@@ -129,7 +129,10 @@ pub(super) struct LoopState {
 
 /// A large tree takes seconds to be dropped, in which others believe this server dead.
 fn discard(state: Box<State>) -> Result<(), Fatal> {
-    let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || drop(state));
+    let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || {
+        super::pin::step_back();
+        drop(state);
+    });
     dropped.map(drop).map_err(|error| Fatal::os("starting a thread", &error))
 }
 

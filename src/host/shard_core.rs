@@ -201,7 +201,10 @@ impl Core {
         };
         // Behind a fetched snapshot the last shard that lets go of the former tree frees every znode of it.
         if former.len() > DROPPED_HERE_MAX {
-            let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || drop(former));
+            let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || {
+                super::pin::step_back();
+                drop(former);
+            });
             if let Err(error) = dropped {
                 warn!(%error, "no thread could be started: clients wait while the former tree is dropped");
             }

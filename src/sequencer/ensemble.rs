@@ -15,8 +15,7 @@ pub(super) struct Peers {
     leader: Option<(ServerId, Term)>,
     /// The last moment at which there was one.
     led_at: Millis,
-    /// The server has asked for the moment from which on it may serve.
-    /// Since when this server asks how far it must be to serve.
+    /// Since when this server has asked how far it must be to serve.
     pub(super) asked_to_serve: Option<Millis>,
 }
 

@@ -20,6 +20,9 @@ const FEW: usize = 16;
 /// When somebody has waited so long for that, who leaves most unread is cut off: five connections that read a little every
 /// now and then kept everybody else from long reads for ever, and their sessions expired (a review).
 const CROWDED_MS: u64 = 10_000;
+/// But nobody who leaves less than this part of what is allowed to all together: thousands of watchers that take their events are
+/// not to blame.
+const CROWDING_PART: usize = 64;
 
 impl Shard {
     /// Since when long reads have waited for others' full sockets, if they do.
@@ -41,8 +44,17 @@ impl Shard {
         if self.crowded_since().is_none_or(|since| now.since(since).0 < CROWDED_MS) {
             return;
         }
-        let unsent = |id: &ConnId| self.get(*id).map_or(0, |c| c.out.len() - c.sent);
-        if let Some(id) = self.blocked.iter().copied().max_by_key(unsent) {
+        // Who has gone meanwhile waits no more.
+        let mut waiting = std::mem::take(&mut self.long);
+        waiting.retain(|id| self.get(*id).is_some());
+        self.long = waiting;
+        if self.long.is_empty() {
+            return;
+        }
+        let unsent = |id: ConnId| self.get(id).map_or(0, |c| c.out.len() - c.sent);
+        let most = self.blocked.iter().map(|id| (unsent(*id), *id)).max_by_key(|(bytes, _)| *bytes);
+        let share = self.options.unsent_long_bytes / CROWDING_PART;
+        if let Some((_, id)) = most.filter(|(bytes, _)| *bytes >= share) {
             self.with(id, |shard, c| shard.cut(c, Why::SlowReader));
         }
     }

@@ -13,19 +13,28 @@ use crate::wire::{
     begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AclRef, AuthPacket, Create, Delete,
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
 };
-use std::collections::VecDeque;
+use std::collections::HashSet;
 
 /// What the entries of the scheme `auth` of one request may become in memory. Ten such entries of a connection with as many
 /// identities as it may have are less. Without a limit for all lists together a multi of a megabyte became a gigabyte, on every
-/// server and in each snapshot (a review). Equal lists are stored once, and count once.
+/// server and in each snapshot (a review). Equal lists are stored once, and count once; a long request may have more of them.
 const EXPANDED_BYTES_MAX: usize = 256 << 10;
-/// Lists of a multi that are remembered for that: clients give all their znodes one of a few.
-const LISTS_KNOWN: usize = 16;
+/// And as many times its own length.
+const EXPANDED_MAX: usize = 4;
 /// About what an entry takes beside its text.
 const ENTRY_BYTES: usize = 96;
 
 /// Each usage znode that comes walks its subject's whole tree, on every server: a multi of a megabyte could have eight thousand.
 const RECOUNTS_MAX: usize = 16;
+
+fn auth_entries(acl: &[AclRef<'_>]) -> usize {
+    acl.iter().filter(|entry| entry.id.scheme.as_deref() == Some("auth")).count()
+}
+
+/// The identities of a connection that such an entry stands for.
+fn proved(c: &Connection) -> usize {
+    c.identities.iter().filter(|id| is_authenticated(&id.scheme)).count()
+}
 
 impl Shard {
     pub(super) fn handle_frame(&mut self, now: Millis, c: &mut Connection, frame: &[u8]) {
@@ -144,7 +153,9 @@ impl Shard {
     /// except a malformed multi, which does unless only an ACL in it is null), a multi or an ACL of absurd length.
     fn over_limit(&self, c: &Connection, op: OpCode, body: &[u8]) -> Option<Code> {
         let judge_acl = |acl: Option<Vec<AclRef<'_>>>| {
-            acl.is_some_and(|acl| self.is_too_long(c, &acl, &mut 0)).then_some(Code::InvalidAcl)
+            let is_too_long =
+                |acl: Vec<_>| self.has_too_many(c, &acl) || self.expanded(c, &acl) > EXPANDED_BYTES_MAX;
+            acl.is_some_and(is_too_long).then_some(Code::InvalidAcl)
         };
         match op {
             OpCode::Multi => self.over_multi_limit(c, body),
@@ -166,13 +177,15 @@ impl Shard {
     }
 
     /// Counted as it would be stored: an entry of the scheme `auth` becomes one for each identity that was proved. 16 KB of
-    /// them were 63,000 entries, which every judgement walks through. `expanded` counts their bytes over a whole request.
-    fn is_too_long(&self, c: &Connection, acl: &[AclRef<'_>], expanded: &mut usize) -> bool {
-        let auth = acl.iter().filter(|entry| entry.id.scheme.as_deref() == Some("auth")).count();
-        let proved = c.identities.iter().filter(|id| is_authenticated(&id.scheme)).count();
-        let entries = acl.len() - auth + auth * proved.max(1);
-        *expanded += auth * (c.identities_encoded.len() + proved * ENTRY_BYTES);
-        entries > self.options.acl_entries_max || *expanded > EXPANDED_BYTES_MAX
+    /// them were 63,000 entries, which every judgement walks through.
+    fn has_too_many(&self, c: &Connection, acl: &[AclRef<'_>]) -> bool {
+        let auth = auth_entries(acl);
+        acl.len() - auth + auth * proved(c).max(1) > self.options.acl_entries_max
+    }
+
+    /// About what the entries of the scheme `auth` take when they are stored.
+    fn expanded(&self, c: &Connection, acl: &[AclRef<'_>]) -> usize {
+        auth_entries(acl) * (c.identities_encoded.len() + proved(c) * ENTRY_BYTES)
     }
 
     /// ZooKeeper 3.9 decodes a multi item by item and ends at the first that it cannot make. Where that is a null ACL the
@@ -181,7 +194,8 @@ impl Shard {
         let mut items = MultiReader::new(OpCode::Multi, body);
         let mut count = 0;
         let (mut reads, mut recounts, mut expanded) = (None, 0, 0);
-        let mut known = VecDeque::new();
+        let mut known = HashSet::new();
+        let expanded_max = EXPANDED_BYTES_MAX.max(EXPANDED_MAX * body.len());
         while let Some(item) = items.next_of_any_kind().ok()? {
             count += 1;
             if count > self.options.multi_ops_max {
@@ -204,16 +218,19 @@ impl Shard {
             }
             match &create.acl {
                 None if is_plain => return Some(Code::MarshallingError),
-                Some(acl) if !known.contains(acl) => {
-                    if self.is_too_long(c, acl, &mut expanded) {
+                // Stored once, however many znodes have it.
+                Some(acl) if known.contains(acl) => {}
+                Some(acl) => {
+                    let bytes = self.expanded(c, acl);
+                    expanded += bytes;
+                    if self.has_too_many(c, acl) || expanded > expanded_max {
                         return Some(Code::InvalidAcl);
                     }
-                    if known.len() == LISTS_KNOWN {
-                        known.pop_front();
+                    if bytes > 0 {
+                        known.insert(acl.clone());
                     }
-                    known.push_back(acl.clone());
                 }
-                Some(_) | None => {}
+                None => {}
             }
             // 5 and 6 want a ttl, which a plain create does not bring.
             let is_mixed = *reads.get_or_insert(false);

@@ -742,7 +742,8 @@ def alone_grows_behind_a_snapshot(lab):
     client = lab.client(first)
     for number in range(60):
         same(client.create("/before-%d" % number, b"kept"), OK, "a write before")
-    until(lambda: os.listdir(os.path.join(first.data, "snapshot")), "a snapshot", SOON_S)
+    snapshots = os.path.join(first.data, "snapshot")
+    until(lambda: [name for name in os.listdir(snapshots) if name.endswith(".snap")], "a snapshot", SOON_S)
     first.stop()
     for server in ensemble.first:
         server.configure(ensemble.first, ["snapCount=100000"])

@@ -410,7 +410,6 @@ mod tests {
 
     const INDEX: LogIndex = LogIndex(9);
 
-    /// A snapshot that could not be read was fetched anew every 75 ms, whole (a review).
     /// A leader that had moved was looked for where it had been, for ever.
     #[test]
     fn a_server_is_looked_for_first_where_it_says_that_it_listens() {
@@ -419,6 +418,7 @@ mod tests {
         assert_eq!(places(Vec::new(), vec![at("old")]), [at("old")]);
     }
 
+    /// A snapshot that could not be read was fetched anew every 75 ms, whole (a review).
     #[test]
     fn who_fetched_in_vain_waits_longer_each_time() {
         let mut failures = Failures::default();
