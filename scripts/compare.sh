@@ -61,6 +61,10 @@ is_wanted() {
   return 1
 }
 
+for name in "${wanted[@]}"; do
+  printf '%s\n' "${points[@]}" | grep -q "^$name: " || die "no such point: $name (--list names them)"
+done
+
 load=${RINGKEEPER_LOAD:-$root/target/release/ringkeeper-load}
 if [ -z "${NO_BUILD:-}" ]; then
   (cd "$root" && cargo build --release --locked --bin ringkeeper && cargo build --release --locked -p ringkeeper-load)

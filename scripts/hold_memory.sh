@@ -10,6 +10,7 @@
 set -euo pipefail
 [ $# -gt 0 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 
+[[ ${HOLD_MB:-0} =~ ^[0-9]+$ ]] || { echo "hold_memory.sh: HOLD_MB=$HOLD_MB: a number of megabytes" >&2; exit 64; }
 order=/sys/module/page_reporting/parameters/page_reporting_order
 if [ -e $order ]; then
   before=$(cat $order)

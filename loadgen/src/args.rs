@@ -21,8 +21,8 @@ use std::time::Duration;
 /// server was ready for them. Exit codes: 0 done; 1 the server could not be reached, refused (or failed every
 /// operation), or was gone at the end, or the run was stopped; 2 a wrong flag or scenario, or a file that is no result;
 /// 3 the result is INVALID, because the load generator was the limit, or all znodes of a fill were there already; 4 the
-/// rate was not reached; 5 a result could not be written: where that is known before, nothing is run. Storm, fan-out and
-/// disk do not judge the load generator: their one thread may be the limit. SIGINT, SIGTERM and SIGHUP stop a run, and
+/// rate was not reached; 5 a result could not be written: where that is known before, nothing is run. Storm and
+/// fan-out are judged by how busy their thread was, disk is not. SIGINT, SIGTERM and SIGHUP stop a run, and
 /// what was measured until then is kept; a second one ends it at once, unless it comes within a second.
 #[derive(Parser, Debug)]
 #[command(name = "ringkeeper-load", version, max_term_width = 100)]

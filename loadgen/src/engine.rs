@@ -11,7 +11,7 @@ use crate::record::{errors, Tally};
 use crate::schedule::{Pace, Schedule};
 use rustix::event::{epoll, Timespec};
 use rustix::fd::OwnedFd;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,13 @@ pub enum Word {
     /// The measures of an interval, of one thread. Of each thread all come, in their order.
     Interval { index: usize, thread: usize, tally: Tally },
     /// It ended. `busy`: its share of a core in the measured part.
-    Done { busy: f64, unsent: u64, last_gone: Option<String>, is_cut_off: bool },
+    Done {
+        busy: f64,
+        unsent: u64,
+        last_gone: Option<String>,
+        is_cut_off: bool,
+        not_reached: BTreeSet<SocketAddr>,
+    },
     /// It could not begin.
     Failed(String),
 }
@@ -94,6 +100,9 @@ struct Worker {
     space: Vec<u8>,
     down: usize,
     last_gone: Option<String>,
+    /// Servers that were dialled, and those to which a connection was up.
+    dialled: BTreeSet<SocketAddr>,
+    reached: BTreeSet<SocketAddr>,
     last_answer: u64,
     /// The measures are sent home: replies are not looked at any more.
     is_leaving: bool,
@@ -169,6 +178,8 @@ impl Worker {
             tally: Tally::default(),
             space: vec![0; 256 << 10],
             last_gone: None,
+            dialled: BTreeSet::new(),
+            reached: BTreeSet::new(),
             last_answer: 0,
             is_leaving: false,
             orders,
@@ -225,6 +236,7 @@ impl Worker {
         conn.dials += 1;
         conn.retry_at = 0;
         let to = self.orders.servers[at];
+        self.dialled.insert(to);
         let dialled = Link::dial(to, conn.session.clone(), self.orders.session_timeout_ms, &self.orders.auth)
             .and_then(|link| {
                 let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
@@ -342,6 +354,8 @@ impl Worker {
             }
             let has_come_up = !was_up && link.phase() == Phase::Up;
             if has_come_up {
+                let at = (conn.number as usize + conn.dials.saturating_sub(1)) % self.orders.servers.len();
+                self.reached.insert(self.orders.servers[at]);
                 self.down -= 1;
                 conn.last_heard = clock.elapsed().as_nanos() as u64;
                 if conn.dials > 1 && conn.session.id != 0 {
@@ -520,7 +534,8 @@ impl Worker {
         let tally = std::mem::take(&mut self.tally);
         let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
         let is_cut_off = self.down == self.conns.len() && self.down > 0;
-        Word::Done { busy, unsent, last_gone: self.last_gone.take(), is_cut_off }
+        let not_reached = self.dialled.difference(&self.reached).copied().collect();
+        Word::Done { busy, unsent, last_gone: self.last_gone.take(), is_cut_off, not_reached }
     }
 
     /// Closes the sessions, and waits a little for it: left open, they and their ephemerals would burden the server until they

@@ -5,11 +5,12 @@ use crate::durability;
 use crate::engine::{self, Orders, Start, Word};
 use crate::host;
 use crate::plan::Plan;
-use crate::record::Tally;
+use crate::record::{errors, Tally};
 use crate::result::{self, Counts, Interval, Latency, Load, Outcome, Own, Target, Verdict, FORMAT};
 use crate::schedule::Pace;
 use crate::server::{self, Reading, Server};
 use crate::setup::{self, Client};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -177,7 +178,7 @@ pub fn run_from(
     let mut totals = Tally::default();
     let mut gathered: Vec<Gathered> = Vec::new();
     let (mut busy, mut unsent, mut cut_off) = (Vec::new(), 0, 0);
-    let mut last_gone = None;
+    let (mut last_gone, mut never_up) = (None, None::<BTreeSet<SocketAddr>>);
     let (mut shown, mut intervals) = (0, Vec::new());
     // Until all have told all: then they close their sessions, which is no part of the run.
     while busy.len() < threads {
@@ -199,10 +200,15 @@ pub fn run_from(
                 // To whom it came from, who sends as many as it takes: no thread hoards those of the others.
                 let _ = back[thread].send(tally);
             }
-            Ok(Word::Done { busy: share, unsent: more, last_gone: gone, is_cut_off }) => {
+            Ok(Word::Done { busy: share, unsent: more, last_gone: gone, is_cut_off, not_reached }) => {
                 busy.push(share);
                 unsent += more;
                 last_gone = last_gone.or(gone);
+                // Whom one thread reached can be reached.
+                never_up = Some(match never_up {
+                    Some(known) => known.intersection(&not_reached).copied().collect(),
+                    None => not_reached,
+                });
                 cut_off += usize::from(is_cut_off);
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -253,6 +259,10 @@ pub fn run_from(
     intervals.extend(rest);
     outcome.intervals = intervals;
     watch.finish(&mut outcome);
+    for server in never_up.unwrap_or_default() {
+        // The others had its share of the load.
+        outcome.verdict.reasons.push(format!("no connection to {server} was ever up"));
+    }
     let ending = judge(settings.pace, &mut outcome, &ending, last_gone);
     Ok((outcome, ending))
 }
@@ -337,7 +347,11 @@ fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option
     let (answered, completed) = (ended.totals.answered(), ended.totals.completed());
     // What may be under way at any moment, and so at the last one.
     let under_way = outcome.load.connections * outcome.load.depth as u64;
-    if answered == 0 && !outcome.all.errors.is_empty() {
+    // Where nothing was refused or lost, what came due just waited: an open loop beyond the server's reach.
+    let is_backlog = matches!(pace, Pace::Open { .. })
+        && completed > 0
+        && outcome.all.errors.keys().all(|name| *name == errors::name(errors::UNANSWERED));
+    if answered == 0 && !outcome.all.errors.is_empty() && !is_backlog {
         let named = outcome.all.errors.iter().map(|(name, number)| format!("{number} {name}"));
         let named = named.collect::<Vec<_>>().join(", ");
         reasons.push(format!("no operation succeeded; all failed, by their errors: {named}"));
@@ -349,8 +363,8 @@ fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option
         && ((completed + under_way.min(answered.saturating_sub(completed))) as f64) < 0.99 * due as f64
     {
         reasons.push(format!(
-            "the rate was not reached: {due} operations came due, {completed} were answered in that time and {} \
-             later, {} found no connection free",
+            "the rate was not reached: {due} operations came due, {completed} answers came in that time and {} \
+             later, {} operations found no connection free",
             answered.saturating_sub(completed),
             ended.unsent
         ));
@@ -559,6 +573,28 @@ mod tests {
                 let is_said = outcome.verdict.reasons.iter().any(|why| why.starts_with("INVALID"));
                 assert_eq!(is_said, !is_valid);
             }
+        }
+    }
+
+    /// Beyond a server's reach the warm-up alone queued more than the measured part could answer: it was said that every operation
+    /// had failed.
+    #[test]
+    fn what_only_waited_has_not_failed() {
+        let pace = Pace::Open { from: 1e7, to: 1e7 };
+        for (completed, code, want) in [
+            (5, errors::UNANSWERED, Ending::RateMissed),
+            (0, errors::UNANSWERED, Ending::AllFailed),
+            (5, errors::CONNECTION_LOST, Ending::AllFailed),
+        ] {
+            let mut totals = Tally { due: 100, ..Tally::default() };
+            let measure = totals.op(crate::plan::Op::Get);
+            measure.completed = completed;
+            measure.errors.insert(code, 100);
+            let mut outcome = Outcome::default();
+            (outcome.all, outcome.ops) = result::results(&totals, 1.0);
+            let ended =
+                Ended { totals: &totals, unsent: 100, busy: &[0.5], was_stopped: false, cut_off: false };
+            assert_eq!(judge(pace, &mut outcome, &ended, None), want, "{:?}", outcome.verdict.reasons);
         }
     }
 

@@ -295,6 +295,22 @@ fn a_rate_out_of_reach_is_said() {
     assert!(ended.out.contains("the rate was not reached"), "{}", ended.out);
 }
 
+/// A mistyped port of a list put the load on the others, and nothing was said.
+#[test]
+fn a_server_of_a_list_that_took_no_connection_is_named() {
+    let (null, nobody) = (Null::start(), nobody());
+    let all =
+        format!("-r 100 -c 4 -m get=1 --duration 0.3 --warmup 0 --no-setup -q -s {},{nobody}", null.address);
+    let ended = load(&format!("run {all}"));
+    assert!(
+        ended.out.contains(&format!("no connection to {nobody} was ever up")),
+        "{} {}",
+        ended.out,
+        ended.err
+    );
+    assert!(!ended.out.contains(&format!("no connection to {} was", null.address)), "{}", ended.out);
+}
+
 #[test]
 fn a_ladder_that_meets_the_generators_limit_says_at_least() {
     let room = tempfile::tempdir().expect("a directory");

@@ -704,6 +704,40 @@ def recovered(lab):
 
 
 @case
+def recovered_from_one_that_left(lab):
+    """The only data left is that of a server that had left: it begins the new ensemble as a member, and stays one."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = lab.ensemble()
+    left, *lost = reversed(ensemble.first)
+    same(lab.client(left).create("/before", b"kept"), OK, "a write before")
+    same(run(lab, "leave", left.cfg)[0], 0, "it leaves")
+    until(lambda: not left.running, "its end", SOON_S)
+    for server in lost:
+        server.kill()
+        server.wipe()
+    made = left.data + ".new"
+    code, said = run(lab, "recover", left.data, made)
+    same((code, "had left" in said), (0, True), said)
+    left.original = left.original.replace("dataDir=" + left.data + "\n", "dataDir=" + made + "\n")
+    left.data = made
+    left.write_myid()
+    left.write_original()
+    left.start()
+    left.await_mode("leader")
+    for server in lost:
+        server.write_original()
+        server.start()
+        server.await_mode("follower")
+        same((lab.client(server).sync(), lab.client(server).exists("/before")), (OK, OK), "at one that came")
+    lines = until(lambda: all("server.%d" % n in look(left).text for n in (1, 2, 3)), "all three in the lines", 20)
+    same(lines, True, "the lines")
+    # It votes: one of the others may go.
+    lost[0].kill()
+    left.await_writes()
+
+
+@case
 def alone_grows(lab):
     """A server that ran alone becomes three: its configuration gets server lines, the others come with empty disks."""
     if lab.target.is_zookeeper:

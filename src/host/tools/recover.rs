@@ -16,6 +16,7 @@ use crate::log::HardState;
 use crate::membership::{Conf, Membership};
 use crate::snapshot::{encode_state, Meta};
 use crate::tree::PathHasher;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
@@ -87,6 +88,8 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
     let options = DirOptions { path: part.clone(), log_path: None, server: identity.server };
     let mut dir = DataDir::open(&options).map_err(|refusal| (refusal.exit_code(), refusal.to_string()))?;
     let seat = Seat::new(identity.server, state.membership.next_generation);
+    let had_left =
+        !state.membership.servers.is_empty() && !state.membership.servers.contains_key(&identity.server);
     state.membership = alone(&state.membership, seat, dir.birth());
     let hard_state = HardState { term: Term(hard_state.term.0.max(at.1 .0)), vote: 0, commit: at.0 };
     write(&mut dir, seat, &state, at, hard_state, &LogOptions::default())
@@ -106,11 +109,20 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
         .filter(|server| **server != identity.server)
         .map(|server| server.0.to_string())
         .collect();
+    let left = if had_left {
+        format!(
+            "server {} had left the old ensemble, and has nothing of what came later; the new one's members are those of its \
+             configuration\n",
+            identity.server.0
+        )
+    } else {
+        String::new()
+    };
     Ok(format!(
         "made {}: an ensemble of its own, {:032x}, in which server {} votes alone\n\
          it has {} znodes and {} sessions, up to zxid {}; what only the lost servers had is gone\n\
          start server {} on it, and then the others ({}) with EMPTY data directories: they are taken in by themselves\n\
-         a server that still has data of the old ensemble is refused\n",
+         a server that still has data of the old ensemble is refused\n{left}",
         to.display(),
         cluster,
         identity.server.0,
@@ -218,13 +230,18 @@ fn give_name(part: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::File::open(parent)?.sync_all()
 }
 
-/// The same lines, and one voter: the other participants vote again when they have come and caught up.
+/// The same lines, and one voter: the other participants vote again when they have come and caught up. Where this server is in
+/// none of the lines, since it had left, those of its configuration take their place at its first start: with the old ones it
+/// would show itself out once another one had come.
 fn alone(old: &Membership, seat: Seat, birth: u128) -> Membership {
+    let servers =
+        if old.servers.contains_key(&seat.server()) { old.servers.clone() } else { BTreeMap::new() };
     Membership {
         conf: Conf { voters: [seat].into(), ..Conf::default() },
         seats: [(seat, birth)].into(),
         next_generation: old.next_generation + 1,
         wish: None,
+        servers,
         ..old.clone()
     }
 }
