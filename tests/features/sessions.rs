@@ -206,7 +206,7 @@ fn a_strict_connections_reads_wait_for_the_sequencer_and_a_plain_ones_do_not() {
 /// A connection that went before the next report took with it when its session was last heard of: the session ended up to a
 /// third of its timeout too early.
 #[test]
-fn what_a_session_said_last_counts_though_its_connection_goes_at_once_g13() {
+fn what_a_session_said_last_counts_though_its_connection_goes_at_once() {
     for offset in (0..2_000).step_by(100) {
         let mut world = World::with(1, |_, shard| shard.report_ms = 250);
         world.pass(offset);

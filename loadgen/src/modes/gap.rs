@@ -65,6 +65,9 @@ pub fn gap(
         second(begin.saturating_sub(settings.warmup.as_nanos() as u64)),
         "s",
     ));
+    if blow.kill.is_some() {
+        outcome.figures.push(Figure::new("the kill was after", blow.after.as_secs_f64(), "s"));
+    }
     Ok((outcome, ending))
 }
 
