@@ -13,7 +13,7 @@ use crate::wire::{
     begin_frame, end_frame, java_text, put_buffer, put_i32, reply_header, AclRef, AuthPacket, Create, Delete,
     MultiItem, MultiReader, OpCode, Reader, Reconfig, RequestHeader, SetAcl, SetData, NO_ZXID,
 };
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// What the entries of the scheme `auth` of one request may become in memory. Ten such entries of a connection with as many
 /// identities as it may have are less. Without a limit for all lists together a multi of a megabyte became a gigabyte, on every
@@ -194,7 +194,7 @@ impl Shard {
         let mut items = MultiReader::new(OpCode::Multi, body);
         let mut count = 0;
         let (mut reads, mut recounts, mut expanded) = (None, 0, 0);
-        let mut known = HashSet::new();
+        let mut known = BTreeSet::new();
         let expanded_max = EXPANDED_BYTES_MAX.max(EXPANDED_MAX * body.len());
         while let Some(item) = items.next_of_any_kind().ok()? {
             count += 1;

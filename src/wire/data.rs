@@ -51,14 +51,14 @@ pub struct Acl {
 }
 
 /// An id as it stands in a request: either part may be null.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct IdRef<'a> {
     pub scheme: Option<Cow<'a, str>>,
     pub id: Option<Cow<'a, str>>,
 }
 
 /// An ACL entry as it stands in a request.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct AclRef<'a> {
     pub perms: Perms,
     pub id: IdRef<'a>,
