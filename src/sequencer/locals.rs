@@ -83,9 +83,10 @@ impl Locals {
     }
 
     /// A session of the state is no local one. Gives the connection that speaks for it, if it is not the one with which it
-    /// entered: in read-only mode it is taken up at once, and a leader may have had the wish after all.
-    pub(super) fn entered(&mut self, session: SessionId) -> Option<Owner> {
-        self.remove(session).filter(|local| !local.is_entering).map(|local| local.owner)
+    /// entered: in read-only mode it is taken up at once, and a leader may have had the wish after all; and an attach that was
+    /// under way may lie in the log in front of the wish (the simulator, seed 2380364417).
+    pub(super) fn entered(&mut self, session: SessionId, with: Owner) -> Option<Owner> {
+        self.remove(session).map(|local| local.owner).filter(|owner| *owner != with)
     }
 
     fn remove(&mut self, session: SessionId) -> Option<Local> {

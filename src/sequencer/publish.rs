@@ -62,7 +62,7 @@ impl Sequencer {
                     TxnBody::CreateSession { .. } => {
                         let new = Owner { server: me.0, incarnation: me.1, shard: txn.shard, conn: txn.conn };
                         let old =
-                            locals.entered(txn.session).filter(|_| !mutant::is(Mutant::EnteredSpeaksOn));
+                            locals.entered(txn.session, new).filter(|_| !mutant::is(Mutant::EnteredSpeaksOn));
                         left.extend(old.map(|old| (committed.len(), txn.session, old, new)));
                     }
                     TxnBody::Attach { timeout_ms, .. } if locals.has(txn.session) => {
