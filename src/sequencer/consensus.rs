@@ -555,7 +555,15 @@ impl Consensus {
             append.push(self.logged(entry, hard_state));
         }
         self.arriving.clear();
-        if append.is_empty() && ready.must_sync() && !mutant::is(Mutant::VoteNotPersisted) {
+        // The log takes the commit along with the next record; a changed configuration does not wait for one. Servers that all
+        // started anew would else count by a configuration that they had left, and look for voters of it that are gone for ever
+        // (the simulator, seed 3678438610).
+        let is_conf_changed = ready
+            .committed_entries()
+            .iter()
+            .any(|entry| entry.entry_type == EntryType::EntryConfChangeV2 as i32);
+        let is_due = is_conf_changed || ready.must_sync() && !mutant::is(Mutant::VoteNotPersisted);
+        if append.is_empty() && is_due {
             append.push(Logged {
                 index: LogIndex(0),
                 term: hard_state.term,

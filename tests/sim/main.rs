@@ -605,11 +605,15 @@ impl World {
             let fetch = server.fetch.map(|fetch| (fetch.from, fetch.index));
             let progress = if sequencer.is_leading() { sequencer.progress() } else { String::new() };
             format!(
-                "{id}: {:?} {:?} served {} fetch {fetch:?} installed {} {progress}",
+                "{id}: {:?} {:?} served {} fetch {fetch:?} installed {} seat {:?} {:?} {:?} {:?} {progress}",
                 sequencer.leader(),
                 sequencer.applied(),
                 server.served,
-                server.installed
+                server.installed,
+                sequencer.seat(),
+                sequencer.hard_state(),
+                sequencer.state().membership.conf,
+                sequencer.state().membership.seats,
             )
         });
         let clients = self.clients.iter().enumerate().filter(|(_, client)| !client.is_idle());
