@@ -737,29 +737,35 @@ def recovered_from_one_that_left(lab):
     left.await_writes()
 
 
-@case
-def alone_grows(lab):
-    """A server that ran alone becomes three: its configuration gets server lines, the others come with empty disks."""
-    if lab.target.is_zookeeper:
-        raise Skip("ringkeeper only")
-    ensemble = lab.unstarted()
+def grow(lab, ensemble, path):
+    """The first server, which has run alone and was stopped, and two with empty disks become three, and have its znode."""
     first, *others = ensemble.first
-    first.configure([])
-    first.start()
-    first.await_mode("standalone")
-    same(lab.client(first).create("/before", b"kept"), OK, "a write before")
-    first.stop()
     for server in ensemble.first:
         server.configure(ensemble.first)
         server.start()
     for server in ensemble.first:
         server.await_mode("leader", "follower")
         client = lab.client(server)
-        same((client.sync(), client.exists("/before")), (OK, OK), "what was there before, at server %d" % server.number)
+        same((client.sync(), client.exists(path)), (OK, OK), "what was there before, at server %d" % server.number)
     first.kill()
     ensemble.leader(among=others)
     for server in others:
         server.await_writes()
+
+
+@case
+def alone_grows(lab):
+    """A server that ran alone becomes three: its configuration gets server lines, the others come with empty disks."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = lab.unstarted()
+    first = ensemble.server(1)
+    first.configure([])
+    first.start()
+    first.await_mode("standalone")
+    same(lab.client(first).create("/before", b"kept"), OK, "a write before")
+    first.stop()
+    grow(lab, ensemble, "/before")
 
 
 @case
@@ -768,9 +774,8 @@ def alone_grows_behind_a_snapshot(lab):
     if lab.target.is_zookeeper:
         raise Skip("ringkeeper only")
     ensemble = lab.unstarted()
-    first, *others = ensemble.first
-    often = ["snapCount=20"]
-    first.configure([], often)
+    first = ensemble.server(1)
+    first.configure([], ["snapCount=20"])
     first.start()
     first.await_mode("standalone")
     client = lab.client(first)
@@ -779,17 +784,7 @@ def alone_grows_behind_a_snapshot(lab):
     snapshots = os.path.join(first.data, "snapshot")
     until(lambda: [name for name in os.listdir(snapshots) if name.endswith(".snap")], "a snapshot", SOON_S)
     first.stop()
-    for server in ensemble.first:
-        server.configure(ensemble.first, ["snapCount=100000"])
-        server.start()
-    for server in ensemble.first:
-        server.await_mode("leader", "follower")
-        client = lab.client(server)
-        same((client.sync(), client.exists("/before-59")), (OK, OK), "what was there before, at server %d" % server.number)
-    first.kill()
-    ensemble.leader(among=others)
-    for server in others:
-        server.await_writes()
+    grow(lab, ensemble, "/before-59")
 
 
 @case
