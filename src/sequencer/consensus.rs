@@ -220,7 +220,7 @@ impl Consensus {
         }
         self.pin_election_timeout();
         for context in self.reads.ask_again() {
-            self.node.read_index(context);
+            self.ask_moment(context);
         }
     }
 
@@ -263,9 +263,24 @@ impl Consensus {
         self.is_installing() || owes && !self.is_leading() && self.is_sole_voter()
     }
 
+    /// Who may not vote stands for no election. The crate looks at that only where its own clock says that it is time: an
+    /// observer whose leader was gone asked for votes, was given them, and led (an audit).
     fn campaign(&mut self) {
-        // It fails only where this server may not vote; then it stays a follower.
-        let _ = self.node.campaign();
+        if self.node.raft.promotable() {
+            let _ = self.node.campaign();
+        }
+    }
+
+    /// Whether this server has a voice, in the configuration as it is or as it was before.
+    fn is_voter(&self) -> bool {
+        self.node.raft.prs().conf().voters().contains(self.id)
+    }
+
+    /// Whether a follower could be given neither the log nor a snapshot: who was alone keeps of its log's places only the
+    /// newest, whatever its newest snapshot.
+    pub(super) fn lacks_offer(&self) -> bool {
+        let store = self.node.store();
+        store.snapshot.0 < store.base.0 && self.node.raft.prs().iter().count() > 1
     }
 
     pub(super) fn is_sole_voter(&self) -> bool {
@@ -326,6 +341,9 @@ impl Consensus {
             return Ok(());
         }
         if message.kind == MessageType::MsgTimeoutNow as u8 && self.must_wait() {
+            return Ok(());
+        }
+        if message.kind == MessageType::MsgReadIndex as u8 && self.leads_without_voice() {
             return Ok(());
         }
         let mut index = message.index.0;
@@ -498,8 +516,20 @@ impl Consensus {
     /// Asks for a moment that no later commit precedes. It may vanish silently: `tick` asks again.
     pub(super) fn read_index(&mut self, waiters: Vec<Waiter>) {
         if let Some(context) = self.reads.ask(waiters) {
+            self.ask_moment(context);
+        }
+    }
+
+    fn ask_moment(&mut self, context: Vec<u8>) {
+        if !self.leads_without_voice() {
             self.node.read_index(context);
         }
+    }
+
+    /// A leader that is no voter any more hands over. Where one voter is left the crate takes that one for this server, and
+    /// answers at once, though that one may lead by now: whoever asks does it again at each tick (an audit).
+    fn leads_without_voice(&self) -> bool {
+        self.is_leading() && !self.is_voter()
     }
 
     /// The syncs whose moment has been applied.

@@ -3,7 +3,7 @@
 use super::consensus::Install;
 use super::{Effect, Note, Sequencer, Serving};
 use crate::apply::State;
-use crate::ids::{LogIndex, ServerId};
+use crate::ids::{LogIndex, Millis, ServerId};
 use crate::membership::{parse_server, PeerAddress};
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Message, RaftMessage, CONTEXT_BYTES_MAX};
@@ -19,10 +19,14 @@ pub(super) struct Fetching {
     state: Option<Box<State>>,
     /// Offers of this server's that were in vain.
     in_vain: u32,
+    /// When this server last took a snapshot so that there is one to be offered.
+    made_at: Option<Millis>,
 }
 
 /// After so many offers in vain a leader takes a new snapshot.
 const IN_VAIN: u32 = 3;
+/// A snapshot that could not be written is tried again.
+const MAKE_AGAIN_MS: u64 = 2_000;
 
 /// Whether this is a leader's offer of a snapshot.
 pub(super) fn is_offer(message: &RaftMessage) -> bool {
@@ -113,6 +117,16 @@ impl Sequencer {
         };
         let message = Message::Raft(Box::new(failed));
         self.effects.push_back(Effect::Send(Addressed { to: from, message }));
+    }
+
+    /// Who comes to a server that was alone could have neither the log nor a snapshot of it, and for an idle server that stayed
+    /// so (an audit): one is taken, and again while none was written.
+    pub(super) fn make_offer(&mut self, now: Millis) {
+        let is_soon = self.fetching.made_at.is_some_and(|at| now.since(at).0 < MAKE_AGAIN_MS);
+        if !is_soon && self.consensus.lacks_offer() {
+            self.fetching.made_at = Some(now);
+            self.begin_snapshot();
+        }
     }
 
     /// A follower could not have this leader's snapshot. Where that is so again and again it may be damaged: another one

@@ -41,6 +41,9 @@ struct Local {
     is_entering: bool,
     /// That was given up once; but a leader may have had the wish, and it enters after all. Nobody says when that is over.
     may_enter: bool,
+    /// Who takes it over by an attach that is in the log: whatever its owner wishes for from then on would be done behind what the
+    /// client does next, and is void.
+    moves_to: Option<Owner>,
 }
 
 /// The xid of the transaction by which a local session enters the state: its client has asked for something else.
@@ -89,6 +92,35 @@ impl Locals {
         self.remove(session).map(|local| local.owner).filter(|owner| *owner != with)
     }
 
+    /// Moves a local session to another connection, whose client has its password. `now` as sessions see it. `None`: there is no
+    /// such local session. It is looked at here, too: who asked for one that was nobody's yet must not have it because
+    /// somebody was given it meanwhile (a review).
+    pub(super) fn attach(
+        &mut self,
+        id: SessionId,
+        password: &[u8],
+        owner: Owner,
+        timeout_ms: i32,
+        now: Millis,
+    ) -> Option<(Change, Answer)> {
+        let local = self.sessions.get_mut(&id).filter(|local| local.password.as_slice() == password)?;
+        let old = std::mem::replace(&mut local.owner, owner);
+        local.timeout_ms = timeout_ms;
+        if local.moves_to.take_if(|to| *to == owner).is_some() {
+            // Nothing of its was sent up behind this, and what was before has come to its end, void or not.
+            (local.pending, local.may_enter) = (0, false);
+        }
+        let password = local.password;
+        self.track(id, timeout_ms, now);
+        let moved = Change::Attached(Box::new(Attached { session: id, old: Some(old), new: owner }));
+        let granted = Granted { id, timeout_ms, password, is_local: true };
+        Some((moved, Answer::Session(Box::new(granted))))
+    }
+
+    fn track(&mut self, id: SessionId, timeout_ms: i32, now: Millis) {
+        self.expiry.track(id, u64::try_from(timeout_ms).unwrap_or(0), now);
+    }
+
     fn remove(&mut self, session: SessionId) -> Option<Local> {
         self.expiry.forget(session);
         self.sessions.remove(&session)
@@ -121,6 +153,7 @@ impl Sequencer {
             pending: 0,
             is_entering: false,
             may_enter: false,
+            moves_to: None,
         };
         self.locals.sessions.insert(id, local);
         self.track_local(id, timeout_ms);
@@ -131,7 +164,7 @@ impl Sequencer {
     /// A client comes back on another connection. Returns whether it was answered here: the session is a local one of this
     /// server, or nobody leads, who could say. With writes of it under way the attach goes through the log behind them, as
     /// that of any session, so that its reads show them, and so that no connection speaks for it as a local one when a leader
-    /// had its way into the state after all; `attach_local_now` answers then. In read-only mode there is no log to go through,
+    /// had its way into the state after all; `Locals::attach` answers then. In read-only mode there is no log to go through,
     /// and its connections end with it, or once the session enters after all.
     pub(super) fn attach_local(
         &mut self,
@@ -140,7 +173,8 @@ impl Sequencer {
         timeout_ms: i32,
         password: &[u8],
     ) -> bool {
-        let Some(local) = self.locals.sessions.get(&id) else {
+        let owner = self.owner(to.0, to.1);
+        let Some(local) = self.locals.sessions.get_mut(&id) else {
             let is_answered = self.serving == Serving::ReadOnly;
             if is_answered {
                 // One of the ensemble is a leader's to keep. Of those that this run gave the state knows all that live.
@@ -156,30 +190,15 @@ impl Sequencer {
         }
         let is_behind = local.pending > 0 || local.is_entering || local.may_enter;
         if is_behind && self.serving != Serving::ReadOnly && !mutant::is(Mutant::EntryNotAwaited) {
+            local.moves_to = Some(owner);
             return false;
         }
-        if let Some((change, answer)) = self.attach_local_now(id, to, timeout_ms) {
+        local.moves_to = None;
+        let now = self.session_now();
+        if let Some((change, answer)) = self.locals.attach(id, password, owner, timeout_ms, now) {
             self.tell_local(Some(to), Some(change), answer);
         }
         true
-    }
-
-    /// Moves a local session, which its client has proved to be its own, to another connection.
-    pub(super) fn attach_local_now(
-        &mut self,
-        id: SessionId,
-        (shard, conn): (ShardId, ConnId),
-        timeout_ms: i32,
-    ) -> Option<(Change, Answer)> {
-        let owner = self.owner(shard, conn);
-        let local = self.locals.sessions.get_mut(&id)?;
-        let old = std::mem::replace(&mut local.owner, owner);
-        local.timeout_ms = timeout_ms;
-        let password = local.password;
-        self.track_local(id, timeout_ms);
-        let moved = Change::Attached(Box::new(Attached { session: id, old: Some(old), new: owner }));
-        let granted = Granted { id, timeout_ms, password, is_local: true };
-        Some((moved, Answer::Session(Box::new(granted))))
     }
 
     /// A write of a session that may be a local one: as what it goes into the log, and before it, where it needs a session
@@ -196,7 +215,7 @@ impl Sequencer {
         let Some(local) = self.locals.sessions.get_mut(&session) else {
             return Some(TxnBody::Request { op, identities, request });
         };
-        if local.owner != owner || self.serving != Serving::Yes {
+        if local.owner != owner || local.moves_to.is_some() || self.serving != Serving::Yes {
             return None;
         }
         self.locals.has_written = true;
@@ -222,9 +241,14 @@ impl Sequencer {
         if !self.locals.has_written {
             return;
         }
-        let server = self.options.server;
+        let (server, incarnation) = (self.options.server, self.options.incarnation);
         let (sessions, mut void, mut stay) = (&self.locals.sessions, Vec::new(), Vec::new());
         let mut cut: BTreeSet<SessionId> = BTreeSet::new();
+        // Its owner's later wishes were dropped for an attach that is void now: it has to come again, too.
+        let moves = |session, (shard, conn)| {
+            let to = Owner { server, incarnation, shard, conn };
+            sessions.get(&session).is_some_and(|local| local.moves_to == Some(to))
+        };
         let enters = |session| sessions.get(&session).is_some_and(|local| local.is_entering);
         let mut keep = |txn: &Txn<'_>| {
             let kind = match &txn.body {
@@ -237,7 +261,7 @@ impl Sequencer {
                 TxnBody::Attach { .. } if sessions.contains_key(&txn.session) => AnswerKind::Handshake,
                 _ => return true,
             };
-            if kind == AnswerKind::Write {
+            if kind == AnswerKind::Write || moves(txn.session, (txn.shard, txn.conn)) {
                 cut.insert(txn.session);
             }
             void.push(Addressee { shard: txn.shard, conn: txn.conn, xid: txn.xid, kind });
@@ -266,6 +290,7 @@ impl Sequencer {
         let nobody = Owner { server, ..Owner::default() };
         for id in cut {
             let Some(local) = self.locals.sessions.get_mut(&id) else { continue };
+            local.moves_to = None;
             // It may be a later connection than those whose wishes are void (the simulator, seed 522139462).
             let owner = std::mem::replace(&mut local.owner, nobody);
             if owner != nobody {
@@ -286,7 +311,15 @@ impl Sequencer {
             for session in gone {
                 self.locals.remove(session);
             }
-            self.locals.sessions.values_mut().for_each(|local| local.pending = 0);
+            let mut left = Vec::new();
+            for local in self.locals.sessions.values_mut() {
+                local.pending = 0;
+                // The attach may be in that, too.
+                if local.moves_to.take().is_some() {
+                    left.push(std::mem::replace(&mut local.owner, nobody));
+                }
+            }
+            left.into_iter().filter(|owner| *owner != nobody).for_each(|owner| self.tell_moved(owner));
         }
     }
 
@@ -342,7 +375,8 @@ impl Sequencer {
     /// Its client has closed it.
     pub(super) fn close_local(&mut self, session: SessionId, shard: ShardId, conn: ConnId) {
         let owner = self.owner(shard, conn);
-        if self.locals.sessions.get(&session).is_some_and(|local| local.owner == owner) {
+        let speaks = |local: &Local| local.owner == owner && local.moves_to.is_none();
+        if self.locals.sessions.get(&session).is_some_and(speaks) {
             self.locals.remove(session);
             // The shards hear how many are left.
             self.tell_local(None, None, Answer::Code(Code::Ok));
@@ -405,7 +439,7 @@ impl Sequencer {
 
     fn track_local(&mut self, id: SessionId, timeout_ms: i32) {
         let now = self.session_now();
-        self.locals.expiry.track(id, u64::try_from(timeout_ms).unwrap_or(0), now);
+        self.locals.track(id, timeout_ms, now);
     }
 
     fn tell_local(&mut self, to: Option<(ShardId, ConnId)>, change: Option<Change>, answer: Answer) {

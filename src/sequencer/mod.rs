@@ -364,6 +364,7 @@ impl Sequencer {
         if self.leading {
             self.reaper.on_tick(now.mono);
             self.watch_members(now.mono);
+            self.make_offer(now.mono);
         }
     }
 

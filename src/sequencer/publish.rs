@@ -48,11 +48,12 @@ impl Sequencer {
         let own = mutant::is(Mutant::OwnOptions).then(|| self.with_own_options(payload));
         let payload = own.as_deref().unwrap_or(payload);
         let mut committed: Vec<Committed> = Vec::new();
+        let now = self.session_now();
         let (state, effects) = (&mut self.state, &mut self.effects);
         let me = (self.options.server, self.options.incarnation);
         let locals = &mut self.locals;
-        let (mut attached, mut left) = (Vec::new(), Vec::new());
-        let applied = state.apply_batch(payload, |txn, outcome| {
+        let mut left = Vec::new();
+        let applied = state.apply_batch(payload, |txn, mut outcome| {
             // Told once: by the server whose client it was, and by no later run of it that reads its log.
             if mine {
                 effects
@@ -65,8 +66,14 @@ impl Sequencer {
                             locals.entered(txn.session, new).filter(|_| !mutant::is(Mutant::EnteredSpeaksOn));
                         left.extend(old.map(|old| (committed.len(), txn.session, old, new)));
                     }
-                    TxnBody::Attach { timeout_ms, .. } if locals.has(txn.session) => {
-                        attached.push((committed.len(), txn.session, (txn.shard, txn.conn), timeout_ms));
+                    TxnBody::Attach { timeout_ms, password } => {
+                        let new = Owner { server: me.0, incarnation: me.1, shard: txn.shard, conn: txn.conn };
+                        // In its place: the next transaction may be its way into the state.
+                        if let Some((change, answer)) =
+                            locals.attach(txn.session, password, new, timeout_ms, now)
+                        {
+                            (outcome.changes, outcome.answer) = (std::iter::once(change).collect(), answer);
+                        }
                     }
                     _ => {}
                 }
@@ -97,11 +104,6 @@ impl Sequencer {
             let moved = Attached { session, old: Some(old), new };
             committed[at].changes.push(Change::Attached(Box::new(moved)));
         }
-        for (at, session, to, timeout_ms) in attached {
-            if let Some((change, answer)) = self.attach_local_now(session, to, timeout_ms) {
-                (committed[at].changes, committed[at].answer) = (std::iter::once(change).collect(), answer);
-            }
-        }
         self.publish(committed, payload.len());
     }
 
@@ -122,10 +124,10 @@ impl Sequencer {
             for change in &one.changes {
                 match change {
                     Change::Attached(attached) if self.leading || mutant::is(Mutant::ExpiredByFollower) => {
-                        let session = attached.session;
-                        let timeout =
-                            self.state.sessions.get(session).map_or(0, |session| session.timeout_ms);
-                        self.expiry.track(session, u64::try_from(timeout).unwrap_or(0), now);
+                        // A local one is not in the state, and its server's to expire.
+                        let Some(session) = self.state.sessions.get(attached.session) else { continue };
+                        let timeout_ms = u64::try_from(session.timeout_ms).unwrap_or(0);
+                        self.expiry.track(attached.session, timeout_ms, now);
                     }
                     Change::SessionClosed(closed) => self.expiry.forget(closed.0),
                     _ => {}

@@ -788,6 +788,23 @@ def alone_grows_behind_a_snapshot(lab):
 
 
 @case
+def alone_grows_with_a_long_log(lab):
+    """The same where its log is longer than what it keeps the places of, and no snapshot was due. Nothing was ever sent to the others."""
+    if lab.target.is_zookeeper:
+        raise Skip("ringkeeper only")
+    ensemble = lab.unstarted()
+    first = ensemble.server(1)
+    first.configure([])
+    first.start()
+    first.await_mode("standalone")
+    client = lab.client(first)
+    for number in range(2200):
+        same(client.create("/before-%d" % number, b"kept"), OK, "a write before")
+    first.stop()
+    grow(lab, ensemble, "/before-2199")
+
+
+@case
 def old_lines(lab):
     """Their configurations are from before the ensemble grew. Wiped, all that they list is new: the others know better."""
     if lab.target.is_zookeeper:

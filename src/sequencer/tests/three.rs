@@ -5,10 +5,11 @@ use super::options;
 use crate::apply::Options as TxnOptions;
 use crate::handoff::{Heard, Proposal, Upward, Wish};
 use crate::ids::{ConnId, SessionId, ShardId, Xid};
-use crate::membership::Membership;
+use crate::membership::{Becomes, ConfChange, Membership};
 use crate::peer::{Addressed, Message, RaftMessage};
-use crate::tree::{Answer, PathHasher};
+use crate::tree::{Answer, Granted, PathHasher};
 use crate::wire::{put_buffer, put_i32, put_string, Acl, Id, OpCode, Perms};
+use raft::eraftpb::MessageType;
 use std::collections::BTreeSet;
 
 struct Three {
@@ -427,4 +428,181 @@ fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
         three.tick(None);
         assert!(three.nodes[at].is_serving(), "it has asked once more");
     }
+}
+
+/// Three with local sessions, who leads, and one of its.
+fn with_local_session() -> (Three, u8, Granted) {
+    let (mut three, leader) = Three::led();
+    for node in &mut three.nodes {
+        (node.options.local_sessions, node.options.local_sessions_upgrade) = (true, true);
+    }
+    three.up(leader, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    assert!(granted.is_local);
+    (three, leader, *granted)
+}
+
+/// What several connections of one session wish for, in one piece.
+struct Said {
+    session: SessionId,
+    up: Upward,
+}
+
+impl Said {
+    fn by(session: SessionId) -> Said {
+        let up = Upward { shard: ShardId(0), arena: Vec::new(), proposals: Vec::new(), heard: None };
+        Said { session, up }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> std::ops::Range<u32> {
+        let start = self.up.arena.len() as u32;
+        self.up.arena.extend_from_slice(bytes);
+        start..self.up.arena.len() as u32
+    }
+
+    fn create(mut self, conn: u64, path: &str, flags: i32) -> Said {
+        let (_, mut bytes) = create_bytes(path);
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&flags.to_be_bytes());
+        let request = self.put(&bytes);
+        let wish = Wish::Write { op: OpCode::Create.as_i32(), identities: 0..0, request };
+        self.up.proposals.push(Proposal { session: self.session, conn: ConnId(conn), xid: Xid(1), wish });
+        self
+    }
+
+    fn attach(mut self, conn: u64, password: &[u8]) -> Said {
+        let password = self.put(password);
+        let wish = Wish::Attach { timeout_ms: 40_000, password };
+        self.up.proposals.push(Proposal { session: self.session, conn: ConnId(conn), xid: Xid(0), wish });
+        self
+    }
+
+    fn to(self, three: &mut Three, at: u8) {
+        three.nodes[usize::from(at) - 1].handle(three.now, Input::Up(self.up));
+    }
+}
+
+/// The attach was answered behind all of its batch, as one of a session that nobody knows; and what the old connection wished for
+/// behind it was done, and seen by a client that had asked before whether it was.
+#[test]
+fn a_local_session_is_attached_in_its_place_and_its_old_connection_asks_for_nothing_behind_it() {
+    for in_one_piece in [true, false] {
+        for flags in [0, 1] {
+            let (mut three, leader, granted) = with_local_session();
+            let said = Said::by(granted.id).create(5, "/before", 0).attach(6, granted.password.as_slice());
+            match in_one_piece {
+                true => said.create(5, "/behind", flags).to(&mut three, leader),
+                false => {
+                    said.to(&mut three, leader);
+                    three.turn(usize::from(leader) - 1);
+                    Said::by(granted.id).create(5, "/behind", flags).to(&mut three, leader);
+                }
+            }
+            three.settle();
+            let [(_, Answer::Path(_)), (_, Answer::Session(again))] = &three.answers[..] else {
+                panic!("{:?}", three.answers)
+            };
+            assert_eq!((again.id, again.is_local), (granted.id, true));
+            Said::by(granted.id).create(6, "/new", flags).to(&mut three, leader);
+            three.settle();
+            let node = &three.nodes[usize::from(leader) - 1];
+            let is_there = ["/before", "/behind", "/new"].map(|path| node.state().table.get(path).is_some());
+            assert_eq!(is_there, [true, false, true]);
+            let known = (node.state().sessions.get(granted.id).is_some(), node.local_sessions());
+            assert_eq!(known, if flags == 1 { (true, 0) } else { (false, 1) });
+            // All of its wishes are done: nothing keeps it from being attached at once.
+            three.answers.clear();
+            Said::by(granted.id).attach(7, granted.password.as_slice()).to(&mut three, leader);
+            let records = three.records[usize::from(leader) - 1];
+            three.settle();
+            assert!(matches!(&three.answers[..], [(_, Answer::Session(_))]));
+            assert_eq!(three.records[usize::from(leader) - 1] > records, flags == 1);
+        }
+    }
+}
+
+/// Behind the entry that lies in front of it in the log it is an attach of a session of the state.
+#[test]
+fn a_local_session_enters_the_state_and_is_attached_in_one_batch() {
+    let (mut three, leader, granted) = with_local_session();
+    let said = Said::by(granted.id).create(5, "/ephemeral", 1).attach(6, granted.password.as_slice());
+    said.to(&mut three, leader);
+    three.settle();
+    let again = three.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Session(_)));
+    assert!(again.count() > 0, "{:?}", three.answers);
+    let node = &three.nodes[usize::from(leader) - 1];
+    let session = node.state().sessions.get(granted.id).expect("it is in the state");
+    assert_eq!((session.owner.conn, node.local_sessions()), (ConnId(6), 0));
+}
+
+/// Ids count up: who asked for the next one before it was anybody's got it, with its password, once somebody was given it.
+#[test]
+fn a_local_session_is_nobodys_who_does_not_have_its_password() {
+    let (mut three, leader, granted) = with_local_session();
+    let next = SessionId(granted.id.0 + 1);
+    Said::by(next).attach(6, &[0; 16]).to(&mut three, leader);
+    three.up(leader, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+    let (mut given, mut refused) = (0, 0);
+    for (_, answer) in &three.answers {
+        match answer {
+            Answer::Session(granted) if granted.id == next => given += 1,
+            Answer::SessionRefused => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((given, refused), (1, 1));
+}
+
+/// The crate asks whether a server may vote only where its own clock has it stand for election: an observer was elected.
+#[test]
+fn a_server_without_a_voice_stands_for_no_election_when_the_leader_is_gone() {
+    for has_voice in [true, false] {
+        let (mut three, leader) = Three::led();
+        let other = leader % 3 + 1;
+        let at = usize::from(other) - 1;
+        if !has_voice {
+            let learns = ConfChange::Enter(vec![(Seat::new(ServerId(other), 0), Becomes::Learner)]);
+            [learns, ConfChange::Leave]
+                .iter()
+                .for_each(|change| three.nodes[at].consensus.apply_conf(change));
+        }
+        three.link(other, leader, false);
+        assert!(three.nodes[at].leader().is_none());
+        for _ in 0..4 {
+            three.nodes[at].handle(three.now, Input::Tick);
+            three.turn(at);
+        }
+        let asks = |message: &Message| matches!(message, Message::Raft(raft) if raft.kind == MessageType::MsgRequestPreVote as u8);
+        assert_eq!(three.wires.iter().any(|(_, _, message)| asks(message)), has_voice);
+    }
+}
+
+/// Where one voter is left the crate answers for it, whoever asks: it may lead by now, and have taken writes.
+#[test]
+fn a_leader_without_a_voice_answers_no_sync() {
+    let (mut three, leader) = Three::led();
+    let at = usize::from(leader) - 1;
+    let session = three.session(leader);
+    let others: Vec<u8> = (1..=3).filter(|at| *at != leader).collect();
+    let learn = [leader, others[0]].map(|at| (Seat::new(ServerId(at), 0), Becomes::Learner));
+    let changes = [ConfChange::Enter(learn.to_vec()), ConfChange::Leave];
+    changes.iter().for_each(|change| three.nodes[at].consensus.apply_conf(change));
+    three.up(leader, session, 1, Wish::Sync, Vec::new());
+    assert!(three.nodes[at].consensus.is_leading() && three.answers.is_empty());
+}
+
+/// Who was alone keeps the places of its last entries, and may have no snapshot: nothing was ever sent to those who came.
+#[test]
+fn a_leader_that_can_offer_nothing_takes_a_snapshot() {
+    let (mut three, leader) = Three::led();
+    let node = &mut three.nodes[usize::from(leader) - 1];
+    let applied = node.applied;
+    node.consensus.purged(LogIndex(applied.0 + 1), applied);
+    let begun = |node: &mut Sequencer| {
+        node.handle(three.now, Input::Tick);
+        std::iter::from_fn(|| node.next_effect()).any(|one| matches!(one, Effect::SnapshotBegin { .. }))
+    };
+    assert!(begun(node) && !begun(node));
+    node.handle(three.now, Input::SnapshotDone { written: true });
+    assert!(!begun(node));
 }
