@@ -548,6 +548,27 @@ fn a_client_that_must_prove_itself_first_is_told_so_and_closed() {
 }
 
 #[test]
+fn it_is_told_so_whatever_it_asks_and_where_nobody_leads_too() {
+    for op in [Op::Create.as_i32(), Op::Sync.as_i32(), Op::Ping.as_i32(), 13, 20, 77, 0, -10, i32::MIN] {
+        for is_read_only in [false, true] {
+            let mut world = World::with(1, |_, shard| shard.required_schemes = Some(vec!["digest".into()]));
+            let c = world.login(0);
+            if is_read_only {
+                let state = world.sequencer.state();
+                let (table, last_zxid) = (state.table.clone(), state.last_zxid());
+                world.sides[0].shard.serve_read_only(table, last_zxid, 1);
+            }
+            world.put(c, &request(5, op, &path_and("/", -1)));
+            world.settle();
+            let said = world.hear(c);
+            let [Said::Reply(reply)] = &said[..] else { panic!("{op}: {said:?}") };
+            assert_eq!((reply.xid, reply.zxid, reply.err), (5, 0, -124), "operation {op}");
+            assert!(world.is_closed(c), "operation {op}");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_what_grows_and_lets_go_what_shrinks() {
     let mut world = World::new(1);
     let (c, other) = (world.login_for(0, 40_000), world.login_for(0, 4_000));
@@ -685,4 +706,81 @@ fn reads_that_look_at_thousands_of_znodes_are_answered_one_a_turn_and_in_their_p
         })
         .collect();
     assert_eq!(said, asked);
+}
+
+/// A thousand reads of a megabyte behind one write were a gigabyte in memory: nothing asked how long their answers are (a review).
+#[test]
+fn long_answers_behind_a_write_wait_until_those_in_front_of_them_are_gone() {
+    let (mut world, c, other) = with_big_node(|shard| shard.unsent_pause_bytes = 1_000_000);
+    world.clients[c.0].window = 0;
+    world.log_held = true;
+    let mut asked = vec![world.post(c, Op::SetData, &set("/big", &[7; 100_000], -1))];
+    for _ in 0..100 {
+        asked.push(world.post(c, Op::GetData, &read("/big", false)));
+    }
+    world.settle();
+    world.release_log();
+    let waiting = world.sides[0].shard.output(world.clients[c.0].id).len();
+    assert!((900_000..1_300_000).contains(&waiting), "{waiting} bytes wait for it and no more");
+    assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
+    for _ in 0..50 {
+        world.open_window(c, 300_000);
+    }
+    let xid = |one| match one {
+        Said::Reply(reply) => reply.xid,
+        event => panic!("nobody watches: {event:?}"),
+    };
+    assert_eq!(world.hear(c).into_iter().map(xid).collect::<Vec<_>>(), asked);
+}
+
+#[test]
+fn what_a_write_has_made_long_is_read_as_often_as_a_slow_reader_may_leave() {
+    for (reads, is_cut) in [(9, false), (30, true)] {
+        let mut world = World::with(1, |_, shard| shard.unsent_cut_bytes = 1_000_000);
+        let c = world.login(0);
+        world.make(c, "/a", 0);
+        world.log_held = true;
+        world.post(c, Op::SetData, &set("/a", &[7; 100_000], -1));
+        for _ in 0..reads {
+            world.post(c, Op::GetData, &read("/a", false));
+        }
+        world.settle();
+        world.release_log();
+        assert_eq!(world.is_closed(c), is_cut);
+        assert_eq!(world.cuts(0), &[Why::SlowReader][..usize::from(is_cut)]);
+    }
+}
+
+/// Its pings lay in its socket, for it is not read while so much is unsent: its session expired while it took all that came.
+#[test]
+fn who_takes_bytes_lives_though_it_is_not_read() {
+    let mut world = World::with(1, |_, shard| shard.unsent_pause_bytes = 100_000);
+    let c = world.login_for(0, 4_000);
+    world.ask(c, Op::Create, &create("/big", &[7; 300_000], 0)).ok();
+    world.ask(c, Op::Create, &create("/mine", b"", 1)).ok();
+    clog(&mut world, c, 1);
+    for _ in 0..10 {
+        world.pass(2_000);
+        world.open_window(c, 10_000);
+        world.post(c, Op::Ping, b"");
+    }
+    assert!(!world.is_closed(c));
+    world.open_window(c, usize::MAX);
+    assert_eq!(world.ask(c, Op::Exists, &read("/mine", false)).err, 0);
+}
+
+/// Thirty long reads of others in front of it were enough.
+#[test]
+fn who_waits_for_its_turn_with_a_long_read_is_in_every_report() {
+    let (mut world, c, _) = with_big_node(|_| {});
+    world.pass(1_000);
+    world.post(c, Op::MultiRead, &multi(&vec![(Op::GetData, read("/big", false)); 6]));
+    world.read_some(c.0, usize::MAX);
+    for _ in 0..3 {
+        world.now.mono = world.now.mono.plus(Millis(1_000));
+        let shard = &mut world.sides[0].shard;
+        shard.tick(world.now.mono);
+        let heard = shard.take_upward().and_then(|up| up.heard).expect("a report");
+        assert!(heard.sessions.contains(&(world.session(c), world.now.mono)), "{:?}", heard.sessions);
+    }
 }

@@ -47,8 +47,8 @@ fn put_ensemble(f: &mut fmt::Formatter<'_>, config: &Config, ensemble: &Ensemble
         return writeln!(f, "sslQuorum=false");
     };
     writeln!(f, "sslQuorum=true")?;
-    for (name, path) in [("keyStore", key_store), ("trustStore", trust_store)] {
-        writeln!(f, "ssl.quorum.{name}.location={}", path.display())?;
+    for (name, store) in [("keyStore", key_store), ("trustStore", trust_store)] {
+        writeln!(f, "ssl.quorum.{name}.location={}", store.path.display())?;
         writeln!(f, "ssl.quorum.{name}.type=PEM")?;
     }
     writeln!(f, "ssl.quorum.hostnameVerification={verify_hostname}")

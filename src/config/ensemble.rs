@@ -40,13 +40,31 @@ pub enum PeerSecurity {
     Tls {
         /// `ssl.quorum.keyStore.location`: a PEM file with this server's private key, not encrypted, and its
         /// certificate chain.
-        key_store: PathBuf,
+        key_store: StoreFile,
         /// `ssl.quorum.trustStore.location`: a PEM file with the certificates that sign those of the peers.
-        trust_store: PathBuf,
+        trust_store: StoreFile,
         /// `ssl.quorum.hostnameVerification`, default true: a peer's certificate must name the host of its line.
         verify_hostname: bool,
     },
 }
+
+/// A file that is read later, and who named it: what is wrong with it is said with that line.
+#[derive(Clone, Debug)]
+pub struct StoreFile {
+    /// As it was given.
+    pub path: PathBuf,
+    /// Who gave it.
+    pub source: Source,
+}
+
+/// Named in another line it is the same configuration.
+impl PartialEq for StoreFile {
+    fn eq(&self, other: &StoreFile) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for StoreFile {}
 
 impl Ensemble {
     /// How many have a vote.
@@ -101,12 +119,15 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
     let mut listed = BTreeSet::new();
     let mut members = Vec::new();
     for (key, given) in lines {
-        match server_number(&key).and_then(|number| number.parse::<u8>().ok()) {
+        let number = server_number(&key);
+        match number.and_then(|number| number.parse::<u8>().ok()) {
             // Raft takes 0 for nobody, and ids above a byte do not fit into a session's id. It begins a session's id, and
             // 255 would make the owner of an ephemeral znode look like the mark of a TTL node: ZooKeeper takes it where
             // extendedTypesEnabled is false, and one that was ever true finds no session's znodes any more.
             None | Some(0 | 255) => {
-                r.refuse(&key, &given, "expected server.N with N of 1 to 254".to_owned());
+                // ZooKeeper takes these: who comes from there has to renumber the server.
+                let hint = if number == Some("") { "" } else { RENUMBER };
+                r.refuse(&key, &given, format!("expected server.N with N of 1 to 254{hint}"));
             }
             Some(number) => {
                 listed.insert(number);
@@ -123,6 +144,9 @@ pub fn read_members(r: &mut Reader, data_dir: &Path) -> Members {
     let own_client = members.iter().find(|member| member.entry.id == own_id).and_then(own_client);
     Members { own_id, own_client, servers: Some(members) }
 }
+
+/// Beside the range, where the line has a number.
+const RENUMBER: &str = ": give this server another number, in all server lines and in its myid";
 
 /// A slip in the word or in the N must not make the ensemble smaller; with the latter ZooKeeper does not start either.
 fn refuse_unnumbered(r: &mut Reader) {
@@ -278,8 +302,9 @@ pub fn read_ensemble(
     }
     let Some(members) = members else {
         if observes == Some(true) {
-            let expected = "expected participant: an observer has nobody to observe";
-            r.refuse_key("peerType", expected.to_owned());
+            let text =
+                "peerType=observer has no effect: there is nobody to observe, and this server runs alone";
+            r.warn_key("peerType", text.to_owned());
         }
         if !may_be_alone {
             let text =
@@ -308,11 +333,15 @@ fn check_roles(
         return;
     }
     if let Some(own) = members.iter().find(|member| member.entry.id == own_id) {
-        if observes.is_some_and(|observes| observes != own.entry.is_observer) {
-            let role = if own.entry.is_observer { "observer" } else { "participant" };
-            let expected =
-                format!("expected {role}, which {} says of this server ({})", own.key, own.given.source);
-            r.refuse_key("peerType", expected);
+        // The list wins, as in ZooKeeper (QuorumPeerConfig.setupPeerType).
+        if let Some(observes) = observes.filter(|observes| *observes != own.entry.is_observer) {
+            let (given, role) =
+                if observes { ("observer", "participant") } else { ("participant", "observer") };
+            let text = format!(
+                "peerType={given} has no effect: {} says {role} ({}), and that holds",
+                own.key, own.given.source
+            );
+            r.warn_key("peerType", text);
         }
     }
     let mut observers = members.iter().filter(|member| member.entry.is_observer);
@@ -442,7 +471,7 @@ const TRUST_STORE: Store = Store {
     from_pkcs12: "keytool -list -rfc -keystore FILE > FILE.pem",
 };
 
-fn read_pem_store(r: &mut Reader, store: &Store) -> Option<PathBuf> {
+fn read_pem_store(r: &mut Reader, store: &Store) -> Option<StoreFile> {
     let (passwords, are_refused) = store.passwords;
     for key in passwords {
         let set = r.take(key).is_some_and(|given| !given.value.is_empty());
@@ -467,7 +496,7 @@ fn read_pem_store(r: &mut Reader, store: &Store) -> Option<PathBuf> {
     let name = judged.value.to_ascii_lowercase();
     let is = |kind: &str| if key == store.kind { name == kind } else { name.ends_with(&format!(".{kind}")) };
     if is("pem") && !given.value.contains('\0') {
-        return Some(PathBuf::from(given.value));
+        return Some(StoreFile { path: PathBuf::from(given.value), source: given.source });
     }
     let content = store.content;
     let expected = if is("jks") || is("bcfks") {

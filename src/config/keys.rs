@@ -138,14 +138,20 @@ fn read_client_address(r: &mut Reader, server: Option<OwnClient>) -> SocketAddr 
                 format!("its client port is not clientPort, which is {}", port.unwrap_or(0)),
             );
         }
-        host = address.map(|address| Given { value: address, source: given.source });
+        host = address.map(|host| Listen {
+            host,
+            what: "an address of this host behind the semicolon",
+            key,
+            given,
+        });
         from_server = Some(server_port);
     }
     let mut with_port = None;
     if let Some(given) = listen {
         match listen_address(&given.value) {
             Some((address, port)) => {
-                host = Some(Given { value: address, source: given.source });
+                let key = "clientPortAddress".to_owned();
+                host = Some(Listen { host: address, what: "an address of this host", key, given });
                 with_port = port;
             }
             None => r.refuse("clientPortAddress", &given, "expected address or address:port".to_owned()),
@@ -153,14 +159,22 @@ fn read_client_address(r: &mut Reader, server: Option<OwnClient>) -> SocketAddr 
     }
     let port = with_port.or(port).or(from_server).unwrap_or(2181);
     let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
-    let Some(given) = host else { return any };
-    match resolve(&given.value, port) {
+    let Some(Listen { host, what, key, given }) = host else { return any };
+    match resolve(&host, port) {
         Ok(address) => address,
         Err(why) => {
-            r.refuse("clientPortAddress", &given, format!("expected an address of this host: {why}"));
+            r.refuse(&key, &given, format!("expected {what}: {why}"));
             any
         }
     }
+}
+
+/// Where clients are listened for, and where that stands: in a key of its own, or in this server's line.
+struct Listen {
+    host: String,
+    what: &'static str,
+    key: String,
+    given: Given,
 }
 
 /// `--listen 127.0.0.1:2181` is what people type; a bare IPv6 address has colons too.
@@ -179,8 +193,14 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     if host.is_empty() || host.contains(char::is_whitespace) {
         return Err("that is no name".to_owned());
     }
-    let mut found = (host, port).to_socket_addrs().map_err(|error| error.to_string())?;
-    found.next().ok_or_else(|| "the name has no address".to_owned())
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    preferred(&found).ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// The first IPv4 address of a name, as Java's `InetAddress.getByName` takes it: on many hosts `localhost` is `::1` first,
+/// and who says it means 127.0.0.1 too. A name without one: its first address.
+pub fn preferred(found: &[SocketAddr]) -> Option<SocketAddr> {
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
 }
 
 fn read_sessions(r: &mut Reader, has_file: bool) -> Sessions {
@@ -211,6 +231,13 @@ fn read_sessions(r: &mut Reader, has_file: bool) -> Sessions {
 }
 
 fn read_limits(r: &mut Reader) -> Limits {
+    // ZooKeeper's parser reads it itself, and only a limit above 0 is one.
+    let connections_per_address_max =
+        small(r.number("maxClientCnxns", CONNECTIONS, -MAX..=MAX).unwrap_or(0).max(0));
+    let connections_max = r.property("maxCnxns", CONNECTIONS, -MAX..=MAX).unwrap_or(0);
+    if connections_max < 0 {
+        r.warn_key("maxCnxns", format!("maxCnxns={connections_max} is taken for 0, as in ZooKeeper"));
+    }
     let mut own =
         |key, what, range: RangeInclusive<i64>, default| r.property(key, what, range).unwrap_or(default);
     const GIB_64: i64 = 64 << 30;
@@ -218,14 +245,8 @@ fn read_limits(r: &mut Reader) -> Limits {
     let close = own("ringkeeper.slowReaderMaxBytes", BYTES, 4096..=1 << 30, (64 << 20).max(pause));
     let limits = Limits {
         frame_bytes_max: small(own("jute.maxbuffer", BYTES, 4096..=0x7fff_ffff, 0xf_ffff)),
-        connections_per_address_max: small(own(
-            "maxClientCnxns",
-            "a whole number of connections",
-            0..=MAX,
-            0,
-        )),
-        connections_max: Some(small(own("maxCnxns", "a whole number of connections", 0..=MAX, 0)))
-            .filter(|&n| n > 0),
+        connections_per_address_max,
+        connections_max: Some(small(connections_max.max(0))).filter(|&n| n > 0),
         outstanding_max: small(own("globalOutstandingLimit", "a whole number of requests", 1..=MAX, 65_536)),
         outstanding_per_connection_max: small(own(
             "ringkeeper.outstandingPerConnection",
@@ -270,8 +291,12 @@ fn read_limits(r: &mut Reader) -> Limits {
     limits
 }
 
+const CONNECTIONS: &str = "a whole number of connections";
+
 /// The default of `snapCount`, as in ZooKeeper.
 const SNAP_COUNT: i64 = 100_000;
+/// What less becomes, as in ZooKeeper.
+const SNAP_COUNT_MIN: i64 = 2;
 
 fn read_log(r: &mut Reader) -> LogSettings {
     let segment_kib = read_segment_kib(r);
@@ -286,8 +311,12 @@ fn read_log(r: &mut Reader) -> LogSettings {
                     without a snapshot, and without one that it needs the server does not start";
         r.warn_key("snapshot.trust.empty", text.to_owned());
     }
-    let snap_count =
-        r.property("snapCount", "a whole number of transactions", 2..=1_000_000_000).unwrap_or(SNAP_COUNT);
+    let asked =
+        r.property("snapCount", "a whole number of transactions", -MAX..=1_000_000_000).unwrap_or(SNAP_COUNT);
+    let snap_count = asked.max(SNAP_COUNT_MIN);
+    if snap_count != asked {
+        r.warn_key("snapCount", format!("snapCount={asked} becomes {snap_count}, as in ZooKeeper"));
+    }
     LogSettings {
         segment_bytes,
         sync_warning: r.millis("fsync.warningthresholdms", 0, 1000),
@@ -314,9 +343,13 @@ fn read_segment_kib(r: &mut Reader) -> i64 {
     if own.is_some_and(|kib| kib % 4 != 0) {
         r.refuse_key("ringkeeper.segmentSizeKb", "expected a multiple of 4, 1024 to 1048576 KiB".to_owned());
     }
-    // Both are read in any case, so that both are checked; txnLogSizeLimitInKb is the nearer relative.
-    let theirs = ["preAllocSize", "txnLogSizeLimitInKb"].map(|key| {
-        r.property(key, KIB, -MAX..=i64::MAX / 1024).filter(|&kib| kib > 0).map(|kib| {
+    // Both are read in any case, so that both are checked; txnLogSizeLimitInKb is the nearer relative. ZooKeeper reads the
+    // first one with Long.parseLong, the other with Long.getLong.
+    const THEIRS: RangeInclusive<i64> = -MAX..=i64::MAX / 1024;
+    let pre_alloc = r.number("preAllocSize", KIB, THEIRS);
+    let limit = r.property("txnLogSizeLimitInKb", KIB, THEIRS);
+    let theirs = [("preAllocSize", pre_alloc), ("txnLogSizeLimitInKb", limit)].map(|(key, kib)| {
+        kib.filter(|&kib| kib > 0).map(|kib| {
             let fit = kib.clamp(*RANGE.start(), *RANGE.end()) / 4 * 4;
             if own.is_none() && fit != kib {
                 r.warn_key(key, format!("{key}={kib} becomes a log segment of {fit} KiB"));

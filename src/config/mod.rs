@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use crate::membership::{PeerAddress, ServerEntry};
-pub use ensemble::{Ensemble, PeerSecurity};
+pub use ensemble::{Ensemble, PeerSecurity, StoreFile};
 pub use flags::{parse_args, Command, InspectKind, ServeArgs};
 pub use load::{load, Sources, TextFile};
 pub use source::{BadValue, Invalid, Source, Warning};
@@ -118,11 +118,11 @@ pub struct Limits {
     /// `jute.maxbuffer` in bytes, 4096 to 268435456, default 1048575. A longer frame closes the connection before
     /// anything is allocated for it.
     pub frame_bytes_max: u32,
-    /// `maxClientCnxns` per address, over all shards; 0 = no limit. ZooKeeper's default is 60; ours is 0, because 60
+    /// `maxClientCnxns` per address, over all shards; 0 and less = no limit. ZooKeeper's default is 60; ours is 0, because 60
     /// is met by any node that hides many clients behind one address, and `maxCnxns` protects the server. A value
     /// in zoo.cfg or `ZOO_MAX_CLIENT_CNXNS` holds. Beyond it a connection is closed at accept, without bytes.
     pub connections_per_address_max: u32,
-    /// `maxCnxns` in all. Default and 0: as many as open files allow (ZooKeeper: no limit, until accept fails).
+    /// `maxCnxns` in all. Default, 0 and (with a warning) less: as many as open files allow (ZooKeeper: no limit, until accept fails).
     /// Beyond it a connection is closed at accept, without bytes.
     pub connections_max: Option<u32>,
     /// `globalOutstandingLimit`: requests taken and not yet answered, in all. ZooKeeper's default is 1000, a few
@@ -165,7 +165,8 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     /// `fsync.warningthresholdms`, default 1000: a slower durable write is reported.
     pub sync_warning: Millis,
-    /// `snapCount`, 2 to 1000000000, default 100000: transactions between snapshots.
+    /// `snapCount`, at most 1000000000, default 100000: transactions between snapshots. Less than 2 becomes 2, with a
+    /// warning, as in ZooKeeper.
     pub snapshot_after_txns: u64,
     /// `snapCount` is the default: a large tree waits for half as many transactions as it has znodes. Any other number
     /// is taken as it stands.

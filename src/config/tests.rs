@@ -92,7 +92,11 @@ const KEYS: &[(&str, &str, Shows, &str, &str)] = &[
     ("jute.maxbuffer", "0xfffff", |c| c.limits.frame_bytes_max.to_string(), "1048575", "1M"),
     ("jute.maxbuffer", "4194304", |c| c.limits.frame_bytes_max.to_string(), "4194304", "10"),
     ("maxClientCnxns", "60", |c| c.limits.connections_per_address_max.to_string(), "60", "sixty"),
-    ("maxCnxns", "9", |c| format!("{:?}", c.limits.connections_max), "Some(9)", "-1"),
+    ("maxClientCnxns", "-1", |c| c.limits.connections_per_address_max.to_string(), "0", "0x10"),
+    ("maxClientCnxns", "0100", |c| c.limits.connections_per_address_max.to_string(), "100", "3000000000"),
+    ("maxCnxns", "9", |c| format!("{:?}", c.limits.connections_max), "Some(9)", "nine"),
+    ("maxCnxns", "-1", |c| format!("{:?}", c.limits.connections_max), "None", "3000000000"),
+    ("maxCnxns", "0100", |c| format!("{:?}", c.limits.connections_max), "Some(64)", "08"),
     ("globalOutstandingLimit", "1000", |c| c.limits.outstanding_max.to_string(), "1000", "0"),
     (
         "ringkeeper.outstandingPerConnection",
@@ -143,10 +147,12 @@ const KEYS: &[(&str, &str, Shows, &str, &str)] = &[
     ("ringkeeper.segmentSizeKb", "1024", |c| c.log.segment_bytes.to_string(), "1048576", "1026"),
     ("preAllocSize", "8192", |c| c.log.segment_bytes.to_string(), "8388608", "x"),
     ("preAllocSize", "100", |c| c.log.segment_bytes.to_string(), "1048576", "1k"),
+    ("preAllocSize", "02048", |c| c.log.segment_bytes.to_string(), "2097152", "0x2000"),
     ("txnLogSizeLimitInKb", "-1", |c| c.log.segment_bytes.to_string(), "67108864", "x"),
     ("txnLogSizeLimitInKb", "2048", |c| c.log.segment_bytes.to_string(), "2097152", "x"),
     ("fsync.warningthresholdms", "20", |c| show(c.log.sync_warning), "20", "x"),
-    ("snapCount", "1000", |c| c.log.snapshot_after_txns.to_string(), "1000", "1"),
+    ("snapCount", "1000", |c| c.log.snapshot_after_txns.to_string(), "1000", "1000000001"),
+    ("snapCount", "0", |c| c.log.snapshot_after_txns.to_string(), "2", "x"),
     ("snapSizeLimitInKb", "1", |c| format!("{:?}", c.log.snapshot_after_bytes), "Some(1024)", "x"),
     ("snapSizeLimitInKb", "-1", |c| format!("{:?}", c.log.snapshot_after_bytes), "None", "x"),
     ("autopurge.snapRetainCount", "1", |c| c.log.snapshots_kept.to_string(), "3", "x"),
@@ -281,6 +287,55 @@ fn a_bad_value_is_said_in_one_line_with_the_range() {
         (file("a=\\u12"), "zoo.cfg:1: \\u=: expected four hexadecimal digits behind \\u"),
     ] {
         assert_eq!(bad(sources), want);
+    }
+}
+
+/// They ended the start, and ZooKeeper starts.
+#[test]
+fn numbers_that_zookeeper_takes_with_a_warning() {
+    for (text, want) in [
+        ("maxCnxns=-1", "zoo.cfg:1: maxCnxns=-1 is taken for 0, as in ZooKeeper"),
+        ("snapCount=1", "zoo.cfg:1: snapCount=1 becomes 2, as in ZooKeeper"),
+        ("snapCount=-5", "zoo.cfg:1: snapCount=-5 becomes 2, as in ZooKeeper"),
+    ] {
+        assert_eq!(good(file(text)).1, [want]);
+    }
+    for text in ["maxClientCnxns=-1", "maxClientCnxns=0", "maxCnxns=0", "snapCount=2"] {
+        assert_eq!(good(file(text)).1, [""; 0], "{text}");
+    }
+}
+
+/// `localhost` was `::1` alone, and nobody was served at 127.0.0.1.
+#[test]
+fn a_name_is_its_first_ipv4_address_as_in_java() {
+    let address = |text: &&str| text.parse::<SocketAddr>().unwrap();
+    for (found, want) in [
+        (&["[::1]:1", "127.0.0.1:1"][..], Some("127.0.0.1:1")),
+        (&["10.0.0.2:1", "[fe80::1]:1", "10.0.0.1:1"], Some("10.0.0.2:1")),
+        (&["[fe80::2]:1", "[fe80::1]:1"], Some("[fe80::2]:1")),
+        (&[], None),
+    ] {
+        let addresses: Vec<SocketAddr> = found.iter().map(address).collect();
+        assert_eq!(keys::preferred(&addresses), want.as_ref().map(address), "{found:?}");
+    }
+}
+
+/// It was said of clientPortAddress, which no line had.
+#[test]
+fn a_client_address_that_is_none_is_said_of_the_line_that_has_it() {
+    for (text, want) in [
+        (
+            "dataDir=/d\nserver.1=a:2888:3888;no-such-host.invalid:2181",
+            "zoo.cfg:2: server.1=a:2888:3888;no-such-host.invalid:2181: expected an address of this host behind the \
+             semicolon: ",
+        ),
+        (
+            "dataDir=/d\nclientPortAddress=no-such-host.invalid",
+            "zoo.cfg:2: clientPortAddress=no-such-host.invalid: expected an address of this host: ",
+        ),
+    ] {
+        let said = bad(file(text));
+        assert!(said.starts_with(want) && !said.contains('\n'), "{said}");
     }
 }
 

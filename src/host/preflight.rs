@@ -337,7 +337,7 @@ fn is_locked(file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Sources;
+    use crate::config::{Sources, TextFile};
 
     fn config(keys: &[String]) -> Config {
         let flags = crate::config::flags::KeyFlags { set: keys.to_vec(), ..Default::default() };
@@ -363,6 +363,25 @@ mod tests {
             report.to_string().lines().all(|line| line.starts_with("ok ") || line.starts_with("note ")),
             "{report}"
         );
+    }
+
+    /// Neither the file nor the line was named.
+    #[test]
+    fn a_store_that_can_not_be_read_is_said_of_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing.pem").display().to_string();
+        let text = format!(
+            "dataDir={}\nclientPort=0\nserver.1=127.0.0.1:28881:28882\nserver.2=127.0.0.1:28883:28884\n\
+             sslQuorum=true\nssl.quorum.keyStore.location={missing}\nssl.quorum.trustStore.location={missing}\n",
+            dir.path().display()
+        );
+        let file = |path: &str, bytes: Vec<u8>| Some(TextFile { path: path.into(), bytes });
+        let (file, id_file) = (file("zoo.cfg", text.into()), file("myid", b"1".to_vec()));
+        let config = Sources { file, id_file, ..Sources::default() }.check().unwrap().0;
+        let report = examine(&config).0.to_string();
+        for key in ["zoo.cfg:6: ssl.quorum.keyStore", "zoo.cfg:7: ssl.quorum.trustStore"] {
+            assert!(report.contains(&format!("{key}.location={missing}: ")), "{report}");
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) struct Connection {
     /// Invariant: they are answered in this order; no read overtakes a write.
     pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
+    /// About how many bytes the reads among them will be answered with, but for the first few.
+    pub expected_bytes: usize,
     /// Syncs among them whose moment has not come.
     pub syncs_under_way: u32,
     /// A reconfig was sent up and is not answered.
@@ -104,6 +106,7 @@ impl Connection {
             was_paused: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
+            expected_bytes: 0,
             syncs_under_way: 0,
             reconfig_under_way: false,
             has_long: false,

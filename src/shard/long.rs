@@ -14,6 +14,10 @@ const ZNODES_MAX: usize = 4096;
 const MULTI_BYTES_MAX: usize = 4096;
 /// A read with a longer answer takes a turn of its own: sixty times the same znode of a megabyte are one kilobyte to ask for.
 const ANSWER_BYTES_MAX: usize = 512 << 10;
+/// So many requests may wait before anybody asks what their answers will take.
+const EXPECTED_FROM: usize = 4;
+/// What is expected of a read that nobody looks up.
+const EXPECTED_BYTES: usize = ANSWER_BYTES_MAX / 32;
 /// The names of so few children are not added up.
 const FEW: usize = 16;
 
@@ -30,13 +34,10 @@ impl Shard {
         self.crowded_since.filter(|_| !self.long.is_empty())
     }
 
-    /// Those who wait for others' full sockets have not fallen silent: what they say is not read meanwhile.
+    /// Those who wait for their turn have not fallen silent: what they say is not read meanwhile.
     pub(super) fn hear_of_waiting(&mut self, now: Millis, sessions: &mut Vec<(SessionId, Millis)>) {
-        if self.crowded_since().is_some() {
-            let waiting = self.long.iter().filter_map(|id| self.get(*id)).map(|c| c.session);
-            sessions
-                .extend(waiting.filter(|session| *session != SessionId::NONE).map(|session| (session, now)));
-        }
+        let waiting = self.long.iter().filter_map(|id| self.get(*id)).map(|c| c.session);
+        sessions.extend(waiting.filter(|session| *session != SessionId::NONE).map(|session| (session, now)));
     }
 
     /// Cuts off who leaves most unread, where others have waited too long for it.
@@ -74,6 +75,25 @@ impl Shard {
             OpCode::MultiRead => body.len() > MULTI_BYTES_MAX || self.has_long_answer(body),
             _ => false,
         }
+    }
+
+    /// Whether a read behind a write is answered in a turn of its own because those in front of it have long answers: the
+    /// writes among them are done one after the other, and what is read in between lies in memory then, as much as it is. A
+    /// thousand reads of a megabyte behind one write were a gigabyte (a review).
+    pub(super) fn expects_much(&self, c: &mut Connection, op: OpCode, body: &[u8]) -> bool {
+        if c.pending.len() < EXPECTED_FROM {
+            c.expected_bytes = 0;
+            return false;
+        }
+        c.expected_bytes += match op {
+            OpCode::Ping | OpCode::Exists => 0,
+            OpCode::GetData => {
+                let path = PathAndWatch::decode(body).ok().and_then(|request| request.path);
+                path.and_then(|path| self.table.get(&path)).map_or(0, |node| node.data_len())
+            }
+            _ => EXPECTED_BYTES,
+        };
+        c.expected_bytes > ANSWER_BYTES_MAX
     }
 
     /// About what the names of a znode's children take; more than any answer where there are too many to look at.

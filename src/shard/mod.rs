@@ -394,12 +394,16 @@ impl Shard {
                 if n > 0 || c.blocked_since == Millis(0) {
                     c.blocked_since = now;
                 }
+                // Its pings are not read meanwhile: who takes bytes lives.
+                if n > 0 && shard.is_paused(c) {
+                    shard.heard_of(c, now);
+                }
                 if !c.is_blocked {
                     c.is_blocked = true;
                     shard.blocked.push(c.id);
                 }
-                // A long queue that moves: what was sent is dropped now and then.
-                if c.sent > (256 << 10) {
+                // A long queue that moves: what was sent is dropped once it is half of it, so that no byte is moved often.
+                if c.sent > (256 << 10) && c.sent >= c.out.len() / 2 {
                     c.out.drain(..c.sent);
                     c.sent = 0;
                 }
@@ -540,6 +544,16 @@ impl Shard {
     /// What connections whose sockets are full have yet to be sent.
     fn unsent_bytes(&self) -> usize {
         self.blocked.iter().filter_map(|id| self.get(*id)).map(|c| c.out.len() - c.sent).sum()
+    }
+
+    /// Its client lives: the next report says so.
+    #[inline]
+    fn heard_of(&mut self, c: &mut Connection, now: Millis) {
+        c.last_heard = now;
+        if !c.is_heard {
+            c.is_heard = true;
+            self.heard.push(c.id);
+        }
     }
 
     fn is_paused(&self, c: &Connection) -> bool {

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::request::header_reply;
-use super::Shard;
+use super::{Shard, Why};
 use crate::error::Code;
 use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
@@ -162,6 +162,10 @@ impl Shard {
                     break
                 }
                 Some(Pending::Deferred { is_long: true, .. }) => return self.queue_long(c),
+                // The writes in front of them made the znodes longer than they were when these reads came.
+                Some(Pending::Deferred { .. }) if c.out.len() - c.sent > self.options.unsent_cut_bytes => {
+                    return self.cut(c, Why::SlowReader);
+                }
                 Some(_) => {}
             }
             match self.pop_pending(c).expect("it was looked at just now") {

@@ -46,12 +46,14 @@ impl Shard {
         let Ok((header, body)) = RequestHeader::decode(frame) else { return self.cut(c, Why::BadLength) };
         c.received += 1;
         self.stats.packets_received += 1;
-        c.last_heard = now;
-        if !c.is_heard {
-            c.is_heard = true;
-            self.heard.push(c.id);
-        }
+        self.heard_of(c, now);
         let known = OpCode::from_i32(header.op);
+        // Whatever is asked, known or not: ZooKeeper looks at this before it looks at anything else.
+        if self.lacks_required_identity(c, known) {
+            let reply = header_reply(header.xid, Zxid(0), Code::SessionClosedRequireSaslAuth);
+            self.note_cut(c, Why::AuthRequired);
+            return self.say(c, now, reply, true);
+        }
         if self.read_only && known.is_some_and(OpCode::needs_a_leader) {
             return self.refuse(c, now, header.xid, Code::NotReadOnly);
         }
@@ -61,11 +63,6 @@ impl Shard {
             c.last_xid = header.xid;
         }
         let Some(op) = op else { return self.refuse_unknown(now, c, header.xid) };
-        if self.lacks_required_identity(c, op) {
-            let reply = header_reply(header.xid, Zxid(0), Code::SessionClosedRequireSaslAuth);
-            self.note_cut(c, Why::AuthRequired);
-            return self.say(c, now, reply, true);
-        }
         match op {
             OpCode::Create
             | OpCode::Create2
@@ -86,6 +83,7 @@ impl Shard {
                 if !is_long && (c.pending.is_empty() || mutant::is(Mutant::ReadOvertakesWrite)) {
                     return self.handle_read(now, c, header.xid, op, body, now);
                 }
+                let is_long = is_long || self.expects_much(c, op, body);
                 self.wait(c, Pending::Deferred { frame: frame.into(), since: now, is_long });
                 c.has_long = is_long;
                 if is_long && c.pending.len() == 1 {
@@ -305,9 +303,9 @@ impl Shard {
         self.notes.push_back(super::Note::Cut { peer: c.peer, why });
     }
 
-    fn lacks_required_identity(&self, c: &Connection, op: OpCode) -> bool {
+    fn lacks_required_identity(&self, c: &Connection, op: Option<OpCode>) -> bool {
         let Some(schemes) = &self.options.required_schemes else { return false };
-        !matches!(op, OpCode::Auth | OpCode::Sasl | OpCode::CloseSession)
+        !matches!(op, Some(OpCode::Auth | OpCode::Sasl | OpCode::CloseSession))
             && !c.identities.iter().any(|id| schemes.contains(&id.scheme))
     }
 }

@@ -153,8 +153,16 @@ fn lists_that_are_no_ensemble() {
             "server.1=a:1:2\nserver.2=b:5:5",
             "zoo.cfg:3: server.2=b:5:5: expected two different ports for peers and for elections, and both are 5",
         ),
-        ("server.0=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.0=a:1:2: expected server.N with N of 1 to 254"),
-        ("server.256=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.256=a:1:2: expected server.N with N of 1 to 254"),
+        (
+            "server.0=a:1:2\nserver.1=b:1:2",
+            "zoo.cfg:2: server.0=a:1:2: expected server.N with N of 1 to 254: give this server another number, in all \
+             server lines and in its myid",
+        ),
+        (
+            "server.256=a:1:2\nserver.1=b:1:2",
+            "zoo.cfg:2: server.256=a:1:2: expected server.N with N of 1 to 254: give this server another number, in all \
+             server lines and in its myid",
+        ),
         ("server.=a:1:2\nserver.1=b:1:2", "zoo.cfg:2: server.=a:1:2: expected server.N with N of 1 to 254"),
         (
             "server.1=a:1:2\nserver2=b:1:2",
@@ -179,11 +187,7 @@ fn lists_that_are_no_ensemble() {
              (zoo.cfg:2) is the only one, and with standaloneEnabled=true it runs alone",
         ),
         ("server.1=a:1:2:observer", "zoo.cfg:2: server.1=a:1:2:observer: expected a participant: an observer has nobody to observe"),
-        ("peerType=observer", "zoo.cfg:2: peerType=observer: expected participant: an observer has nobody to observe"),
-        (
-            "server.1=a:1:2\nserver.2=b:1:2\npeerType=observer",
-            "zoo.cfg:4: peerType=observer: expected participant, which server.1 says of this server (zoo.cfg:2)",
-        ),
+        ("server.1=a:1:2\nserver.2=b:1:2\npeerType=x", "zoo.cfg:4: peerType=x: expected participant or observer"),
         (
             "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\ngroup.1=1:2:3",
             "zoo.cfg:5: group.1=1:2:3: expected no groups and no weights: every participant has one vote in ringkeeper",
@@ -208,7 +212,8 @@ fn lists_that_are_no_ensemble() {
         ),
         (
             "server.1=a:1:2\nserver.255=b:1:2",
-            "zoo.cfg:3: server.255=b:1:2: expected server.N with N of 1 to 254",
+            "zoo.cfg:3: server.255=b:1:2: expected server.N with N of 1 to 254: give this server another number, in all \
+             server lines and in its myid",
         ),
         (
             "clientPort=5\nserver.1=a:1:2;6\nserver.2=b:1:2;7",
@@ -222,6 +227,30 @@ fn lists_that_are_no_ensemble() {
     let want = "environment ZOO_SERVERS: server.1=c:1:2: expected one line for a server: environment ZOO_SERVERS says \
                 a:1:2";
     assert_eq!(bad(variables(&twice)), want);
+}
+
+/// It ended the start.
+#[test]
+fn a_peer_type_that_is_not_the_lines_is_warned_about_as_in_zookeeper() {
+    let two = "server.1=a:1:2\nserver.2=b:1:2\n";
+    let (_, _, warnings) = ensemble(server("1", &format!("{THREE}peerType=participant")));
+    assert_eq!(warnings, [""; 0]);
+    let (_, shown, warnings) = ensemble(server("1", &format!("{two}peerType=observer")));
+    assert_eq!(shown.voters(), 2);
+    let want =
+        "zoo.cfg:4: peerType=observer has no effect: server.1 says participant (zoo.cfg:2), and that holds";
+    assert_eq!(warnings[0], want);
+    let observer = format!("{two}server.3=c:1:2:observer\npeerType=participant");
+    let (_, shown, warnings) = ensemble(server("3", &observer));
+    assert!(shown.server(ServerId(3)).is_some_and(|entry| entry.is_observer));
+    let want =
+        "zoo.cfg:5: peerType=participant has no effect: server.3 says observer (zoo.cfg:4), and that holds";
+    assert_eq!(warnings[0], want);
+    let want = "peerType=observer has no effect: there is nobody to observe, and this server runs alone";
+    for (text, line) in [("", 2), ("server.1=a:1:2\n", 3)] {
+        let (config, warnings) = good(server("", &format!("{text}peerType=observer")));
+        assert_eq!((config.ensemble, warnings), (None, vec![format!("zoo.cfg:{line}: {want}")]));
+    }
 }
 
 #[test]
@@ -354,13 +383,14 @@ fn tls_between_servers_takes_pem() {
     let with = |more: &str| server("1", &format!("{THREE}sslQuorum=true\n{more}"));
     let (_, ensemble, warnings) = ensemble(with(stores));
     assert_eq!(warnings, [""; 0]);
-    let (key_store, trust_store) = (PathBuf::from("/k.pem"), PathBuf::from("/t.PEM"));
+    let store = |path: &str| StoreFile { path: path.into(), source: Source::Default };
+    let (key_store, trust_store) = (store("/k.pem"), store("/t.PEM"));
     assert_eq!(ensemble.security, PeerSecurity::Tls { key_store, trust_store, verify_hostname: true });
     let typed = "ssl.quorum.keyStore.location=/k\nssl.quorum.keyStore.type=pem\nssl.quorum.trustStore.location=/t.jks\n\
                  ssl.quorum.trustStore.type=PEM\nssl.quorum.hostnameVerification=false\nssl.quorum.clientAuth=none\n\
                  ssl.quorum.protocol=TLSv1.3";
     let (_, ensemble, warnings) = self::ensemble(with(typed));
-    let (key_store, trust_store) = (PathBuf::from("/k"), PathBuf::from("/t.jks"));
+    let (key_store, trust_store) = (store("/k"), store("/t.jks"));
     assert_eq!(ensemble.security, PeerSecurity::Tls { key_store, trust_store, verify_hostname: false });
     assert!(
         warnings[0].contains("never let in") && warnings[1].contains("ssl.quorum.protocol"),

@@ -371,13 +371,11 @@ impl Greeter {
         let place = self.place(hello.from);
         let addresses = place.as_ref().map_or(&[][..], |(_, addresses)| addresses);
         let hosts: Vec<&str> = addresses.iter().map(|address| address.host.as_str()).collect();
-        if place.is_some() && !self.protection.is_named(&stream.stream, &hosts) {
-            return Err(format!(
-                "its certificate names no host of server {} ({}): give it one that does, or set \
-                 ssl.quorum.hostnameVerification=false",
-                hello.from.0,
-                hosts.join(", ")
-            ));
+        if place.is_some() {
+            self.protection.check_name(&stream.stream, &hosts).map_err(|advice| {
+                let hosts = hosts.join(", ");
+                format!("its certificate names no host of server {} ({hosts}): {advice}", hello.from.0)
+            })?;
         }
         // Said before it is judged: judging may make a member of us, and the other one shall hear it the next time.
         self.acquaintance.hello(hello.from, hello.purpose).write(&mut stream).map_err(io)?;

@@ -2,7 +2,7 @@
 //!
 //! TLS runs where the socket is read and written, blocking during the greeting and without waiting afterwards.
 
-use crate::config::PeerSecurity;
+use crate::config::{BadValue, PeerSecurity, StoreFile};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_name, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
@@ -13,8 +13,9 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore,
     ServerConfig, ServerConnection, SignatureScheme,
 };
+use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,22 +49,21 @@ impl Protection {
         let PeerSecurity::Tls { key_store, trust_store, verify_hostname } = security else {
             return Ok(Protection::Plain);
         };
-        let roots = read_trust(trust_store).map_err(|why| format!("ssl.quorum.trustStore.location={why}"));
-        let own = read_key(key_store).map_err(|why| format!("ssl.quorum.keyStore.location={why}"));
+        let roots = read_trust(&trust_store.path).map_err(|why| bad_store(TRUST_STORE, trust_store, &why));
+        let own = read_key(&key_store.path).map_err(|why| bad_store(KEY_STORE, key_store, &why));
         let (roots, (chain, key)) = match (roots, own) {
             (Ok(roots), Ok(own)) => (Arc::new(roots), own),
             (Err(one), Err(other)) => return Err(format!("{one}; {other}")),
             (Err(why), _) | (_, Err(why)) => return Err(why),
         };
         let provider = Arc::new(default_provider());
-        let bad_trust = |error: &dyn std::fmt::Display| {
-            format!("{}: {error}: expected certificates of authorities, in PEM", trust_store.display())
+        let bad_trust = |error: &dyn Display| {
+            let why = format!("{error}: expected certificates of authorities, in PEM");
+            bad_store(TRUST_STORE, trust_store, &why)
         };
         let bad_key = |error: rustls::Error| {
-            format!(
-                "{}: {error}: expected a private key and its own certificate chain, in PEM",
-                key_store.display()
-            )
+            let why = format!("{error}: expected a private key and its own certificate chain, in PEM");
+            bad_store(KEY_STORE, key_store, &why)
         };
         let by_name = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
@@ -106,15 +106,22 @@ impl Protection {
     }
 
     /// Whether the certificate of who dialled in names one of these hosts; without TLS, or where names are not looked at,
-    /// it does. A certificate that names nobody does not.
-    pub fn is_named(&self, stream: &Stream, hosts: &[&str]) -> bool {
+    /// it does. A certificate that names nobody does not. Where it does not: what to do about it.
+    pub fn check_name(&self, stream: &Stream, hosts: &[&str]) -> Result<(), String> {
         let (Protection::Tls { verify_hostname: true, .. }, Stream::Tls(tls)) = (self, stream) else {
-            return true;
+            return Ok(());
         };
-        let Some(shown) = tls.connection.peer_certificates().and_then(<[_]>::first) else { return false };
-        let Ok(shown) = ParsedCertificate::try_from(shown) else { return false };
-        let mut names = hosts.iter().filter_map(|host| ServerName::try_from(*host).ok());
-        names.any(|name| verify_server_name(&shown, &name).is_ok())
+        let mut advice = "give it one that does, or set ssl.quorum.hostnameVerification=false".to_owned();
+        let shown = tls.connection.peer_certificates().and_then(<[_]>::first);
+        let Some(Ok(shown)) = shown.map(ParsedCertificate::try_from) else { return Err(advice) };
+        for name in hosts.iter().filter_map(|host| ServerName::try_from(*host).ok()) {
+            match verify_server_name(&shown, &name) {
+                Ok(()) => return Ok(()),
+                Err(error) if has_no_names(&error) => advice = format!("it {}", name_advice(hosts)),
+                Err(_) => {}
+            }
+        }
+        Err(advice)
     }
 
     /// The end that was dialled.
@@ -125,19 +132,28 @@ impl Protection {
     }
 }
 
+const KEY_STORE: &str = "ssl.quorum.keyStore.location";
+const TRUST_STORE: &str = "ssl.quorum.trustStore.location";
+
+/// What is wrong with a store, beside the line that names it.
+fn bad_store(key: &str, store: &StoreFile, why: &str) -> String {
+    let (source, value) = (store.source.clone(), store.path.display().to_string());
+    BadValue { source, key: key.to_owned(), value, expected: why.to_owned() }.to_string()
+}
+
 fn read_trust(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
-        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
     }
     if roots.is_empty() {
-        return Err(format!("{}: no certificate in it, expected at least one in PEM", path.display()));
+        return Err("no certificate in it, expected at least one in PEM".to_owned());
     }
     Ok(roots)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
+    let wrong = |error: rustls::pki_types::pem::Error| error.to_string();
     CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
 }
 
@@ -146,12 +162,11 @@ type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 fn read_key(path: &Path) -> Result<ChainAndKey, String> {
     let chain = read_certificates(path)?;
     if chain.is_empty() {
-        return Err(format!("{}: no certificate in it, expected this server's chain in PEM", path.display()));
+        return Err("no certificate in it, expected this server's chain in PEM".to_owned());
     }
     let key = PrivateKeyDer::from_pem_file(path).map_err(|error| {
         format!(
-            "{}: {error}: expected a private key in PEM that is not encrypted (openssl pkey -in KEY -out PLAIN)",
-            path.display()
+            "{error}: expected a private key in PEM that is not encrypted (openssl pkey -in KEY -out PLAIN)"
         )
     })?;
     Ok((chain, key))
@@ -275,10 +290,15 @@ impl Tls {
 }
 
 /// What to do about it, where there is something to do.
-fn advice(error: &rustls::Error) -> &'static str {
+fn advice(error: &rustls::Error) -> String {
     use rustls::{AlertDescription as Alert, Error};
-    match error {
+    let known = match error {
         Error::InvalidMessage(_) => " (sslQuorum must be the same on all servers)",
+        Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, .. })
+            if has_no_names(error) =>
+        {
+            return format!(": the other server's certificate {}", name_advice(&[&expected.to_str()]));
+        }
         Error::InvalidCertificate(why) => match why {
             // Another authority of the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -294,6 +314,11 @@ fn advice(error: &rustls::Error) -> &'static str {
                 ": the other server's certificate names another host than its server line; \
                  ssl.quorum.hostnameVerification=false accepts that"
             }
+            // webpki's word; rustls has none of its own for it, and webpki is none of our packages.
+            CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+                ": the other server shows the certificate of an authority (CA:TRUE, as openssl req -x509 makes it) for its own: \
+                 issue one for it with basicConstraints CA:FALSE"
+            }
             _ => "",
         },
         Error::NoCertificatesPresented => ": the other server has no ssl.quorum.keyStore.location, or is none of ours",
@@ -308,7 +333,34 @@ fn advice(error: &rustls::Error) -> &'static str {
             ": the other server finds this one's certificate expired: renew it, or set the clocks right"
         }
         _ => "",
-    }
+    };
+    known.to_owned()
+}
+
+/// Whether the certificate is of no name at all: that in its common name, which ZooKeeper takes, is not looked at.
+fn has_no_names(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })
+            if presented.is_empty()
+    )
+}
+
+/// What to do about a certificate without names: how keytool, in ZooKeeper's guide, and openssl put them in.
+fn name_advice(hosts: &[&str]) -> String {
+    let names = |dns: &str, ip: &str| {
+        let name = |host: &&str| {
+            let kind = if host.parse::<IpAddr>().is_ok() { ip } else { dns };
+            format!("{kind}:{host}")
+        };
+        hosts.iter().map(name).collect::<Vec<_>>().join(",")
+    };
+    format!(
+        "has no subjectAltName, and a common name (CN) does not count: issue it anew with keytool ... -ext san={} or openssl \
+         ... -addext subjectAltName={}, or set ssl.quorum.hostnameVerification=false",
+        names("dns", "ip"),
+        names("DNS", "IP")
+    )
 }
 
 impl Read for Stream {
@@ -346,28 +398,38 @@ impl Write for Stream {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use crate::config::Source;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     use std::fs;
     use std::net::TcpListener;
     use std::path::PathBuf;
 
     /// An authority and a server's store that it has signed for `host`, as files in `dir`.
     fn stores(dir: &Path, name: &str, host: &str) -> (PathBuf, PathBuf) {
+        signed(dir, name, &CertificateParams::new(vec![host.to_owned()]).unwrap())
+    }
+
+    fn signed(dir: &Path, name: &str, server: &CertificateParams) -> (PathBuf, PathBuf) {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().unwrap();
         let trusted = authority.self_signed(&authority_key).unwrap();
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::from_params(&authority, &authority_key);
-        let signed = CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let signed = server.signed_by(&key, &issuer).unwrap();
         let (key_store, trust_store) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}-ca.pem")));
         fs::write(&key_store, format!("{}{}", key.serialize_pem(), signed.pem())).unwrap();
         fs::write(&trust_store, trusted.pem()).unwrap();
         (key_store, trust_store)
     }
 
+    /// The store in the so-manieth line.
+    fn line(line: u32, path: &Path) -> StoreFile {
+        StoreFile { path: path.to_owned(), source: Source::File { path: "zoo.cfg".into(), line } }
+    }
+
     fn tls(stores: &(PathBuf, PathBuf), verify_hostname: bool) -> Protection {
-        let (key_store, trust_store) = stores.clone();
+        let (key_store, trust_store) = (line(6, &stores.0), line(7, &stores.1));
         Protection::load(&PeerSecurity::Tls { key_store, trust_store, verify_hostname }).unwrap()
     }
 
@@ -404,9 +466,7 @@ pub(super) mod tests {
             let mut stream = greeter.accepted(socket)?;
             let mut first = [0; 1];
             stream.read_exact(&mut first).map_err(|e| e.to_string())?;
-            if !greeter.is_named(&stream, &["127.0.0.1", "localhost"]) {
-                return Err("another name".to_owned());
-            }
+            greeter.check_name(&stream, &["127.0.0.1", "localhost"])?;
             exchange(stream)
         });
         let socket = TcpStream::connect(address).unwrap();
@@ -460,6 +520,54 @@ pub(super) mod tests {
         }
     }
 
+    /// As ZooKeeper's guide makes it with keytool: it was said to name another host.
+    #[test]
+    fn a_certificate_with_a_common_name_alone_is_told_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = stores(dir.path(), "good", "localhost");
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        let nameless = signed(dir.path(), "nameless", &params);
+        let (shows_nameless, trusts_it) =
+            ((nameless.0.clone(), good.1.clone()), (good.0, nameless.1.clone()));
+        let [dialled, _] = talk(&tls(&trusts_it, true), tls(&shows_nameless, true));
+        let why = dialled.unwrap_err();
+        let want = ": the other server's certificate has no subjectAltName, and a common name (CN) does not count: issue it \
+                    anew with keytool ... -ext san=dns:localhost or openssl ... -addext subjectAltName=DNS:localhost, or set \
+                    ssl.quorum.hostnameVerification=false";
+        assert!(why.ends_with(want), "{why}");
+        let [_, greeted] = talk(&tls(&shows_nameless, true), tls(&trusts_it, true));
+        let why = greeted.unwrap_err();
+        let want = "it has no subjectAltName, and a common name (CN) does not count: issue it anew with keytool ... -ext \
+                    san=ip:127.0.0.1,dns:localhost or openssl ... -addext subjectAltName=IP:127.0.0.1,DNS:localhost, or set \
+                    ssl.quorum.hostnameVerification=false";
+        assert_eq!(why, want);
+        assert_eq!(talk(&tls(&nameless, false), tls(&nameless, false)), [Ok(()), Ok(())]);
+    }
+
+    /// As `openssl req -x509` makes it: the refusal had no advice.
+    #[test]
+    fn an_authoritys_certificate_is_no_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = stores(dir.path(), "good", "localhost");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap().pem();
+        let path = dir.path().join("x509.pem");
+        fs::write(&path, format!("{}{made}", key.serialize_pem())).unwrap();
+        let (shows_it, trusts_it) = ((path.clone(), good.1), (good.0, path));
+        let want = "issue one for it with basicConstraints CA:FALSE";
+        for verify_hostname in [true, false] {
+            let with = |stores| tls(stores, verify_hostname);
+            let [dialled, greeted] = talk(&with(&trusts_it), with(&shows_it)).map(Result::unwrap_err);
+            assert!(dialled.ends_with(want) && greeted.contains("its log says why"), "{dialled}; {greeted}");
+            let [_, greeted] =
+                talk(&with(&shows_it), with(&trusts_it)).map(|end| end.err().unwrap_or_default());
+            assert!(greeted.ends_with(want), "{greeted}");
+        }
+    }
+
     #[test]
     fn a_store_that_is_none_names_its_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -467,21 +575,25 @@ pub(super) mod tests {
         let empty = dir.path().join("empty.pem");
         fs::write(&empty, "nothing").unwrap();
         let missing = dir.path().join("missing.pem");
-        for (key_store, trust_store, named) in [
-            (&missing, &good.1, &missing),
-            (&empty, &good.1, &empty),
+        // A key that is not the certificate's.
+        let foreign = dir.path().join("foreign.pem");
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        fs::write(&foreign, format!("{key}{}", fs::read_to_string(&good.1).unwrap())).unwrap();
+        let (key, trust) =
+            ("zoo.cfg:6: ssl.quorum.keyStore.location=", "zoo.cfg:7: ssl.quorum.trustStore.location=");
+        for (key_store, trust_store, place, named) in [
+            (&missing, &good.1, key, &missing),
+            (&empty, &good.1, key, &empty),
             // Certificates without a key.
-            (&good.1, &good.1, &good.1),
-            (&good.0, &empty, &empty),
-            (&good.0, &missing, &missing),
+            (&good.1, &good.1, key, &good.1),
+            (&good.0, &empty, trust, &empty),
+            (&good.0, &missing, trust, &missing),
+            (&foreign, &good.1, key, &foreign),
         ] {
-            let security = PeerSecurity::Tls {
-                key_store: key_store.clone(),
-                trust_store: trust_store.clone(),
-                verify_hostname: true,
-            };
+            let (key_store, trust_store) = (line(6, key_store), line(7, trust_store));
+            let security = PeerSecurity::Tls { key_store, trust_store, verify_hostname: true };
             let why = Protection::load(&security).err().expect("a store is wrong");
-            assert!(why.contains(&named.display().to_string()), "{why}");
+            assert!(why.starts_with(&format!("{place}{}: ", named.display())), "{why}");
         }
     }
 }
