@@ -91,15 +91,6 @@ fn identities(who: u8) -> Vec<Identity> {
     pairs.iter().map(|(scheme, id)| ((*scheme).to_owned(), (*id).to_owned())).collect()
 }
 
-fn is_quota_node(op: &Op) -> bool {
-    match op {
-        Op::Create { path, .. } | Op::SetData { path, .. } | Op::Delete { path, .. } => {
-            path.as_ref().is_some_and(|path| path.starts_with("/zookeeper/quota"))
-        }
-        _ => false,
-    }
-}
-
 // ---- the two side by side ----
 
 struct Pair {
@@ -145,7 +136,7 @@ impl Pair {
         let asked = |session| Asked { session, from_stranger: false, who: 0, step: Step::CreateSession };
         let rules = OPEN_RULES;
         let asked = (1..4).map(asked).collect();
-        pair.play(&Round { rules, quota_in_multi: false, asked, repeat: false });
+        pair.play(&Round { rules, asked, repeat: false });
         if furnished {
             let limits = "count=2,bytes=9=;byteHardLimit=40;countHardLimit=4";
             let nodes = [("/a", ""), ("/b", "b"), ("/a/b", "ab"), (QUOTA_NODES[0], "")];
@@ -157,7 +148,7 @@ impl Pair {
                 Asked { session: 1, from_stranger: false, who: 0, step }
             };
             let asked = nodes.into_iter().chain(quota).map(create).collect();
-            pair.play(&Round { rules, quota_in_multi: false, asked, repeat: false });
+            pair.play(&Round { rules, asked, repeat: false });
         }
         pair
     }
@@ -259,7 +250,7 @@ impl Pair {
             }
             Step::Op(op) => encode(op, &mut request),
             Step::Multi(ops) => {
-                request = encode_multi(&multi_ops(ops, round));
+                request = encode_multi(ops);
                 14
             }
             Step::Reconfig => {
@@ -277,7 +268,7 @@ impl Pair {
         }
         match &asked.step {
             Step::Op(op) => self.model.single(op, &call),
-            Step::Multi(ops) => self.model.multi(&multi_ops(ops, round), &call),
+            Step::Multi(ops) => self.model.multi(ops, &call),
             Step::ClientCloses => self.model.close(session, zxid),
             Step::Reconfig if !round.rules.reconfig_enabled => Want::Code(-123),
             Step::Garbage(_) => Want::Code(-5),
@@ -394,10 +385,6 @@ impl Pair {
     }
 }
 
-fn multi_ops(ops: &[Op], round: &Round) -> Vec<Op> {
-    ops.iter().filter(|op| round.quota_in_multi || !is_quota_node(op)).cloned().collect()
-}
-
 fn stat_bytes(stat: Stat) -> Vec<u8> {
     let mut out = Vec::new();
     stat.encode(&mut out);
@@ -492,7 +479,7 @@ fn usage_follows_the_order_of_a_multi() {
         let mut rules = OPEN_RULES;
         rules.enforce_quota = false;
         let asked = vec![Asked { session: 1, from_stranger: false, who: 0, step: Step::Multi(ops) }];
-        pair.play(&Round { rules, quota_in_multi: true, asked, repeat: false });
+        pair.play(&Round { rules, asked, repeat: false });
         pair.compare();
         let data = pair.state.table.get(stats).unwrap().data().unwrap();
         assert_eq!(std::str::from_utf8(data), Ok(want), "{name}");

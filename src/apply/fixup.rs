@@ -5,6 +5,7 @@ use crate::auth;
 use crate::error::Code;
 use crate::tree::acl::parse_prefix;
 use crate::wire::{Acl, AclRef, Id};
+use std::collections::BTreeSet;
 
 /// Checks and completes a list (chapter 7.2, TR25).
 pub(super) fn fix_up(
@@ -17,9 +18,11 @@ pub(super) fn fix_up(
         return Err(Code::InvalidAcl);
     }
     let mut fixed: Vec<Acl> = Vec::with_capacity(list.len());
+    let mut seen = BTreeSet::new();
     for (at, entry) in list.iter().enumerate() {
-        // A list of 20,000 different entries is legal and rare; equal neighbours are the common repetition.
-        if at > 0 && repeated(list, at) {
+        let is_known =
+            if list.len() > COMPARED_MAX { !seen.insert(entry) } else { list[..at].contains(entry) };
+        if is_known {
             continue;
         }
         let Some(scheme) = entry.id.scheme.as_deref() else { return Err(Code::InvalidAcl) };
@@ -59,13 +62,9 @@ pub(super) fn fix_up(
     Ok(fixed)
 }
 
-/// How far back a repetition is looked for: bounded, or a long list would cost its square.
-const REPETITION_WINDOW: usize = 128;
-
-fn repeated(list: &[AclRef<'_>], at: usize) -> bool {
-    let from = at.saturating_sub(REPETITION_WINDOW);
-    list[from..at].contains(&list[at])
-}
+/// In a list of so many each entry is compared with all before it. A longer one, and 20,000 entries are legal, would cost
+/// its square.
+const COMPARED_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -77,6 +76,18 @@ mod tests {
         AclRef {
             perms: Perms::ALL,
             id: IdRef { scheme: scheme.map(Cow::Borrowed), id: id.map(Cow::Borrowed) },
+        }
+    }
+
+    #[test]
+    fn an_entry_is_kept_once_however_long_the_list_is_tr25() {
+        for n in [2, 31, 32, 33, 300] {
+            let texts: Vec<String> = (0..n).map(|k| format!("10.0.{}.{}", k / 256, k % 256)).collect();
+            let list: Vec<_> = texts.iter().map(|text| entry(Some("ip"), Some(text))).collect();
+            let twice = [list.clone(), list].concat();
+            let got = fix_up(Some(&twice), &Identities::new(b""), Options::default()).unwrap();
+            let got: Vec<&str> = got.iter().map(|acl| &*acl.id.id).collect();
+            assert_eq!(got, texts, "the first of each, in order, of {n}");
         }
     }
 

@@ -28,6 +28,18 @@ impl State {
         identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Answer, Code> {
+        let answer = self.all_or_nothing(session, body, identities, stamp);
+        self.quotas_before.clear();
+        answer
+    }
+
+    fn all_or_nothing(
+        &mut self,
+        session: SessionId,
+        body: &[u8],
+        identities: &Identities<'_>,
+        stamp: Stamp,
+    ) -> Result<Answer, Code> {
         let count = count_items(body)?;
         let mut done: Vec<Done> = Vec::with_capacity(count.min(64));
         let mut items = MultiReader::new(OpCode::Multi, body);
@@ -53,6 +65,15 @@ impl State {
         identities: &Identities<'_>,
         stamp: Stamp,
     ) -> Result<Done, Code> {
+        let touched = match item {
+            MultiItem::Create(_, create) => &create.path,
+            MultiItem::Delete(delete) => &delete.path,
+            MultiItem::SetData(set) => &set.path,
+            MultiItem::Check(_) | MultiItem::GetData(_) | MultiItem::GetChildren(_) => &None,
+        };
+        if let Some(path) = touched {
+            self.keep_quota(path, stamp);
+        }
         match item {
             MultiItem::Create(op, create) => {
                 let (op, ttl_ms) = meant(*op, create);
@@ -150,4 +171,148 @@ fn failed_results(at: usize, code: Code, count: usize) -> Box<[u8]> {
     }
     put_multi_end(&mut out);
     out.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::txn::Options;
+    use super::*;
+    use crate::ids::{WallMillis, Zxid};
+    use crate::tree::PathHasher;
+    use crate::wire::{put_buffer, put_i32, AclRef, Delete, IdRef, Perms, SetData};
+
+    enum Op<'a> {
+        Create(&'a str, &'a str),
+        Set(&'a str, &'a str),
+        Delete(&'a str),
+    }
+    use Op::{Create as Make, Delete as Drop, Set};
+
+    fn body(ops: &[Op<'_>]) -> Vec<u8> {
+        let id = IdRef { scheme: Some("world".into()), id: Some("anyone".into()) };
+        let open = vec![AclRef { perms: Perms::ALL, id }];
+        let mut out = Vec::new();
+        let head = |out: &mut Vec<u8>, op: OpCode| put_multi_header(out, op.as_i32(), false, -1);
+        for op in ops {
+            match *op {
+                Make(path, data) => {
+                    head(&mut out, OpCode::Create);
+                    let (path, data) = (Some(path.into()), Some(data.as_bytes()));
+                    Create { path, data, acl: Some(open.clone()), flags: 0, ttl_ms: -1 }
+                        .encode(OpCode::Create, &mut out);
+                }
+                Set(path, data) => {
+                    head(&mut out, OpCode::SetData);
+                    SetData { path: Some(path.into()), data: Some(data.as_bytes()), version: -1 }
+                        .encode(&mut out);
+                }
+                Drop(path) => {
+                    head(&mut out, OpCode::Delete);
+                    Delete { path: Some(path.into()), version: -1 }.encode(&mut out);
+                }
+            }
+        }
+        put_multi_end(&mut out);
+        out
+    }
+
+    /// The first that failed, and why.
+    fn run(state: &mut State, ops: &[Op<'_>]) -> Option<(usize, Code)> {
+        let options = Options { enforce_quota: true, ..Options::default() };
+        let stamp = Stamp { zxid: state.last_zxid().next(), wall: WallMillis(1), options };
+        let answer = state.on_multi(SessionId(1), &body(ops), &Identities::new(b""), stamp);
+        state.flush_usage();
+        state.forget_steps();
+        let Ok(Answer::Multi(results)) = answer else { panic!("{answer:?}") };
+        let failed = |at: usize| failed_results(at, Code::QuotaExceeded, ops.len()) == results;
+        (0..ops.len()).find(|at| failed(*at)).map(|at| (at, Code::QuotaExceeded))
+    }
+
+    #[test]
+    fn each_operation_is_held_against_the_quotas_from_before_the_multi() {
+        let limits = "/zookeeper/quota/a/zookeeper_limits";
+        let stats = "/zookeeper/quota/a/zookeeper_stats";
+        let inner = "/zookeeper/quota/a/b";
+        let (inner_limits, inner_stats) =
+            (&*format!("{inner}/zookeeper_limits"), &*format!("{inner}/zookeeper_stats"));
+        let over = |at| Some((at, Code::QuotaExceeded));
+        for (name, room, ops, want) in [
+            ("none is left", 2, vec![Make("/a/x", "")], over(0)),
+            ("each has the room of one", 3, vec![Make("/a/x", ""), Make("/a/y", "")], None),
+            ("more room comes", 2, vec![Set(limits, "countHardLimit=9"), Make("/a/x", "")], over(1)),
+            ("less", 3, vec![Set(limits, "countHardLimit=1"), Make("/a/x", "")], None),
+            ("the limits go", 2, vec![Drop(limits), Make("/a/x", "")], over(1)),
+            (
+                "and come back wider",
+                2,
+                vec![Drop(limits), Make(limits, "countHardLimit=9"), Make("/a/x", "")],
+                over(2),
+            ),
+            ("the usage goes", 2, vec![Drop(stats), Make("/a/x", "")], over(1)),
+            ("it is written", 2, vec![Set(stats, "count=0"), Make("/a/x", "")], over(1)),
+            (
+                "a quota within it comes",
+                2,
+                vec![
+                    Make(inner, ""),
+                    Make(inner_limits, "countHardLimit=9"),
+                    Make(inner_stats, ""),
+                    Make("/a/b/x", ""),
+                ],
+                over(3),
+            ),
+            (
+                "and would refuse",
+                3,
+                vec![
+                    Make(inner, ""),
+                    Make(inner_limits, "countHardLimit=0"),
+                    Make(inner_stats, ""),
+                    Make("/a/b/x", ""),
+                ],
+                None,
+            ),
+        ] {
+            let mut state = State::new(PathHasher::new([1, 2, 3, 4]));
+            let set_up = [
+                Make("/a", ""),
+                Make("/a/b", ""),
+                Make("/zookeeper/quota/a", ""),
+                Make(limits, &format!("countHardLimit={room}")),
+                Make(stats, ""),
+            ];
+            assert_eq!(run(&mut state, &set_up), None);
+            assert_eq!(run(&mut state, &ops), want, "{name}");
+            assert!(state.quotas_before.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_multi_has_set_counts_from_its_end_on() {
+        let limits = "/zookeeper/quota/a/zookeeper_limits";
+        let stats = "/zookeeper/quota/a/zookeeper_stats";
+        let mut state = State::new(PathHasher::new([1, 2, 3, 4]));
+        let quota = [Make("/zookeeper/quota/a", ""), Make(limits, "countHardLimit=1"), Make(stats, "")];
+        assert_eq!(run(&mut state, &[Make("/a", "")]), None);
+        assert_eq!(run(&mut state, &quota), None);
+        assert_eq!(run(&mut state, &[Make("/a/x", "")]), Some((0, Code::QuotaExceeded)));
+        assert_eq!(run(&mut state, &[Set(limits, "countHardLimit=2")]), None);
+        assert_eq!(run(&mut state, &[Make("/a/x", "")]), None);
+    }
+
+    #[test]
+    fn an_acl_with_a_count_below_null_is_an_empty_one() {
+        let mut body = Vec::new();
+        put_multi_header(&mut body, OpCode::Create.as_i32(), false, -1);
+        put_string(&mut body, "/a");
+        put_buffer(&mut body, None);
+        put_i32(&mut body, -2);
+        put_i32(&mut body, 0);
+        put_multi_end(&mut body);
+        let mut state = State::new(PathHasher::new([1, 2, 3, 4]));
+        let stamp = Stamp { zxid: Zxid(1), wall: WallMillis(1), options: Options::default() };
+        let answer = state.on_multi(SessionId(1), &body, &Identities::new(b""), stamp);
+        let Ok(Answer::Multi(results)) = answer else { panic!("{answer:?}") };
+        assert_eq!(results, failed_results(0, Code::InvalidAcl, 1));
+    }
 }

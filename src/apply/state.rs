@@ -7,7 +7,7 @@
 use super::cursor::StripeCursor;
 use super::digest;
 use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
-use super::usage::{LongTexts, OverQuota};
+use super::usage::{LongTexts, OverQuota, QuotasBefore};
 use crate::error::Code;
 use crate::ids::{Owner, ServerId, SessionId, WallMillis, Xid, Zxid};
 use crate::membership::{ConfChange, Membership, Refusal};
@@ -94,6 +94,8 @@ pub struct State {
     undo: Vec<Undo>,
     /// Usage to add at the end of the transaction: a multi's operations see the usage before it.
     pub(super) usage: Vec<(Box<str>, i64, i64)>,
+    /// Empty but in a multi that touches limits or usage while `enforceQuota` is on.
+    pub(super) quotas_before: QuotasBefore,
     pub(super) over_quota: Vec<OverQuota>,
     unreferenced: Vec<AclId>,
     /// What was found of the last identities that had to be judged. In no snapshot or digest.
@@ -170,6 +172,7 @@ impl State {
             changes: SmallVec::new(),
             undo: Vec::new(),
             usage: Vec::new(),
+            quotas_before: QuotasBefore::new(),
             over_quota: Vec::new(),
             unreferenced: Vec::new(),
             judged: RefCell::default(),

@@ -14,6 +14,10 @@ const LONG_TEXTS_MAX: usize = 64;
 /// What longer texts say, by the path of their znode.
 pub(super) type LongTexts = BTreeMap<Path, (Node, Option<Track>)>;
 
+/// The limits and usage znodes that the multi at hand touches, as they were before it, by their name and then by what they
+/// are about; `None` where none was.
+pub(super) type QuotasBefore = BTreeMap<&'static str, BTreeMap<Box<str>, Option<Node>>>;
+
 /// What a quota limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource {
@@ -47,17 +51,52 @@ impl State {
         if !stamp.options.enforce_quota {
             return Ok(());
         }
-        let Some(subject) = self.quotas.deepest(path) else { return Ok(()) };
-        let Some(limits) = self.track(subject, quota::LIMITS) else { return Ok(()) };
-        let Some(used) = self.track(subject, quota::STATS) else { return Ok(()) };
+        let Some(subject) = self.deepest_before(path) else { return Ok(()) };
+        let Some(limits) = self.track_before(subject, quota::LIMITS) else { return Ok(()) };
+        let Some(used) = self.track_before(subject, quota::STATS) else { return Ok(()) };
         let passed = passed(subject, used, (count, bytes), limits).find(|over| over.is_hard);
         let Some(over) = passed else { return Ok(()) };
         self.over_quota.push(OverQuota { is_refused: true, ..over });
         Err(Code::QuotaExceeded)
     }
 
+    /// An operation of a multi is about to touch this znode. ZooKeeper holds each of them against the limits and the usage
+    /// from before the multi.
+    pub(super) fn keep_quota(&mut self, path: &str, stamp: Stamp) {
+        if !stamp.options.enforce_quota {
+            return;
+        }
+        for name in [quota::LIMITS, quota::STATS] {
+            if let Some(subject) = quota::subject(path, name) {
+                let known = self.quotas_before.entry(name).or_default();
+                known.entry(subject.into()).or_insert_with(|| self.table.get(path).cloned());
+            }
+        }
+    }
+
+    fn before(&self, subject: &str, name: &str) -> Option<&Option<Node>> {
+        self.quotas_before.get(name)?.get(subject)
+    }
+
+    fn deepest_before<'a>(&'a self, path: &'a str) -> Option<&'a str> {
+        if self.quotas_before.is_empty() {
+            return self.quotas.deepest(path);
+        }
+        self.quotas.deepest_but(path, |subject| self.before(subject, quota::LIMITS).map(Option::is_some))
+    }
+
+    fn track_before(&self, subject: &str, name: &str) -> Option<Track> {
+        match self.before(subject, name) {
+            Some(before) => self.track_of(before.as_ref()?),
+            None => self.track(subject, name),
+        }
+    }
+
     fn track(&self, subject: &str, name: &str) -> Option<Track> {
-        let node = self.table.get(&quota::node_path(subject, name))?;
+        self.track_of(self.table.get(&quota::node_path(subject, name))?)
+    }
+
+    fn track_of(&self, node: &Node) -> Option<Track> {
         let text = node.data().unwrap_or_default();
         if text.len() <= PLAIN_BYTES {
             return Track::parse(text);

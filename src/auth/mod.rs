@@ -24,10 +24,15 @@ pub struct Schemes {
     pub digest_algorithm: DigestAlgorithm,
 }
 
-/// The identity that every connection has from the start.
+/// The identity that every connection has from the start: the address as Java's getHostAddress writes it, which shortens
+/// no IPv6 address. whoAmI shows it.
 #[must_use]
 pub fn ip_identity(address: IpAddr) -> Id {
-    Id::new("ip", &crate::ids::plain_ip(address).to_string())
+    let text = match crate::ids::plain_ip(address) {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => v6.segments().map(|segment| format!("{segment:x}")).join(":"),
+    };
+    Id::new("ip", &text)
 }
 
 impl Schemes {
@@ -82,6 +87,18 @@ mod tests {
         let ids = schemes.authenticate("digest", b"super:test").unwrap();
         assert_eq!(ids, [Id::new("super", ""), Id::new("digest", "super:D/InIHSb7yEEbrWz8b9l71RjZJU=")]);
         assert_eq!(schemes.authenticate("digest", b"super:nope").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_address_is_written_as_java_writes_it() {
+        for (address, want) in [
+            ("10.1.2.3", "10.1.2.3"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("2001:DB8::00a0:B", "2001:db8:0:0:0:0:a0:b"),
+        ] {
+            assert_eq!(ip_identity(address.parse().unwrap()), Id::new("ip", want));
+        }
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! What a client's reconfig asks for (chapter 9.3 of the wire reference), read as ZooKeeper reads it.
 
-use super::line::{parse_server, server_number, ServerEntry};
+use super::line::{parse_server, server_number, PeerAddress, ServerEntry};
 use crate::error::Code;
-use crate::ids::ServerId;
+use crate::ids::{plain_ip, ServerId};
 use crate::wire::Reconfig;
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All lines together. 255 servers with the longest names that DNS has take less.
 const LINES_BYTES_MAX: usize = 256 << 10;
@@ -42,6 +41,7 @@ fn shown(text: &str) -> String {
 /// The lines that there shall be. BadArguments where they can not be an ensemble; where a number is none ZooKeeper ends in
 /// an exception that becomes a MarshallingError.
 pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Refusal> {
+    let mut joins = None;
     let target = if let Some(members) = reconfig.members.as_deref() {
         read(members.split([',', '\n']))?
     } else {
@@ -53,12 +53,11 @@ pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Refusal> {
                 target.remove(&ServerId(id));
             }
         }
-        let joining = listed(reconfig.joining.as_deref());
-        if let Some(line) = joining.clone().find(|line| is_another_key(line)) {
-            let why = format!("{}: expected server.N=…", shown(line));
-            return Err(Refusal::new(Code::MarshallingError, why));
-        }
-        target.extend(read(joining)?);
+        let joining: Vec<String> =
+            listed(reconfig.joining.as_deref()).map(server_line).collect::<Result<_, _>>()?;
+        let joining = read(joining.iter().map(String::as_str))?;
+        joins = Some(joining.keys().copied().collect());
+        target.extend(joining);
         target
     };
     // A snapshot's header has room for so much, twice: what is, and what is wished for.
@@ -71,7 +70,7 @@ pub fn parse(reconfig: &Reconfig<'_>, now: &Lines) -> Result<Lines, Refusal> {
     if target.values().all(|entry| entry.is_observer) {
         return Err(bad("it leaves no participant: nobody would vote"));
     }
-    match shared_address(&target) {
+    match shared_address(&target, joins.as_ref()) {
         Some((one, other, address)) => {
             Err(bad(format!("servers {} and {} have the same address {address}", one.0, other.0)))
         }
@@ -99,15 +98,24 @@ fn read<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Result<Lines, Refus
     Ok(lines)
 }
 
-/// A key of a configuration file that names no server.
-fn is_another_key(line: &str) -> bool {
-    let key = line.split_once('=').map(|(key, _)| key.trim());
-    key.is_some_and(|key| !["server.", "group.", "weight."].iter().any(|known| key.starts_with(known)))
+/// A joiner's line with `server.N` for its key: ZooKeeper reads what stands behind the key's last dot and nothing before it.
+fn server_line(line: &str) -> Result<String, Refusal> {
+    let Some((key, value)) = line.split_once('=') else { return Ok(line.to_owned()) };
+    match key.trim().rsplit('.').next().filter(|number| is_number(number)) {
+        Some(number) => Ok(format!("server.{number}={value}")),
+        None => {
+            let why = format!("{}: expected server.N=…", shown(line));
+            Err(Refusal::new(Code::MarshallingError, why))
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 fn has_bad_number(line: &str) -> bool {
     let Some((key, value)) = line.split_once('=') else { return false };
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
     let id = key.trim().strip_prefix("server.");
     let is_too_large = |text: &str| is_number(text) && text.parse::<u16>().is_err();
     id.is_some_and(|id| !is_number(id)) || value.split([':', ';', '|']).any(is_too_large)
@@ -136,26 +144,36 @@ pub fn parse_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Lines, St
     Ok(servers)
 }
 
-/// Two servers at one address are one of them. Loopback and wildcard addresses say nothing: ZooKeeper lets them pass.
-fn shared_address(lines: &Lines) -> Option<(ServerId, ServerId, String)> {
+/// Two servers at one address are one of them. As in ZooKeeper who joins is held against all others, and clients' addresses
+/// count as those for peers do. Of a whole list (`joins` is none) ZooKeeper compares nothing; here what peers connect to.
+fn shared_address(lines: &Lines, joins: Option<&BTreeSet<ServerId>>) -> Option<(ServerId, ServerId, String)> {
+    let is_new = |entry: &ServerEntry| joins.is_none_or(|joins| joins.contains(&entry.id));
+    let mut entries: Vec<&ServerEntry> = lines.values().collect();
+    entries.sort_by_key(|entry| is_new(entry));
     let mut seen = BTreeMap::new();
-    for entry in lines.values() {
-        for address in &entry.addresses {
-            let is_own = address
-                .host
-                .parse()
-                .map_or(address.host == "localhost", |ip: IpAddr| ip.is_loopback() || ip.is_unspecified());
-            if is_own {
-                continue;
-            }
-            for port in [address.quorum_port, address.election_port] {
-                if let Some(other) = seen.insert((address.host.as_str(), port), entry.id) {
-                    return Some((other, entry.id, format!("{}:{port}", shown(&address.host))));
-                }
+    for entry in entries {
+        let ports = |peer: &PeerAddress| [peer.quorum_port, peer.election_port];
+        let peers = entry.addresses.iter().flat_map(|peer| ports(peer).map(|port| (&peer.host, port)));
+        let client = entry.client.as_ref().filter(|_| joins.is_some());
+        let client = client.and_then(|(host, port)| Some((host.as_ref()?, *port)));
+        for (host, port) in peers.chain(client) {
+            let Some(compared) = compared_host(host) else { continue };
+            let first = *seen.entry((compared, port)).or_insert(entry.id);
+            if first != entry.id && is_new(entry) {
+                return Some((first, entry.id, format!("{}:{port}", shown(host))));
             }
         }
     }
     None
+}
+
+/// Loopback and wildcard addresses say nothing: ZooKeeper lets them pass.
+fn compared_host(host: &str) -> Option<String> {
+    match host.parse().map(plain_ip) {
+        Ok(ip) if ip.is_loopback() || ip.is_unspecified() => None,
+        Ok(ip) => Some(ip.to_string()),
+        Err(_) => Some(host.to_ascii_lowercase()).filter(|host| host != "localhost"),
+    }
 }
 
 #[cfg(test)]
@@ -176,10 +194,12 @@ mod tests {
     fn a_refusal_says_in_a_line_what_is_wrong() {
         for (joining, leaving, why) in [
             ("server.4=a:1:9;3", "", "servers 1 and 4 have the same address a:1"),
+            ("server.4=d:1:2;a:2", "", "servers 1 and 4 have the same address a:2"),
             ("server.4=d:1:2", "", "server.4 names no client port: add ;clientPort"),
             ("", "1,2,3", "it leaves no participant: nobody would vote"),
             ("", "x\ny", "x\\ny: expected a number in its range"),
             ("server.300=d:1:2;3", "", "server.300: expected server.N with an N of 1 to 254"),
+            ("server.x=d:1:2;3", "", "server.x=d:1:2;3: expected server.N=…"),
         ] {
             assert_eq!(refused(joining, leaving), why);
         }
@@ -199,6 +219,36 @@ mod tests {
     }
 
     #[test]
+    fn who_joins_has_no_address_of_another_server() {
+        let now = "server.1=a:1:2;10.0.0.1:5\nserver.2=b:1:2;[fd00::2]:5\nserver.3=c:1:2;shared:5\nserver.4=d:1:2;shared:5";
+        let now = parse_lines(now.lines()).unwrap();
+        for (name, joining, ok) in [
+            ("its clients' is another's", "server.5=e:1:2;10.0.0.1:5", false),
+            ("at another port", "server.5=e:1:2;10.0.0.1:6", true),
+            ("its clients' is the peers' of another", "server.5=e:1:2;a:1", false),
+            ("its peers' is the clients' of another", "server.5=10.0.0.1:5:2;5", false),
+            ("its second one", "server.5=e:1:2|a:3:2;5", false),
+            ("in capitals", "server.5=A:1:9;5", false),
+            ("written at length", "server.5=e:1:2;[fd00:0::2]:5", false),
+            ("each other's", "server.5=e:1:2;f:1,server.6=f:1:2;5", false),
+            ("its own", "server.5=e:1:2|e:3:1;e:1", true),
+            ("its own from before", "server.1=a:2:1;10.0.0.1:5", true),
+            ("wildcards", "server.5=e:1:2;0.0.0.0:5,server.6=f:1:2;[::]:5,server.7=g:1:2;5", true),
+            ("loopback", "server.5=e:1:2;LOCALHOST:5,server.6=f:1:2;localhost:5", true),
+            ("two that were there before share one", "server.5=e:1:2;e:5", true),
+            ("and nobody else may", "server.5=e:1:2;shared:5", false),
+        ] {
+            let reconfig =
+                Reconfig { joining: Some(joining.into()), leaving: None, members: None, config_id: -1 };
+            let want = if ok { None } else { Some(Code::BadArguments) };
+            assert_eq!(parse(&reconfig, &now).err().map(|refusal| refusal.code), want, "{name}");
+        }
+        let members = Some("server.1=a:1:2;shared:5,server.2=b:1:2;shared:5".into());
+        let reconfig = Reconfig { joining: None, leaving: None, members, config_id: -1 };
+        assert!(parse(&reconfig, &now).is_ok(), "nothing joins a whole list");
+    }
+
+    #[test]
     fn names_without_end_are_refused() {
         let line = |name: usize| format!("server.4={}:1:2;3", "a".repeat(name));
         assert!(asked(&line(1_000), "", None).is_ok());
@@ -211,6 +261,8 @@ mod tests {
         let c = "3=c:1:2:participant;5";
         for (joining, leaving, members, want) in [
             ("server.4=d:1:2:observer;9", "2", None, vec![a, c, "4=d:1:2:observer;9"]),
+            ("4=d:1:2;9", "", None, vec![a, "2=b:1:2:participant;5", c, "4=d:1:2:participant;9"]),
+            ("x.1.4 = d:1:2;9", "2", None, vec![a, c, "4=d:1:2:participant;9"]),
             ("server.2=x:7:8;9", "", None, vec![a, "2=x:7:8:participant;9", c]),
             ("", "9,300,-1", None, vec![a, "2=b:1:2:participant;5", c]),
             ("", "1,2", None, vec![c]),
@@ -240,6 +292,9 @@ mod tests {
             ("server.4=d:1:2;a\nserver.1=evil:3", "", None, Code::BadArguments),
             ("server.4=d:1:2:observer;[[x]:3", "", None, Code::BadArguments),
             ("foo=bar", "", None, Code::MarshallingError),
+            ("4.=d:1:2;3", "", None, Code::MarshallingError),
+            ("=d:1:2;3", "", None, Code::MarshallingError),
+            ("", "", Some("4=d:1:2;3"), Code::BadArguments),
             ("weight.1=3", "", None, Code::BadArguments),
             ("server.4=d:1:2;3\nserver.5=e:1:2;3", "", None, Code::BadArguments),
             ("", "x", None, Code::MarshallingError),

@@ -6,7 +6,7 @@ use crate::ids::plain_ip;
 use crate::wire::{Acl, Id, Perms};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// A list's number in the state. Never given twice in a history.
@@ -136,17 +136,61 @@ fn id_matches(acl: &Id, identity: &str) -> bool {
     }
 }
 
-/// Reads `address` or `address/bits`; `None` is not one (fix-up then says InvalidACL).
+/// Reads `address` or `address/bits` as ZooKeeper's IPAuthenticationProvider does; `None` is not one (fix-up then says
+/// InvalidACL). Its numbers are those of Java's parseInt, and so are Rust's: decimal in spite of leading zeros, with a sign.
 #[must_use]
 pub fn parse_prefix(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = match text.split_once('/') {
         None => (text, None),
-        Some((address, bits)) => (address, Some(bits.parse::<u8>().ok()?)),
+        Some((address, bits)) => (address, Some(bits.parse::<i32>().ok()?)),
     };
-    let address: IpAddr = address.parse().ok()?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(width);
-    (bits <= width).then_some((address, bits))
+    let (address, width) = match address.contains(':') {
+        true => (IpAddr::V6(parse_v6(address)?), 128),
+        false => (IpAddr::V4(parse_v4(address)?), 32),
+    };
+    let bits = u8::try_from(bits.unwrap_or(width)).ok()?;
+    (i32::from(bits) <= width).then_some((address, bits))
+}
+
+fn parse_v4(text: &str) -> Option<Ipv4Addr> {
+    let mut bytes = [0; 4];
+    let mut parts = text.split('.');
+    for byte in &mut bytes {
+        *byte = u8::try_from(parts.next()?.parse::<i32>().ok()?).ok()?;
+    }
+    parts.next().is_none().then(|| bytes.into())
+}
+
+/// `::` stands for one segment at least, and no dotted address ends it.
+fn parse_v6(text: &str) -> Option<Ipv6Addr> {
+    let mut segments = [0; 8];
+    let Some((head, tail)) = text.split_once("::") else {
+        return (parse_segments(text, &mut segments)? == 8).then(|| segments.into());
+    };
+    let mut last = [0; 8];
+    let (before, behind) = (parse_segments(head, &mut segments)?, parse_segments(tail, &mut last)?);
+    if before + behind >= 8 {
+        return None;
+    }
+    segments[8 - behind..].copy_from_slice(&last[..behind]);
+    Some(segments.into())
+}
+
+/// Reads what stands on one side of `::`, which may be nothing, and counts it.
+fn parse_segments(text: &str, into: &mut [u16; 8]) -> Option<usize> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let mut count = 0;
+    for segment in text.split(':') {
+        if segment.len() > 4 {
+            return None;
+        }
+        // A sign is taken here too: -1 is ffff.
+        *into.get_mut(count)? = i32::from_str_radix(segment, 16).ok()? as u16;
+        count += 1;
+    }
+    Some(count)
 }
 
 fn prefix_matches(network: IpAddr, bits: u8, address: IpAddr) -> bool {
@@ -186,7 +230,14 @@ mod tests {
             ("ip prefix", vec![acl(Perms::ALL, "ip", "10.1.0.0/16")], vec![here.clone()], true),
             ("ip other", vec![acl(Perms::ALL, "ip", "10.2.0.0/16")], vec![here.clone()], false),
             ("ip /0", vec![acl(Perms::ALL, "ip", "0.0.0.0/0")], vec![here.clone()], true),
+            ("ip with zeros", vec![acl(Perms::ALL, "ip", "010.001.002.003")], vec![here.clone()], true),
             ("ip family", vec![acl(Perms::ALL, "ip", "::/0")], vec![here], false),
+            (
+                "ipv6",
+                vec![acl(Perms::ALL, "ip", "FE80::/10")],
+                vec![Id::new("ip", "fe80:0:0:0:0:0:0:1")],
+                true,
+            ),
             ("unknown scheme", vec![acl(Perms::ALL, "nobody", "bob:x")], vec![bob], false),
         ] {
             assert_eq!(list_allows(&list, Perms::READ, &identities), want, "{name}");
@@ -218,15 +269,46 @@ mod tests {
 
     #[test]
     fn prefixes_are_checked() {
-        for (text, ok) in [
-            ("1.2.3.4", true),
-            ("1.2.3.4/32", true),
-            ("1.2.3.4/33", false),
-            ("::1/128", true),
-            ("x", false),
-            ("1.2/8", false),
+        for (text, want) in [
+            ("1.2.3.4", Some(("1.2.3.4", 32))),
+            ("1.2.3.4/32", Some(("1.2.3.4", 32))),
+            ("010.001.002.003/08", Some(("10.1.2.3", 8))),
+            ("+1.-0.2.0000000000003/+0", Some(("1.0.2.3", 0))),
+            ("1.2.3.4/33", None),
+            ("1.2.3.4/-1", None),
+            ("1.2.3.4/", None),
+            ("1.2.3.4/8/8", None),
+            ("1.2.3.256", None),
+            ("1.2.3.-1", None),
+            ("1.2.3.4.5", None),
+            ("1.2..4", None),
+            ("1.2/8", None),
+            ("x", None),
+            ("", None),
+            ("/0", None),
+            ("::", Some(("::", 128))),
+            ("::1/128", Some(("::1", 128))),
+            ("::1/129", None),
+            ("1::/256", None),
+            ("0:0:0:0:0:0:0:1", Some(("::1", 128))),
+            ("2001:DB8::00a:b/032", Some(("2001:db8::a:b", 32))),
+            ("1:2:3:4:5:6:7::", Some(("1:2:3:4:5:6:7:0", 128))),
+            ("::2:3:4:5:6:7:8", Some(("0:2:3:4:5:6:7:8", 128))),
+            ("-1::", Some(("ffff::", 128))),
+            ("1:2:3:4:5:6:7::8", None),
+            ("1:2:3:4:5:6:7", None),
+            ("1:2:3:4:5:6:7:8:9", None),
+            ("1::2::3", None),
+            (":::", None),
+            (":1", None),
+            ("1:", None),
+            ("::00001", None),
+            ("::g", None),
+            ("::ffff:10.1.2.3", None),
+            ("fe80::1%eth0", None),
         ] {
-            assert_eq!(parse_prefix(text).is_some(), ok, "{text}");
+            let want = want.map(|(address, bits): (&str, u8)| (address.parse::<IpAddr>().unwrap(), bits));
+            assert_eq!(parse_prefix(text), want, "{text}");
         }
     }
 }

@@ -92,6 +92,19 @@ impl Quotas {
         }
         None
     }
+
+    /// The same where some are to count as there or not, whatever is there now: `known` says which.
+    #[must_use]
+    pub fn deepest_but<'a>(&self, of: &'a str, known: impl Fn(&str) -> Option<bool>) -> Option<&'a str> {
+        let mut at = of;
+        while at.len() > 1 {
+            if known(at).unwrap_or_else(|| self.paths.contains(at)) {
+                return Some(at);
+            }
+            at = path::parent(at)?;
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +134,9 @@ mod tests {
         assert_eq!(quotas.deepest("/a/b/c"), Some("/a/b"));
         assert_eq!(quotas.deepest("/a/x"), Some("/a"));
         assert_eq!(quotas.deepest("/ab"), None);
+        let but =
+            |of| quotas.deepest_but(of, |at| ["/a/b/c", "/a/b"].contains(&at).then_some(at == "/a/b/c"));
+        assert_eq!(["/a/b/c/d", "/a/b/x", "/ab"].map(but), [Some("/a/b/c"), Some("/a"), None]);
         assert_eq!(subject("/zookeeper/quota/a/zookeeper_limits", LIMITS), Some("/a"));
         assert_eq!(subject("/zookeeper/quota/zookeeper_limits", LIMITS), Some("/"));
         assert_eq!(subject("/zookeeper/quota/a", LIMITS), None);

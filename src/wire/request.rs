@@ -502,6 +502,26 @@ mod tests {
     }
 
     #[test]
+    fn a_list_with_a_count_below_null_is_empty_and_the_rest_is_read() {
+        let mut body = Vec::new();
+        put_i64(&mut body, 7);
+        put_i32(&mut body, -2);
+        put_i32(&mut body, 1);
+        put_text(&mut body, &text("/a"));
+        put_i32(&mut body, i32::MIN);
+        let set = SetWatches::decode(OpCode::SetWatches, &body).unwrap();
+        let paths: Vec<Vec<_>> = set.lists.iter().map(|list| list.iter().collect()).collect();
+        assert_eq!(paths, [vec![], vec![Cow::Borrowed("/a")], vec![], vec![], vec![]]);
+        let mut body = Vec::new();
+        put_text(&mut body, &text("/a"));
+        put_buffer(&mut body, None);
+        put_i32(&mut body, -2);
+        put_i32(&mut body, 3);
+        let create = Create::decode(OpCode::Create, &body).unwrap();
+        assert_eq!((create.acl, create.flags), (Some(vec![]), 3));
+    }
+
+    #[test]
     fn a_watch_list_that_is_null_or_too_long_is_refused() {
         let mut body = Vec::new();
         put_i64(&mut body, 0);

@@ -34,7 +34,6 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Round {
     pub rules: Rules,
-    pub quota_in_multi: bool,
     pub asked: Vec<Asked>,
     pub repeat: bool,
 }
@@ -94,6 +93,7 @@ fn acl() -> BoxedStrategy<Option<Vec<AclEntry>>> {
         (text("digest"), text("eve:y"), 3),
         (text("ip"), text("10.0.0.0/8"), 31),
         (text("ip"), text("10.1.2.3"), 12),
+        (text("ip"), text("010.001.2.-0/024"), 31),
         (text("auth"), text(""), 31),
         (text("auth"), None, 7),
     ];
@@ -102,6 +102,7 @@ fn acl() -> BoxedStrategy<Option<Vec<AclEntry>>> {
         (text("digest"), text("x"), 31),
         (text("digest"), None, 31),
         (text("ip"), text("1.2.3.4/33"), 31),
+        (text("ip"), text("::ffff:10.1.2.3"), 31),
         (text("nobody"), text("x"), 31),
         (None, text("x"), 31),
     ];
@@ -227,9 +228,6 @@ pub fn round() -> BoxedStrategy<Round> {
             },
         );
     (rules, prop::collection::vec(asked, 0..12), prop::bool::weighted(0.1))
-        .prop_map(|(rules, asked, repeat)| {
-            // Whether a multi sees limits that it sets itself is not settled, so such multis come without enforcement.
-            Round { rules, quota_in_multi: !rules.enforce_quota, asked, repeat }
-        })
+        .prop_map(|(rules, asked, repeat)| Round { rules, asked, repeat })
         .boxed()
 }

@@ -117,6 +117,8 @@ pub struct Model {
     pub sessions: BTreeMap<i64, Session>,
     /// Usage that a multi has yet to add: (stats node, count, bytes).
     pending: Vec<(String, i64, i64)>,
+    /// The nodes as they were before the multi at hand: what its operations are held against.
+    before: Option<BTreeMap<String, ModelNode>>,
 }
 
 fn world(perms: i32) -> Vec<Acl> {
@@ -180,7 +182,8 @@ fn ipv4(text: &str) -> Option<u32> {
     }
     let mut all = 0u32;
     for part in parts {
-        all = all << 8 | u32::from(part.parse::<u8>().ok()?);
+        let number: i32 = part.parse().ok()?;
+        all = all << 8 | u32::from(u8::try_from(number).ok()?);
     }
     Some(all)
 }
@@ -314,7 +317,7 @@ impl Model {
                 },
             );
         }
-        Model { nodes, sessions: BTreeMap::new(), pending: Vec::new() }
+        Model { nodes, sessions: BTreeMap::new(), pending: Vec::new(), before: None }
     }
 
     pub fn children(&self, path: &str) -> Vec<&String> {
@@ -381,6 +384,7 @@ impl Model {
             }
         }
         let before = self.clone();
+        self.before = Some(self.nodes.clone());
         let mut out = Vec::new();
         for (at, op) in ops.iter().enumerate() {
             match self.op(&meant(op), call) {
@@ -407,6 +411,7 @@ impl Model {
                 }
             }
         }
+        self.before = None;
         self.flush();
         multi_header(&mut out, -1, 1, -1);
         Answer::Multi(out)
@@ -646,11 +651,11 @@ impl Model {
         mine.map(|(path, _)| path.clone()).collect()
     }
 
-    /// The deepest path at or above `path` that has a limits node.
-    fn quota_on(&self, path: &str) -> Option<String> {
+    /// The deepest path at or above `path` that has a limits node among these.
+    fn quota_on(nodes: &BTreeMap<String, ModelNode>, path: &str) -> Option<String> {
         let mut at = path.to_owned();
         while at != "/" {
-            if self.nodes.contains_key(&format!("/zookeeper/quota{at}{LIMITS}")) {
+            if nodes.contains_key(&format!("/zookeeper/quota{at}{LIMITS}")) {
                 return Some(format!("/zookeeper/quota{at}"));
             }
             at = parent_of(&at);
@@ -662,8 +667,9 @@ impl Model {
         if !call.rules.enforce_quota {
             return Ok(());
         }
-        let Some(quota) = self.quota_on(path) else { return Ok(()) };
-        let text = |name| self.nodes.get(&format!("{quota}{name}")).and_then(|node| track(&node.data));
+        let nodes = self.before.as_ref().unwrap_or(&self.nodes);
+        let Some(quota) = Model::quota_on(nodes, path) else { return Ok(()) };
+        let text = |name| nodes.get(&format!("{quota}{name}")).and_then(|node| track(&node.data));
         let (Some(limits), Some(used)) = (text(LIMITS), text(STATS)) else { return Ok(()) };
         let over = |more: i64, used: i64, limit: i64| more > 0 && limit > -1 && used + more > limit;
         if over(count, used[0], limits[2]) || over(bytes, used[1], limits[3]) {
@@ -673,7 +679,7 @@ impl Model {
     }
 
     fn note(&mut self, path: &str, count: i64, bytes: i64) {
-        if let Some(quota) = self.quota_on(path) {
+        if let Some(quota) = Model::quota_on(&self.nodes, path) {
             self.pending.push((format!("{quota}{STATS}"), count, bytes));
         }
     }
