@@ -711,39 +711,70 @@ fn reads_that_look_at_thousands_of_znodes_are_answered_one_a_turn_and_in_their_p
 /// A thousand reads of a megabyte behind one write were a gigabyte in memory: nothing asked how long their answers are (a review).
 #[test]
 fn long_answers_behind_a_write_wait_until_those_in_front_of_them_are_gone() {
-    let (mut world, c, other) = with_big_node(|shard| shard.unsent_pause_bytes = 1_000_000);
+    for writes in [1, 3] {
+        let (mut world, c, other) = with_big_node(|shard| shard.unsent_pause_bytes = 300_000);
+        world.clients[c.0].window = 0;
+        world.log_held = true;
+        let mut asked = Vec::new();
+        for n in 0..100 {
+            asked.push(match n < writes {
+                true => world.post(c, Op::SetData, &set("/big", &[7; 100_000], -1)),
+                false => world.post(c, Op::GetData, &read("/big", false)),
+            });
+        }
+        world.settle();
+        world.release_log();
+        let waiting = world.sides[0].shard.output(world.clients[c.0].id).len();
+        assert!((300_000..500_000).contains(&waiting), "{waiting} bytes wait for it and no more");
+        assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
+        for _ in 0..120 {
+            world.open_window(c, 100_000);
+        }
+        let xid = |one| match one {
+            Said::Reply(reply) => reply.xid,
+            event => panic!("nobody watches: {event:?}"),
+        };
+        assert_eq!(world.hear(c).into_iter().map(xid).collect::<Vec<_>>(), asked);
+    }
+}
+
+/// Between its writes they can not wait.
+#[test]
+fn long_answers_between_writes_are_no_more_than_a_few() {
+    let (mut world, c, _) = with_big_node(|shard| shard.unsent_pause_bytes = 300_000);
     world.clients[c.0].window = 0;
     world.log_held = true;
-    let mut asked = vec![world.post(c, Op::SetData, &set("/big", &[7; 100_000], -1))];
-    for _ in 0..100 {
-        asked.push(world.post(c, Op::GetData, &read("/big", false)));
+    let mut asked = 0;
+    for n in 0..100 {
+        match n % 10 {
+            0 => world.post(c, Op::SetData, &set("/big", &[7; 100_000], -1)),
+            _ => world.post(c, Op::GetData, &read("/big", false)),
+        };
+        asked += 1;
     }
     world.settle();
     world.release_log();
     let waiting = world.sides[0].shard.output(world.clients[c.0].id).len();
-    assert!((900_000..1_300_000).contains(&waiting), "{waiting} bytes wait for it and no more");
-    assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
-    for _ in 0..50 {
-        world.open_window(c, 300_000);
-    }
-    let xid = |one| match one {
-        Said::Reply(reply) => reply.xid,
-        event => panic!("nobody watches: {event:?}"),
-    };
-    assert_eq!(world.hear(c).into_iter().map(xid).collect::<Vec<_>>(), asked);
+    assert!(waiting < 2_000_000, "{waiting} bytes wait for it");
+    world.open_window(c, usize::MAX);
+    assert_eq!(world.hear(c).len(), asked);
 }
 
 #[test]
-fn what_a_write_has_made_long_is_read_as_often_as_a_slow_reader_may_leave() {
+fn what_a_write_has_made_long_is_read_between_writes_as_often_as_a_slow_reader_may_leave() {
     for (reads, is_cut) in [(9, false), (30, true)] {
-        let mut world = World::with(1, |_, shard| shard.unsent_cut_bytes = 1_000_000);
+        let mut world = World::with(1, |_, shard| {
+            (shard.unsent_cut_bytes, shard.unsent_pause_bytes) = (1_000_000, 300_000);
+        });
         let c = world.login(0);
         world.make(c, "/a", 0);
+        world.clients[c.0].window = 0;
         world.log_held = true;
         world.post(c, Op::SetData, &set("/a", &[7; 100_000], -1));
         for _ in 0..reads {
             world.post(c, Op::GetData, &read("/a", false));
         }
+        world.post(c, Op::SetData, &set("/a", b"", -1));
         world.settle();
         world.release_log();
         assert_eq!(world.is_closed(c), is_cut);
@@ -769,18 +800,30 @@ fn who_takes_bytes_lives_though_it_is_not_read() {
     assert_eq!(world.ask(c, Op::Exists, &read("/mine", false)).err, 0);
 }
 
-/// Thirty long reads of others in front of it were enough.
+/// Thirty long reads of others in front of it were enough, or a write of its own that took its time.
 #[test]
-fn who_waits_for_its_turn_with_a_long_read_is_in_every_report() {
-    let (mut world, c, _) = with_big_node(|_| {});
-    world.pass(1_000);
-    world.post(c, Op::MultiRead, &multi(&vec![(Op::GetData, read("/big", false)); 6]));
-    world.read_some(c.0, usize::MAX);
-    for _ in 0..3 {
-        world.now.mono = world.now.mono.plus(Millis(1_000));
-        let shard = &mut world.sides[0].shard;
-        shard.tick(world.now.mono);
-        let heard = shard.take_upward().and_then(|up| up.heard).expect("a report");
-        assert!(heard.sessions.contains(&(world.session(c), world.now.mono)), "{:?}", heard.sessions);
+fn who_waits_for_an_answer_and_is_not_read_meanwhile_is_in_every_report() {
+    let long = |world: &mut World, c| {
+        world.post(c, Op::MultiRead, &multi(&vec![(Op::GetData, read("/big", false)); 6]));
+    };
+    let many = |world: &mut World, c| {
+        (0..20).for_each(|_| drop(world.post(c, Op::GetData, &read("/big", false))));
+    };
+    let cases: [(bool, &dyn Fn(&mut World, Conn)); 3] = [(false, &long), (true, &long), (true, &many)];
+    for (behind_a_write, ask) in cases {
+        let (mut world, c, _) = with_big_node(|_| {});
+        world.pass(1_000);
+        if behind_a_write {
+            world.post(c, Op::SetData, &set("/big", &[8; 100_000], -1));
+        }
+        ask(&mut world, c);
+        while world.read_some(c.0, usize::MAX) {}
+        for _ in 0..3 {
+            world.now.mono = world.now.mono.plus(Millis(1_000));
+            let shard = &mut world.sides[0].shard;
+            shard.tick(world.now.mono);
+            let heard = shard.take_upward().and_then(|up| up.heard).expect("a report");
+            assert!(heard.sessions.contains(&(world.session(c), world.now.mono)), "{:?}", heard.sessions);
+        }
     }
 }

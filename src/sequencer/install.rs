@@ -21,12 +21,15 @@ pub(super) struct Fetching {
     in_vain: u32,
     /// When this server last took a snapshot so that there is one to be offered.
     made_at: Option<Millis>,
+    /// Those that were not written, one after the other.
+    unmade: u32,
 }
 
 /// After so many offers in vain a leader takes a new snapshot.
 const IN_VAIN: u32 = 3;
-/// A snapshot that could not be written is tried again.
+/// A snapshot that could not be written is tried again, after twice as long each time: it may be the disk's last room.
 const MAKE_AGAIN_MS: u64 = 2_000;
+const MAKE_AGAIN_DOUBLINGS: u32 = 7;
 
 /// Whether this is a leader's offer of a snapshot.
 pub(super) fn is_offer(message: &RaftMessage) -> bool {
@@ -122,11 +125,17 @@ impl Sequencer {
     /// Who comes to a server that was alone could have neither the log nor a snapshot of it, and for an idle server that stayed
     /// so (an audit): one is taken, and again while none was written.
     pub(super) fn make_offer(&mut self, now: Millis) {
-        let is_soon = self.fetching.made_at.is_some_and(|at| now.since(at).0 < MAKE_AGAIN_MS);
-        if !is_soon && self.consensus.lacks_offer() {
+        let pause = MAKE_AGAIN_MS << self.fetching.unmade.min(MAKE_AGAIN_DOUBLINGS);
+        let is_soon = self.fetching.made_at.is_some_and(|at| now.since(at).0 < pause);
+        if !is_soon && !self.snapshotting && self.consensus.lacks_offer() {
             self.fetching.made_at = Some(now);
             self.begin_snapshot();
         }
+    }
+
+    pub(super) fn on_offer_made(&mut self, written: bool) {
+        self.fetching.unmade = if written { 0 } else { self.fetching.unmade + 1 };
+        self.fetching.made_at = self.last_seen;
     }
 
     /// A follower could not have this leader's snapshot. Where that is so again and again it may be damaged: another one

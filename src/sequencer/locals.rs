@@ -188,7 +188,8 @@ impl Sequencer {
             self.tell_local(Some(to), None, Answer::SessionRefused);
             return true;
         }
-        let is_behind = local.pending > 0 || local.is_entering || local.may_enter;
+        // Another attach among them: behind this one it would give the session back to whom it was given up by.
+        let is_behind = local.pending > 0 || local.is_entering || local.may_enter || local.moves_to.is_some();
         if is_behind && self.serving != Serving::ReadOnly && !mutant::is(Mutant::EntryNotAwaited) {
             local.moves_to = Some(owner);
             return false;

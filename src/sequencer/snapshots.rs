@@ -15,6 +15,7 @@ const STRIPES_A_TURN: usize = 2;
 impl Sequencer {
     pub(super) fn on_snapshot_done(&mut self, written: bool) {
         self.snapshotting = false;
+        self.on_offer_made(written);
         if written {
             self.consensus.set_snapshot(self.snapshot_at.0, self.snapshot_at.1);
             if self.state.membership.is_ensemble() {

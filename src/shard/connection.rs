@@ -55,8 +55,10 @@ pub(super) struct Connection {
     /// Invariant: they are answered in this order; no read overtakes a write.
     pub pending: VecDeque<Pending>,
     pub pending_bytes: usize,
-    /// About how many bytes the reads among them will be answered with, but for the first few.
-    pub expected_bytes: usize,
+    /// Reads among them.
+    pub deferred: usize,
+    /// More than may be unsent is: the reads in front wait for that.
+    pub is_full: bool,
     /// Syncs among them whose moment has not come.
     pub syncs_under_way: u32,
     /// A reconfig was sent up and is not answered.
@@ -106,7 +108,8 @@ impl Connection {
             was_paused: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
-            expected_bytes: 0,
+            deferred: 0,
+            is_full: false,
             syncs_under_way: 0,
             reconfig_under_way: false,
             has_long: false,

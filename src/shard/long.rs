@@ -5,7 +5,7 @@
 use super::connection::Connection;
 use super::pending::Pending;
 use super::{Shard, Why};
-use crate::ids::{ConnId, Millis, SessionId};
+use crate::ids::{ConnId, Millis};
 use crate::wire::{MultiItem, MultiReader, OpCode, PathAndWatch};
 
 /// A read that looks at more znodes than this is long.
@@ -14,10 +14,8 @@ const ZNODES_MAX: usize = 4096;
 const MULTI_BYTES_MAX: usize = 4096;
 /// A read with a longer answer takes a turn of its own: sixty times the same znode of a megabyte are one kilobyte to ask for.
 const ANSWER_BYTES_MAX: usize = 512 << 10;
-/// So many requests may wait before anybody asks what their answers will take.
-const EXPECTED_FROM: usize = 4;
-/// What is expected of a read that nobody looks up.
-const EXPECTED_BYTES: usize = ANSWER_BYTES_MAX / 32;
+/// So many reads may wait behind a connection's writes, whatever they are answered with.
+const DEFERRED_MIN: usize = 16;
 /// The names of so few children are not added up.
 const FEW: usize = 16;
 
@@ -32,12 +30,6 @@ impl Shard {
     /// Since when long reads have waited for others' full sockets, if they do.
     fn crowded_since(&self) -> Option<Millis> {
         self.crowded_since.filter(|_| !self.long.is_empty())
-    }
-
-    /// Those who wait for their turn have not fallen silent: what they say is not read meanwhile.
-    pub(super) fn hear_of_waiting(&mut self, now: Millis, sessions: &mut Vec<(SessionId, Millis)>) {
-        let waiting = self.long.iter().filter_map(|id| self.get(*id)).map(|c| c.session);
-        sessions.extend(waiting.filter(|session| *session != SessionId::NONE).map(|session| (session, now)));
     }
 
     /// Cuts off who leaves most unread, where others have waited too long for it.
@@ -77,23 +69,12 @@ impl Shard {
         }
     }
 
-    /// Whether a read behind a write is answered in a turn of its own because those in front of it have long answers: the
-    /// writes among them are done one after the other, and what is read in between lies in memory then, as much as it is. A
-    /// thousand reads of a megabyte behind one write were a gigabyte (a review).
-    pub(super) fn expects_much(&self, c: &mut Connection, op: OpCode, body: &[u8]) -> bool {
-        if c.pending.len() < EXPECTED_FROM {
-            c.expected_bytes = 0;
-            return false;
-        }
-        c.expected_bytes += match op {
-            OpCode::Ping | OpCode::Exists => 0,
-            OpCode::GetData => {
-                let path = PathAndWatch::decode(body).ok().and_then(|request| request.path);
-                path.and_then(|path| self.table.get(&path)).map_or(0, |node| node.data_len())
-            }
-            _ => EXPECTED_BYTES,
-        };
-        c.expected_bytes > ANSWER_BYTES_MAX
+    /// Whether the reads that wait behind a connection's writes may be answered with much: the writes are done one after the
+    /// other, and what is read in between lies in memory then, as much as it is. A thousand reads of a megabyte behind one
+    /// write were a gigabyte (a review). To look each one up when it comes would cost a third of a pipelined read.
+    #[inline]
+    pub(super) fn expects_much(&self, c: &Connection) -> bool {
+        c.deferred >= DEFERRED_MIN && c.deferred * self.table.longest_data() > ANSWER_BYTES_MAX
     }
 
     /// About what the names of a znode's children take; more than any answer where there are too many to look at.

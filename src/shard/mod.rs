@@ -310,14 +310,18 @@ impl Shard {
             if at.is_multiple_of(AHEAD) {
                 heard[at..].iter().take(AHEAD).for_each(|id| self.warm_connection(*id));
             }
-            self.with(*id, |_, c| {
+            self.with(*id, |shard, c| {
                 c.is_heard = false;
-                if c.session != SessionId::NONE {
-                    sessions.push((c.session, c.last_heard));
+                if c.session == SessionId::NONE {
+                    return;
                 }
+                // What it says meanwhile is not read: its pings lie in its socket.
+                if shard.waits_unread(c) {
+                    shard.heard_of(c, now);
+                }
+                sessions.push((c.session, c.last_heard));
             });
         }
-        self.hear_of_waiting(now, &mut sessions);
         self.up.heard = Some(Heard { sessions, through: now, stall: self.stall.take() });
     }
 
@@ -390,6 +394,9 @@ impl Shard {
             shard.stats.bytes_sent += n as u64;
             c.sent += n;
             c.is_dirty = false;
+            if c.is_full && c.out.len() - c.sent <= shard.options.unsent_pause_bytes {
+                shard.resumed.push_back(c.id);
+            }
             if c.sent < c.out.len() {
                 if n > 0 || c.blocked_since == Millis(0) {
                     c.blocked_since = now;
@@ -435,7 +442,12 @@ impl Shard {
     /// Handles what was kept while a connection was paused.
     pub fn resume(&mut self, now: Millis, id: ConnId) {
         self.inputs += 1;
-        self.with(id, |shard, c| shard.take_kept_frames(now, c));
+        self.with(id, |shard, c| {
+            if c.is_full {
+                shard.run_pending(now, c);
+            }
+            shard.take_kept_frames(now, c);
+        });
     }
 
     /// A connection whose socket is to be closed; it is forgotten here already.
@@ -557,14 +569,20 @@ impl Shard {
     }
 
     fn is_paused(&self, c: &Connection) -> bool {
-        let own = c.pending.len();
         matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
-            || c.has_long
-            || own >= self.options.outstanding_per_connection_max
-            || (own > 0 && self.outstanding >= self.options.outstanding_max)
+            || self.waits_unread(c)
+            || (!c.pending.is_empty() && self.outstanding >= self.options.outstanding_max)
             || self.bytes_full
-            || c.pending_bytes > self.options.frame_bytes_max
+            || c.is_full
             || c.out.len() - c.sent > self.options.unsent_pause_bytes
+    }
+
+    /// Whether it is not read because of what it waits for itself.
+    fn waits_unread(&self, c: &Connection) -> bool {
+        c.has_long
+            || c.pending.len() >= self.options.outstanding_per_connection_max
+            || c.pending_bytes > self.options.frame_bytes_max
+            || self.expects_much(c)
     }
 
     /// Makes sure that `c.out` has a buffer to write to.

@@ -34,6 +34,11 @@ pub(super) enum Pending {
 }
 
 impl Pending {
+    /// Somebody else answers it, who knows when.
+    fn is_undecided(&self) -> bool {
+        matches!(self, Pending::Write { .. } | Pending::Held { .. } | Pending::Sync { done: false, .. })
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Pending::Write { bytes, .. } => *bytes,
@@ -49,6 +54,7 @@ impl Pending {
 impl Shard {
     pub(super) fn wait(&mut self, c: &mut Connection, pending: Pending) {
         c.pending_bytes += pending.bytes();
+        c.deferred += usize::from(matches!(pending, Pending::Deferred { .. }));
         self.outstanding_bytes += pending.bytes();
         c.pending.push_back(pending);
         self.outstanding += 1;
@@ -58,6 +64,7 @@ impl Shard {
     pub(super) fn pop_pending(&mut self, c: &mut Connection) -> Option<Pending> {
         let pending = c.pending.pop_front()?;
         c.pending_bytes -= pending.bytes();
+        c.deferred -= usize::from(matches!(pending, Pending::Deferred { .. }));
         self.outstanding -= 1;
         self.release_bytes(pending.bytes());
         Some(pending)
@@ -147,6 +154,7 @@ impl Shard {
     /// comes after it.
     pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
         let mut warm = 0;
+        c.is_full = false;
         while !c.is_done() {
             if warm == 0 {
                 self.warm_lookups(c.pending.iter().map_while(|pending| match pending {
@@ -162,9 +170,15 @@ impl Shard {
                     break
                 }
                 Some(Pending::Deferred { is_long: true, .. }) => return self.queue_long(c),
-                // The writes in front of them made the znodes longer than they were when these reads came.
-                Some(Pending::Deferred { .. }) if c.out.len() - c.sent > self.options.unsent_cut_bytes => {
-                    return self.cut(c, Why::SlowReader);
+                Some(Pending::Deferred { .. }) if c.out.len() - c.sent > self.options.unsent_pause_bytes => {
+                    if !c.pending.iter().any(Pending::is_undecided) {
+                        c.is_full = true;
+                        return;
+                    }
+                    // What is done by others must not find these in front of it.
+                    if c.out.len() - c.sent > self.options.unsent_cut_bytes {
+                        return self.cut(c, Why::SlowReader);
+                    }
                 }
                 Some(_) => {}
             }

@@ -83,7 +83,6 @@ impl Shard {
                 if !is_long && (c.pending.is_empty() || mutant::is(Mutant::ReadOvertakesWrite)) {
                     return self.handle_read(now, c, header.xid, op, body, now);
                 }
-                let is_long = is_long || self.expects_much(c, op, body);
                 self.wait(c, Pending::Deferred { frame: frame.into(), since: now, is_long });
                 c.has_long = is_long;
                 if is_long && c.pending.len() == 1 {

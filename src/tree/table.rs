@@ -48,6 +48,7 @@ pub struct Table {
     ephemerals_count: usize,
     /// Sum of the lengths of all paths and data: ZooKeeper's approximate_data_size.
     data_bytes: u64,
+    longest_data: usize,
     pub acls: AclTable,
 }
 
@@ -62,6 +63,7 @@ impl Table {
             ephemerals: BTreeMap::new(),
             ephemerals_count: 0,
             data_bytes: 0,
+            longest_data: 0,
             acls: AclTable::default(),
         }
     }
@@ -126,6 +128,13 @@ impl Table {
         self.data_bytes
     }
 
+    /// The longest data that any znode has, or had.
+    #[inline]
+    #[must_use]
+    pub fn longest_data(&self) -> usize {
+        self.longest_data
+    }
+
     /// How many descendants the znode at `path` has.
     #[must_use]
     pub fn descendants(&self, path: &str) -> usize {
@@ -160,6 +169,7 @@ impl Table {
     /// What is known of a znode beside its place: the sum of bytes, its session's list.
     pub(super) fn count_in(&mut self, node: &Node) {
         self.data_bytes += (node.path.as_bytes().len() + node.data_len()) as u64;
+        self.longest_data = self.longest_data.max(node.data_len());
         if let Some(session) = session_of(node.owner) {
             self.ephemerals_count += 1;
             self.ephemerals.entry(session).or_default().insert(node.path.clone());
@@ -205,6 +215,7 @@ impl Table {
             .find_mut(hash, |old| old.path.is(&node.path))
             .expect("what is replaced is there: apply looked it up in the same state");
         self.data_bytes += node.data_len() as u64;
+        self.longest_data = self.longest_data.max(node.data_len());
         let old = std::mem::replace(slot, node);
         self.data_bytes -= old.data_len() as u64;
         old

@@ -598,11 +598,27 @@ fn a_leader_that_can_offer_nothing_takes_a_snapshot() {
     let node = &mut three.nodes[usize::from(leader) - 1];
     let applied = node.applied;
     node.consensus.purged(LogIndex(applied.0 + 1), applied);
-    let begun = |node: &mut Sequencer| {
-        node.handle(three.now, Input::Tick);
-        std::iter::from_fn(|| node.next_effect()).any(|one| matches!(one, Effect::SnapshotBegin { .. }))
-    };
-    assert!(begun(node) && !begun(node));
-    node.handle(three.now, Input::SnapshotDone { written: true });
-    assert!(!begun(node));
+    let mut now = three.now;
+    // How the one under way ended, how much later it is, and whether another one begins.
+    for (done, later_ms, begins) in [
+        (None, 0, true),
+        (None, 10_000, false),
+        (Some(false), 3_999, false),
+        (None, 1, true),
+        (Some(false), 7_999, false),
+        (None, 1, true),
+        (Some(true), 1_000_000, false),
+    ] {
+        if let Some(written) = done {
+            while node.state.is_copying() {
+                node.copy_snapshot();
+            }
+            node.handle(now, Input::SnapshotDone { written });
+        }
+        now.mono = now.mono.plus(Millis(later_ms));
+        node.handle(now, Input::Tick);
+        let begun =
+            std::iter::from_fn(|| node.next_effect()).any(|one| matches!(one, Effect::SnapshotBegin { .. }));
+        assert_eq!(begun, begins, "{done:?} {later_ms}");
+    }
 }
