@@ -40,7 +40,7 @@ pub struct OverQuota {
 }
 
 impl State {
-    /// Refuses what would pass a hard limit. `bytes` and `count` are what the operation adds.
+    /// Refuses what would be above a hard limit. `bytes` and `count` are what the operation adds.
     pub(super) fn check_quota(
         &mut self,
         path: &str,
@@ -153,7 +153,7 @@ impl State {
     /// without it (observed). The operations of a multi that pass one limit in a row are one fact, with the last usage.
     fn note_over_quota(&mut self, subject: &str, used: Track, more: (i64, i64)) {
         let Some(limits) = self.track(subject, quota::LIMITS) else { return };
-        for over in passed(subject, used, more, limits) {
+        for over in passed(subject, used, (more.0.max(0), more.1.max(0)), limits) {
             let mut last_two = self.over_quota.iter_mut().rev().take(2);
             match last_two.find(|known| known.path == over.path && known.resource == over.resource) {
                 Some(known) => *known = over,
@@ -187,7 +187,8 @@ impl State {
     }
 }
 
-/// The limits that growth by `more` (count, bytes) passes: the hard one where there is one, as in ZooKeeper.
+/// The limits above which it is after a change by `more` (count, bytes): the hard one where there is one, as in ZooKeeper. What
+/// shrinks and stays above one is refused there, too.
 fn passed(
     subject: &str,
     used: Track,
@@ -202,7 +203,7 @@ fn passed(
         let is_hard = hard > -1;
         let limit = if is_hard { hard } else { soft };
         let usage = used.saturating_add(more);
-        let is_over = more > 0 && limit > -1 && usage > limit;
+        let is_over = more != 0 && limit > -1 && usage > limit;
         is_over.then(|| OverQuota {
             path: subject.into(),
             resource,

@@ -186,7 +186,8 @@ impl Shard {
         let path =
             GetAcl::decode(body).map_err(|_| Code::MarshallingError)?.path.ok_or(Code::MarshallingError)?;
         self.readable(c, &path, Perms::READ)?;
-        let count = self.table.descendants(&path);
+        // The empty path is above the root there.
+        let count = self.table.descendants(&path) + usize::from(path.is_empty());
         put_i32(&mut c.out, i32::try_from(count).unwrap_or(i32::MAX));
         Ok(())
     }

@@ -145,6 +145,11 @@ fn a_soft_quota_refuses_nothing_and_a_hard_one_does_j01_j02_j07() {
     world.ask(c, Op::Create, &create("/hard/b", b"", 0)).ok();
     assert_eq!(err(&mut world, c, Op::Create, &create("/hard/c", b"", 0)), -125, "count");
     assert_eq!(err(&mut world, c, Op::SetData, &set("/hard/a", b"1234567890", -1)), -125, "growing");
+    let limits = "/zookeeper/quota/hard/zookeeper_limits";
+    let narrow = b"count=-1,bytes=-1,countHardLimit=3,byteHardLimit=2";
+    world.ask(c, Op::SetData, &set(limits, narrow, -1)).ok();
+    assert_eq!(err(&mut world, c, Op::SetData, &set("/hard/a", b"123", -1)), -125, "not down to the limit");
+    world.ask(c, Op::SetData, &set("/hard/a", b"54321", -1)).ok();
     world.ask(c, Op::SetData, &set("/hard/a", b"1", -1)).ok();
     let in_multi = multi(&[(Op::Create, create("/hard/c", b"", 0))]);
     assert_eq!(world.ask(c, Op::Multi, &in_multi).results()[0].1, -125);

@@ -128,6 +128,7 @@ fn whole_subtrees_are_counted_and_ephemerals_listed_for_their_session_b23_b24() 
     };
     assert_eq!((count(&mut world, "/a"), count(&mut world, "/d")), (4, 0));
     assert_eq!(count(&mut world, "/"), 9, "all znodes but the root");
+    assert_eq!(count(&mut world, ""), 10, "as if it were above the root");
     assert_eq!(world.ask(c, Op::GetEphemerals, &path("/")).names(), ["/a/e"]);
     assert_eq!(world.ask(other, Op::GetEphemerals, &path("/a/")).names(), ["/a/f"]);
     assert!(world.ask(other, Op::GetEphemerals, &path("/d")).names().is_empty());

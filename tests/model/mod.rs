@@ -671,7 +671,7 @@ impl Model {
         let Some(quota) = Model::quota_on(nodes, path) else { return Ok(()) };
         let text = |name| nodes.get(&format!("{quota}{name}")).and_then(|node| track(&node.data));
         let (Some(limits), Some(used)) = (text(LIMITS), text(STATS)) else { return Ok(()) };
-        let over = |more: i64, used: i64, limit: i64| more > 0 && limit > -1 && used + more > limit;
+        let over = |more: i64, used: i64, limit: i64| more != 0 && limit > -1 && used + more > limit;
         if over(count, used[0], limits[2]) || over(bytes, used[1], limits[3]) {
             return Err(Code::QuotaExceeded);
         }
