@@ -827,3 +827,33 @@ fn who_waits_for_an_answer_and_is_not_read_meanwhile_is_in_every_report() {
         }
     }
 }
+
+/// A connection whose reads waited for room went on with them in front of the events that came meanwhile.
+#[test]
+fn reads_that_waited_for_room_come_behind_the_events_that_came_meanwhile() {
+    let mut world = World::with(1, |_, shard| {
+        (shard.unsent_pause_bytes, shard.slices.at_once_max) = (300_000, 0);
+    });
+    let (c, other) = (world.login_for(0, 40_000), world.login_for(0, 40_000));
+    world.ask(c, Op::Create, &create("/big", &[7; 100_000], 0)).ok();
+    world.make(c, "/w", 0);
+    world.ask(c, Op::GetData, &read("/w", true)).ok();
+    world.clients[c.0].window = 0;
+    world.log_held = true;
+    world.post(c, Op::SetData, &set("/big", &[7; 100_000], -1));
+    for _ in 0..5 {
+        world.post(c, Op::GetData, &read("/big", false));
+    }
+    let last = world.post(c, Op::GetData, &read("/w", false));
+    world.settle();
+    world.release_log();
+    world.post(other, Op::SetData, &set("/w", b"new", -1));
+    world.read_some(other.0, usize::MAX);
+    world.turn(0);
+    while world.sequencer_turn() {}
+    // It is taken over in the turn in which the connection goes on.
+    world.open_window(c, usize::MAX);
+    let said = told(&world.hear(c));
+    let at = |what: &str| said.iter().position(|one| one == what).expect(what);
+    assert!(at("event 3 /w") < at(&format!("reply {last} 0")), "{said:?}");
+}

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 #[derive(Default)]
 pub(super) struct MembersShown {
     version: Zxid,
-    counts: (usize, u64),
+    counts: (usize, u64, usize),
     /// Where each server votes, or learns to.
     seats: BTreeMap<ServerId, Seat>,
     votes: Option<bool>,
@@ -20,7 +20,8 @@ pub(super) struct MembersShown {
 impl MembersShown {
     /// Whether others than before are members, or have other lines or seats. Says so in the log.
     pub(super) fn see(&mut self, members: &Membership) -> bool {
-        let counts = (members.servers.len(), members.next_generation);
+        // Who votes changes the last of them alone: a learner that has caught up.
+        let counts = (members.servers.len(), members.next_generation, members.conf.voters.len());
         if (self.version, self.counts) == (members.version, counts) {
             return false;
         }
@@ -92,4 +93,23 @@ pub(super) fn for_words(members: &Membership) -> Option<Members> {
         version: members.version,
         voters: members.conf.voters.len(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::parse_server;
+
+    /// Its line and its seat were there before: the words went on showing one voter.
+    #[test]
+    fn a_learner_that_becomes_a_voter_is_seen() {
+        let mut members = Membership::formed(&[(ServerId(1), 1)]);
+        let line = |id: u8| (ServerId(id), parse_server(ServerId(id), &format!("h{id}:1:2")).unwrap());
+        members.servers = [line(1), line(2)].into();
+        let mut shown = MembersShown::default();
+        assert!(shown.see(&members) && !shown.see(&members));
+        members.conf.voters.insert(Seat::new(ServerId(2), 1));
+        assert!(shown.see(&members));
+        assert_eq!(for_words(&members).map(|members| members.voters), Some(2));
+    }
 }

@@ -444,6 +444,8 @@ impl Shard {
         self.inputs += 1;
         self.with(id, |shard, c| {
             if c.is_full {
+                // Events that came meanwhile stand in front of what is read now.
+                shard.settle(c);
                 shard.run_pending(now, c);
             }
             shard.take_kept_frames(now, c);

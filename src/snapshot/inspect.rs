@@ -76,8 +76,10 @@ impl Summary {
             EphemeralKind::Container => self.containers += 1,
             EphemeralKind::Ttl { .. } => self.ttl_nodes += 1,
         }
-        let name = node.path[1.min(node.path.len())..].split('/').next().unwrap_or_default();
-        let top = &node.path[..(1 + name.len()).min(node.path.len())];
+        // Nobody has looked at the path: it may be none.
+        let Some(rest) = node.path.strip_prefix('/') else { return };
+        let name = rest.split('/').next().unwrap_or_default();
+        let top = &node.path[..1 + name.len()];
         if !name.is_empty() {
             if !self.top.contains_key(top) {
                 self.top.insert(top.to_owned(), Extent::default());

@@ -475,3 +475,18 @@ fn inspect_tells_what_is_inside() {
     assert!(cut.by_ref().any(|line| line.is_err()), "the error is told");
     assert!(cut.next().is_none());
 }
+
+/// Whoever made it knew the checksums: the command ended in the middle of a character.
+#[test]
+fn inspect_bears_a_path_that_is_none() {
+    let world = World::rich();
+    for path in ["\u{e9}", "", "a/b"] {
+        let mut out = Vec::new();
+        let mut record = (**world.state.table.get("/a").unwrap()).clone();
+        record.path = Path::new(path);
+        let mut encoder = Encoder::begin(&mut out, &meta(), &world.state.snapshot_head()).unwrap();
+        encoder.nodes(&[Node::new(record, None)]).unwrap();
+        assert!(encoder.finish().is_err(), "it is not the state");
+        assert!(summary(&mut &out[..]).is_err(), "it has no end");
+    }
+}

@@ -38,9 +38,10 @@ pub fn leave(args: &ServeArgs, timeout_s: u64) -> i32 {
     if let Err(why) = asked {
         return refuse(EX_OSERR, &format!("{shown}: its server (process {process}) can not be asked: {why}"));
     }
-    let until = Instant::now() + Duration::from_secs(timeout_s);
+    // None: further away than a clock goes.
+    let until = Instant::now().checked_add(Duration::from_secs(timeout_s));
     while matches!(try_shared_lock(&dir), Ok(LockState::Held(_))) {
-        if Instant::now() > until {
+        if until.is_some_and(|until| Instant::now() > until) {
             return refuse(
                 EX_TEMPFAIL,
                 &format!(

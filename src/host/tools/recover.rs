@@ -91,7 +91,7 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
     let had_left =
         !state.membership.servers.is_empty() && !state.membership.servers.contains_key(&identity.server);
     state.membership = alone(&state.membership, seat, dir.birth());
-    let hard_state = HardState { term: Term(hard_state.term.0.max(at.1 .0)), vote: 0, commit: at.0 };
+    let hard_state = HardState { term: term_above(hard_state.term.max(at.1)), vote: 0, commit: at.0 };
     write(&mut dir, seat, &state, at, hard_state, &LogOptions::default())
         .map_err(|text| (EX_OSERR, format!("{}: {text}", to.display())))?;
     let io = |error: io::Error| (EX_OSERR, format!("{}: {error}", to.display()));
@@ -132,6 +132,16 @@ fn run(from: &Path, log_dir: Option<&Path>, to: &Path) -> Result<String, Refusal
         identity.server.0,
         if others.is_empty() { "none is listed".to_owned() } else { others.join(", ") },
     ))
+}
+
+/// Elections that the lost servers may have held while this one was away. A zxid is a term and a count: one that they gave must
+/// not come again, and to a client that has seen it the new ensemble must not be behind.
+const TERMS_MISSED: u64 = 1 << 16;
+
+/// The term that the new ensemble begins with.
+fn term_above(known: Term) -> Term {
+    // Above that there is nothing that a zxid can hold; nobody has come so far.
+    Term(if known.0 < i32::MAX as u64 / 2 { known.0 + TERMS_MISSED } else { known.0 })
 }
 
 /// All that the directory has: also what was logged and not known to be committed, for it may have been.
@@ -320,6 +330,11 @@ mod tests {
         let made = read_identity(&to).unwrap();
         assert_eq!(made.server, ServerId(2));
         assert_ne!(made.birth, read_identity(&from).unwrap().birth);
+        let term = |dir: &Path| {
+            let (log, hasher) = (dir.join("log"), PathHasher::new([1, 2, 3, 4]));
+            load(dir, &log, &read_identity(dir).unwrap(), &hasher).unwrap().2.term
+        };
+        assert_eq!(term(&to).0, term(&from).0 + TERMS_MISSED, "the lost servers may have held elections");
     }
 
     #[test]
