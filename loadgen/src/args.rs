@@ -290,7 +290,8 @@ pub struct GapArgs {
     /// A process to kill (SIGKILL).
     #[arg(long)]
     pub kill: Option<u32>,
-    /// Seconds after the begin of the measured part (set-up and warm-up are over) at which it is killed.
+    /// Seconds after the begin of the measured part (set-up and warm-up are over) at which it is killed: before its end, which
+    /// --duration says.
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     pub kill_after: f64,
     /// What to run once the killed process has ended, or 10 s later if it does not: as sh -c COMMAND, which is not waited

@@ -1,5 +1,6 @@
 //! Results side by side: ratios to the first, curves over each other, and a warning wherever the loads are not the same.
 
+use crate::durability::is_durable;
 use crate::plan::{Plan, Space};
 use crate::report::{self, bytes, count, escape, number, time, Curve, Line, Plot, Style, Unit, COLORS, NONE};
 use crate::result::{Host, Load, Outcome};
@@ -179,8 +180,8 @@ pub fn warnings(entries: &[Entry]) -> Vec<String> {
             ));
         }
         let (a, b) = (&first.outcome.host, &other.outcome.host);
-        // How two servers sync is never in the same words: only one that does not is told.
-        if a.fsync.starts_with("off") != b.fsync.starts_with("off") {
+        // How two servers sync is never in the same words: only one that keeps nothing is told.
+        if is_durable(&a.fsync) != is_durable(&b.fsync) {
             let of =
                 |host: &Host| if host.fsync.is_empty() { "not known".to_owned() } else { host.fsync.clone() };
             said.push(format!(

@@ -58,9 +58,9 @@ pub fn of(server: &Server, address: Option<SocketAddr>) -> Durability {
     let mount = dir.as_deref().and_then(|dir| Some((dir, mount(roots, pid, dir)?)));
     if let Some((_, mount)) = &mount {
         if ["tmpfs", "ramfs"].contains(&mount.kind.as_str()) {
-            fsync.push_str(&format!("; but {} keeps nothing", mount.kind));
+            fsync.push_str(&format!("{BUT}{} keeps nothing", mount.kind));
         } else if mount.options.split(',').any(|option| option == "volatile") {
-            fsync.push_str("; but the mount is volatile, which syncs nothing");
+            fsync.push_str(&format!("{BUT}the mount is volatile, which syncs nothing"));
         }
     }
     let file_system = mount.map_or(String::new(), |(dir, mount)| {
@@ -69,7 +69,18 @@ pub fn of(server: &Server, address: Option<SocketAddr>) -> Durability {
     Durability { fsync, file_system }
 }
 
-/// Of all servers: how they sync, in a line, and their file systems.
+/// Whether acknowledged writes outlive a crash, by what is said of it; where nothing is known it is taken to be so.
+#[must_use]
+pub fn is_durable(fsync: &str) -> bool {
+    // Results of servers that differ name each one first where an older program wrote them.
+    !fsync.starts_with("off") && !fsync.contains(": off: ") && !fsync.contains(BUT)
+}
+
+/// Stands before what undoes a sync.
+const BUT: &str = "; but ";
+
+/// Of all servers: how they sync, in a line that begins with `on`, `off` or `unknown` too, and their file systems. The worst
+/// is named first: what one server loses is not kept.
 #[must_use]
 pub fn of_all(servers: &[Server], addresses: &[SocketAddr]) -> (String, Vec<String>) {
     let address = |at: usize| addresses.get(at).filter(|_| addresses.len() == servers.len()).copied();
@@ -81,7 +92,12 @@ pub fn of_all(servers: &[Server], addresses: &[SocketAddr]) -> (String, Vec<Stri
         Some(_) => {
             let named =
                 servers.iter().zip(&known).map(|(server, one)| format!("{}: {}", server.name, one.fsync));
-            named.collect::<Vec<_>>().join("; ")
+            let worst = match () {
+                () if known.iter().any(|one| !is_durable(&one.fsync)) => "off for some",
+                () if known.iter().any(|one| one.fsync.starts_with("unknown")) => "unknown for some",
+                () => "on",
+            };
+            format!("{worst}: {}", named.collect::<Vec<_>>().join("; "))
         }
     };
     let systems = known.into_iter().map(|one| one.file_system).filter(|text| !text.is_empty());
@@ -294,6 +310,39 @@ mod tests {
             assert!(seen.starts_with(begin), "{seen}");
         }
         assert!(opened(flags, Some("zk_version\t3.9.5\n")).starts_with("unknown: "));
+    }
+
+    /// Two results were compared without a word where one of three servers did not sync, or where all wrote to memory.
+    #[test]
+    fn of_several_servers_the_worst_is_said_first() {
+        let main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+        let server = |flag: &str, kind: &str| {
+            let machine = Machine::new();
+            machine.put("cmdline", &format!("/bin/java\0{flag}{main}\0/conf/zoo.cfg\0"));
+            machine.put("root/conf/zoo.cfg", "dataDir=/data\n");
+            machine.put("mountinfo", &format!("1 0 8:1 / / rw - {kind} /dev/a rw\n"));
+            (Server::process(7, machine.roots.clone()).expect("it is there"), machine)
+        };
+        let no = "-Dzookeeper.forceSync=no\0";
+        let unknown = || {
+            let machine = Machine::new();
+            machine.put("cmdline", "other\0");
+            (Server::process(7, machine.roots.clone()).expect("it is there"), machine)
+        };
+        for (machines, begin, want) in [
+            (vec![server("", "ext4"), server("", "ext4")], "on: forceSync", true),
+            (vec![server("", "ext4"), server("-Dzookeeper.forceSync=1\0", "ext4")], "on: 7: on: ", true),
+            (vec![server("", "ext4"), unknown()], "unknown for some: 7: on: ", true),
+            (vec![server("", "ext4"), unknown(), server(no, "ext4")], "off for some: 7: on: ", false),
+            (vec![server("", "ext4"), server("", "tmpfs")], "off for some: 7: on: ", false),
+            (vec![server("", "tmpfs"), server("", "tmpfs")], "on: forceSync", false),
+            (vec![server(no, "ext4")], "off: ", false),
+        ] {
+            let servers: Vec<_> = machines.iter().map(|(server, _)| server.clone()).collect();
+            let (said, _) = of_all(&servers, &[]);
+            assert!(said.starts_with(begin) && is_durable(&said) == want, "{said}");
+        }
+        assert!(is_durable(""));
     }
 
     #[test]

@@ -528,8 +528,8 @@ impl Worker {
             conn.asker.give_up(now, &mut self.tally);
         }
         let unsent = match self.orders.pace {
-            Pace::Open { .. } if stopped_at.is_none() => self.count_unsent(&mut schedule, end, now),
-            _ => 0,
+            Pace::Open { .. } => self.count_unsent(&mut schedule, end, now),
+            Pace::Closed => 0,
         };
         let tally = std::mem::take(&mut self.tally);
         let _ = home.send(Word::Interval { index: interval, thread: self.orders.thread, tally });
@@ -555,7 +555,8 @@ impl Worker {
         }
     }
 
-    /// Operations that came due and found no connection with room to the very end count as waiting until then.
+    /// Operations that came due and found no connection with room to the very end count as waiting until then, whether the end
+    /// came by itself or the user wanted it: a backlog is no shorter for that.
     fn count_unsent(&mut self, schedule: &mut Schedule, end: u64, now: u64) -> u64 {
         let mut unsent = 0;
         while schedule.next < end {

@@ -10,7 +10,7 @@ use ringkeeper_load::modes::{
     disk as disks, fan_out, fill as filling, gap as gaps, ladder as ladders, sessions,
 };
 use ringkeeper_load::process::Roots;
-use ringkeeper_load::record::Measure;
+use ringkeeper_load::record::{errors, Measure};
 use ringkeeper_load::result::{Figure, Latency, OpResult, Outcome};
 use ringkeeper_load::run::{blank, Ending, Settings, STOPPED};
 use ringkeeper_load::schedule::Pace;
@@ -41,10 +41,19 @@ fn told(done: Result<u8, Stop>) -> u8 {
 
 /// A histogram as the row of a table.
 fn row(name: &str, latencies: &Histogram<u64>, seconds: f64) -> OpResult {
+    row_without(name, latencies, 0, seconds)
+}
+
+/// The same, where some of what it holds never came.
+fn row_without(name: &str, latencies: &Histogram<u64>, missing: usize, seconds: f64) -> OpResult {
     let mut measure = Measure::new();
     measure.intended.add(latencies).expect("all histograms have the same bounds");
     measure.service.add(latencies).expect("all histograms have the same bounds");
-    (measure.answered, measure.completed) = (latencies.len(), latencies.len());
+    let came = latencies.len() - missing as u64;
+    (measure.answered, measure.completed) = (came, came);
+    if missing > 0 {
+        measure.errors.insert(errors::UNANSWERED, missing as u64);
+    }
     OpResult::of(name, &measure, seconds)
 }
 
@@ -121,13 +130,13 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
         outcome.load.connections = settings.watchers as u64 + 1;
         outcome.load.threads = 1;
         let seconds = fan.last.mean() * fan.last.len() as f64 / 1e9;
-        outcome.all = row("write to event", &fan.events, seconds);
+        outcome.all = row_without("write to event", &fan.events, fan.missing, seconds);
         outcome.ops = vec![
             outcome.all.clone(),
-            row("write to last event", &fan.last, seconds),
+            row_without("write to last event", &fan.last, fan.short_rounds, seconds),
             row("write to own reply", &fan.reply, seconds),
         ];
-        outcome.counts.events = fan.events.len();
+        outcome.counts.events = outcome.all.answered;
         outcome.counts.answered = fan.reply.len();
         outcome.counts.errors = fan.missing as u64;
         let micros = |nanos: u64| nanos as f64 / 1e3;
@@ -135,7 +144,7 @@ pub fn fan_out(args: &FanOutArgs, stop: &Arc<AtomicBool>) -> u8 {
             Figure::new("last event, median", micros(fan.last.value_at_quantile(0.5)) / 1e3, "ms"),
             Figure::new("setter's reply, median", micros(fan.reply.value_at_quantile(0.5)) / 1e3, "ms"),
             Figure::new("setter's reply, longest", micros(fan.reply.max()) / 1e3, "ms"),
-            Figure::new("server CPU an event", fan.cpu_s * 1e6 / fan.events.len().max(1) as f64, "us"),
+            Figure::new("server CPU an event", fan.cpu_s * 1e6 / outcome.all.answered.max(1) as f64, "us"),
         ];
         without_servers(&mut outcome, &settings.watched);
         let mut ending = Ending::Whole;
@@ -348,6 +357,13 @@ pub fn gap(args: &GapArgs, stop: &Arc<AtomicBool>) -> u8 {
             run.plan.mix = Some("set=1".parse().map_err(usage)?);
         }
         let settings = settings(&run)?;
+        let has_blow = args.kill.is_some() || args.restart.is_some();
+        if has_blow && args.kill_after >= run.duration {
+            return Err(usage(format!(
+                "--kill-after {} is not before the end of the measured part: --duration {}",
+                args.kill_after, run.duration
+            )));
+        }
         if let Some(pid) = args.kill {
             Server::process(pid, Roots::default()).map_err(usage)?;
         }

@@ -390,6 +390,7 @@ struct SpaceDice {
     keys: u64,
     choice: Choice,
     zipf: Option<Zipf<f64>>,
+    stride: u64,
     size: Size,
     sizes: Option<WeightedIndex<f64>>,
 }
@@ -406,7 +407,15 @@ impl SpaceDice {
             }
             _ => None,
         };
-        SpaceDice { keys: space.keys, choice: space.choice, zipf, size: space.value.clone(), sizes }
+        let (keys, stride) = (space.keys, stride(space.keys));
+        SpaceDice { keys, choice: space.choice, zipf, stride, size: space.value.clone(), sizes }
+    }
+
+    /// The key of a rank, from 0: each rank has its own, so that each key is as popular as its rank says. Neighbours in rank
+    /// are no neighbours in the tree: the popular keys lie under all parents.
+    fn key(&self, rank: u64) -> u64 {
+        // Both are below `KEYS_MAX`: their product does not overflow.
+        rank * self.stride % self.keys
     }
 }
 
@@ -440,7 +449,7 @@ impl Dice {
             Choice::Uniform => self.rng.gen_range(0..space.keys),
             Choice::Zipfian(_) => {
                 let rank = space.zipf.as_ref().map_or(1.0, |zipf| zipf.sample(&mut self.rng)) as u64 - 1;
-                spread(rank) % space.keys
+                space.key(rank)
             }
             Choice::Hot(share, ops) => {
                 let hot = ((space.keys as f64 * share).ceil() as u64).clamp(1, space.keys);
@@ -464,12 +473,20 @@ impl Dice {
     }
 }
 
-/// Neighbours in rank are no neighbours in the tree: the popular keys lie under all parents.
-fn spread(rank: u64) -> u64 {
-    let mut x = rank.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
+/// The steps from one rank's key to the next's: near the golden section, which lays any few of them evenly, and without a
+/// divisor in common with `keys`, so that no key comes twice.
+fn stride(keys: u64) -> u64 {
+    let common = |mut a: u64, mut b: u64| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let mut stride = ((keys as f64 * 0.618) as u64).max(1);
+    while common(stride, keys) != 1 {
+        stride += 1;
+    }
+    stride
 }
 
 /// Appends a value that tells its own length, so that a reader can check what came back: four bytes of length, then
@@ -529,6 +546,47 @@ mod tests {
         assert!((10_000..20_000).contains(&zipf[0]), "{}", zipf[0]);
         let hot: u32 = count(Choice::Hot(0.01, 0.9))[..10].iter().sum();
         assert!((89_000..91_000).contains(&hot), "{hot}");
+    }
+
+    /// A third of the keys was never asked, and of few keys two ranks fell on one.
+    #[test]
+    fn each_rank_has_a_key_of_its_own() {
+        let of = |keys: u64| {
+            let mut space = plan(Choice::Zipfian(0.99)).spaces.remove(0);
+            space.keys = keys;
+            space
+        };
+        for keys in [1, 2, 3, 4, 5, 6, 10, 30, 1_000, 10_000] {
+            let dice = SpaceDice::new(&of(keys));
+            let all: std::collections::BTreeSet<u64> = (0..keys).map(|rank| dice.key(rank)).collect();
+            assert_eq!((all.len() as u64, all.last()), (keys, Some(&(keys - 1))), "{keys} keys");
+        }
+        let most = SpaceDice::new(&of(KEYS_MAX));
+        assert!(most.key(KEYS_MAX - 1) < KEYS_MAX);
+        // The popular ones of 1,000 keys lie under all of ten parents.
+        let dice = SpaceDice::new(&of(1_000));
+        let parents: std::collections::BTreeSet<u64> = (0..16).map(|rank| dice.key(rank) / 100).collect();
+        assert_eq!(parents.len(), 10);
+    }
+
+    #[test]
+    fn the_most_popular_of_few_keys_are_asked_as_often_as_they_should() {
+        for keys in [5, 10, 1_000] {
+            let mut plan = plan(Choice::Zipfian(0.99));
+            plan.spaces[0].keys = keys;
+            let mut dice = Dice::new(&plan, 0);
+            let mut hits = vec![0_u32; keys as usize];
+            for _ in 0..100_000 {
+                hits[dice.key(0) as usize] += 1;
+            }
+            hits.sort_unstable_by(|a, b| b.cmp(a));
+            let weight = |rank: u64| (rank as f64).powf(-0.99);
+            let all: f64 = (1..=keys).map(weight).sum();
+            for rank in 1..=3 {
+                let (want, got) = (weight(rank) / all, f64::from(hits[rank as usize - 1]) / 1e5);
+                assert!((got / want - 1.0).abs() < 0.05, "rank {rank} of {keys} keys: {got}, not {want}");
+            }
+        }
     }
 
     #[test]

@@ -372,6 +372,17 @@ fn judge(pace: Pace, outcome: &mut Outcome, ended: &Ended<'_>, last_gone: Option
             ending = Ending::RateMissed;
         }
     }
+    // A closed loop has nothing due while it waits: where a server hung from the warm-up on, nothing failed either.
+    if pace == Pace::Closed
+        && answered + completed == 0
+        && outcome.all.errors.is_empty()
+        && !ended.was_stopped
+    {
+        reasons.push("no operation was answered in the measured part".to_owned());
+        if ending == Ending::Whole {
+            ending = Ending::AllFailed;
+        }
+    }
     if ended.was_stopped {
         reasons.push(STOPPED.to_owned());
         ending = Ending::Stopped;
@@ -573,6 +584,27 @@ mod tests {
                 let is_said = outcome.verdict.reasons.iter().any(|why| why.starts_with("INVALID"));
                 assert_eq!(is_said, !is_valid);
             }
+        }
+    }
+
+    /// A server that hung in the warm-up of a closed loop gave a valid result of nothing.
+    #[test]
+    fn a_closed_loop_without_an_answer_has_failed() {
+        for (was_stopped, answered, completed, want) in [
+            (false, 0, 0, Ending::AllFailed),
+            (true, 0, 0, Ending::Stopped),
+            (false, 1, 0, Ending::Whole),
+            (false, 0, 1, Ending::Whole),
+        ] {
+            let mut totals = Tally::default();
+            let measure = totals.op(crate::plan::Op::Get);
+            (measure.answered, measure.completed) = (answered, completed);
+            let mut outcome = Outcome::default();
+            let ended = Ended { totals: &totals, unsent: 0, busy: &[0.5], was_stopped, cut_off: false };
+            assert_eq!(judge(Pace::Closed, &mut outcome, &ended, None), want);
+            let is_said =
+                outcome.verdict.reasons.iter().any(|why| why.starts_with("no operation was answered"));
+            assert_eq!(is_said, want == Ending::AllFailed, "{:?}", outcome.verdict.reasons);
         }
     }
 

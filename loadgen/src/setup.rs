@@ -21,7 +21,7 @@ const WINDOW: usize = 200;
 pub struct Client<'a> {
     stream: TcpStream,
     stop: &'a AtomicBool,
-    /// For the next reply.
+    /// For the next reply, and for a server that does not read to take more.
     patience: Duration,
     out: Vec<u8>,
     bytes: Vec<u8>,
@@ -84,6 +84,7 @@ impl<'a> Client<'a> {
         let stream = dial(server, timeout, stop)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
+        stream.set_write_timeout(Some(SLICE))?;
         let mut client =
             Client { stream, stop, patience: timeout, out: Vec::new(), bytes: Vec::new(), at: 0, xid: 0 };
         ConnectRequest {
@@ -118,12 +119,34 @@ impl<'a> Client<'a> {
         end_frame(&mut self.out, start);
     }
 
+    /// Sends what is put. What is sent is taken from the buffer though the rest is not: a close may still come behind it.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+        let mut sent = 0;
+        let done = self.send(&mut sent);
+        self.out.drain(..sent);
+        done
+    }
+
+    fn send(&mut self, sent: &mut usize) -> io::Result<()> {
+        let mut deadline = Instant::now() + self.patience;
+        while *sent < self.out.len() {
+            match self.stream.write(&self.out[*sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(more) => {
+                    *sent += more;
+                    deadline = Instant::now() + self.patience;
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    if Instant::now() >= deadline {
+                        return Err(no_answer(self.patience));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            if *sent < self.out.len() && self.stop.load(Ordering::Relaxed) {
+                return Err(io::Error::other("stopped"));
+            }
         }
-        self.stream.write_all(&self.out)?;
-        self.out.clear();
         Ok(())
     }
 
@@ -326,4 +349,66 @@ fn run(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A server that greets and then reads nothing. At the first byte of a request it says so, and it stays until it is let go.
+    fn deaf(heard: impl FnOnce() + Send + 'static) -> (SocketAddr, mpsc::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let (hold, held) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            let mut head = [0; 4];
+            stream.read_exact(&mut head)?;
+            stream.read_exact(&mut vec![0; u32::from_be_bytes(head) as usize])?;
+            let mut out = Vec::new();
+            ConnectResponse { timeout_ms: 1_000, session_id: 7, password: [1; 16], read_only: Some(false) }
+                .encode(&mut out);
+            stream.write_all(&out)?;
+            stream.peek(&mut head)?;
+            heard();
+            let _ = held.recv();
+            io::Result::Ok(())
+        });
+        (at, hold)
+    }
+
+    /// Twenty megabytes, more than any socket takes for one that does not read.
+    fn put_window(client: &mut Client<'_>) {
+        for _ in 0..WINDOW {
+            client.put(OpCode::Create, |out| put_value(out, 100_000));
+        }
+    }
+
+    /// It was waited for without an end, and deaf to the first SIGINT.
+    #[test]
+    fn a_server_that_does_not_read_is_left_when_the_user_wants_the_end() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let (at, _hold) = deaf(|| STOP.store(true, Ordering::Relaxed));
+        let mut client = Client::open(&[at], Duration::from_secs(20), &[], &STOP).expect("it greets");
+        let began = Instant::now();
+        put_window(&mut client);
+        assert_eq!(client.flush().expect_err("it does not read").to_string(), "stopped");
+        client.close();
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_server_that_does_not_read_is_left_in_time() {
+        let stop = AtomicBool::new(false);
+        let (at, _hold) = deaf(|| {});
+        let mut client = Client::open(&[at], Duration::from_secs(20), &[], &stop).expect("it greets");
+        client.patience = Duration::from_millis(200);
+        put_window(&mut client);
+        assert_eq!(client.flush().expect_err("it does not read").to_string(), "no answer in 0.2 s");
+        // Its close is not sent either.
+        let began = Instant::now();
+        client.close();
+        assert!((CLOSING..Duration::from_secs(20)).contains(&began.elapsed()));
+    }
 }

@@ -351,6 +351,8 @@ fn what_is_impossible_is_refused_before_anything_is_asked() {
         ("run --duration 1000000 --interval 0.01".to_owned(), "intervals"),
         ("run --pid 4194305".to_owned(), "no process 4194305"),
         ("gap --kill 4194305".to_owned(), "no process 4194305"),
+        ("gap --kill 4194305 --kill-after 10".to_owned(), "--duration 10"),
+        ("gap --restart true --duration 2".to_owned(), "--kill-after 3 is not before the end"),
         ("storm --container a/b".to_owned(), "no name and no id"),
         ("fill --container x --engine /none/such".to_owned(), "no such command"),
         ("run -s no.such.host.invalid:1".to_owned(), "no.such.host.invalid"),

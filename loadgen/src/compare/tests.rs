@@ -115,6 +115,9 @@ fn a_server_that_does_not_sync_is_told() {
     let said = warned("off: forceSync=no", "on: so");
     assert_eq!(said, ["not the same fsync: off: forceSync=no in a, on: so in b"]);
     assert_eq!(warned("", "off: so").len(), 1);
+    assert_eq!(warned("on: so; but tmpfs keeps nothing", "on: so").len(), 1);
+    assert_eq!(warned("7: on: so; 8: off: forceSync=no", "on: so").len(), 1);
+    assert!(warned("on: so; but tmpfs keeps nothing", "off: so").is_empty());
 }
 
 /// A result that was stopped, or that missed its rate, stood there like any other.

@@ -31,9 +31,10 @@ pub struct Settings {
 
 /// What it measured, in nanoseconds.
 pub struct Fan {
-    /// Write to event, of every event of every round.
+    /// Write to event, of every event of every round. One that did not come is here with the time that it was waited for, as an
+    /// operation without an answer is: leaving it out would flatter.
     pub events: Histogram<u64>,
-    /// Write to the last event, one a round.
+    /// Write to the last event, one a round; where events are missing, the whole time of it.
     pub last: Histogram<u64>,
     /// Write to the setter's reply, one a round.
     pub reply: Histogram<u64>,
@@ -199,7 +200,8 @@ fn arm(settings: &Settings, pool: &mut Pool, stop: &AtomicBool) -> Result<(), St
     no_error(refused, "getData", settings)
 }
 
-/// Nanoseconds to the last event; `None`: stopped before it. Without `counted` it is the one that warms.
+/// Nanoseconds to the last event, or to the end where one is missing; `None`: stopped before it. Without `counted` it is the
+/// one that warms.
 fn one_round(
     settings: &Settings,
     pool: &mut Pool,
@@ -250,6 +252,11 @@ fn one_round(
             }
         });
     }
+    let missing = wanted.saturating_sub(events);
+    if missing > 0 {
+        last = pool.now() - began;
+        came.resize(events + missing, last);
+    }
     no_error(refused, "setData", settings)?;
     if !has_setter && reply.is_none() {
         return Err("the setter's connection is gone".to_owned());
@@ -264,10 +271,8 @@ fn one_round(
         if let Some(reply) = reply {
             add(&mut fan.reply, reply);
         }
-        if events < wanted {
-            fan.short_rounds += 1;
-            fan.missing += wanted - events;
-        }
+        fan.short_rounds += usize::from(missing > 0);
+        fan.missing += missing;
     }
     Ok(Some(last))
 }

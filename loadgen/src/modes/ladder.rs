@@ -51,7 +51,12 @@ fn climb_by(
     let mut rate = rungs.from;
     // What ended the climb, beside the server's own end.
     let mut limit = None;
-    while rate <= rungs.to * 1.000_001 && missed < 2 && !stop.load(Ordering::Relaxed) {
+    while rate <= rungs.to * 1.000_001 && missed < 2 {
+        // A stop that comes between two steps ends the climb as one in a step does.
+        if stop.load(Ordering::Relaxed) {
+            limit = Some((rate, Ending::Stopped, None));
+            break;
+        }
         let (outcome, ending) = match run(rate) {
             Ok(done) => done,
             Err(why) if steps.is_empty() => return Err(why),
@@ -216,6 +221,31 @@ mod tests {
         assert_eq!((knee(&outcome), ending, outcome.ladder.len()), (Some((200.0, true)), ServerGone, 2));
         assert_eq!(outcome.verdict.reasons, ["the server was gone at 400/s: nobody listens"]);
         assert_eq!(climb_to(100.0).expect_err("nothing was measured"), "nobody listens");
+    }
+
+    /// The server was said to hold every rate of the ladder.
+    #[test]
+    fn a_ladder_that_is_stopped_between_two_steps_says_so() {
+        let rungs = Rungs { from: 100.0, to: 1_600.0, factor: 2.0, p99_max_us: 100e3, p99_growth_max: 10.0 };
+        // The user wants the end at the last moment of a step.
+        let stopped_behind = |last: f64, p99: f64| {
+            let stop = AtomicBool::new(false);
+            let run = |rate| {
+                stop.store(rate >= last, Ordering::Relaxed);
+                let mut outcome = Outcome::default();
+                (outcome.load.rate_from, outcome.all.intended.p99) = (rate, p99);
+                Ok((outcome, Whole))
+            };
+            climb_by(&rungs, &stop, run).expect("it was climbed")
+        };
+        let (outcome, ending) = stopped_behind(200.0, 1.0);
+        assert_eq!((knee(&outcome), ending, outcome.ladder.len()), (Some((200.0, true)), Stopped, 2));
+        assert_eq!(outcome.verdict.reasons, ["the ladder was stopped at 400/s"]);
+        let (outcome, ending) = stopped_behind(100.0, 200e3);
+        assert_eq!((knee(&outcome), ending, outcome.ladder.len()), (None, Stopped, 1));
+        // Behind the last one there is nothing left to stop.
+        let (outcome, ending) = stopped_behind(1_600.0, 1.0);
+        assert_eq!((knee(&outcome), ending), (Some((1_600.0, true)), Whole));
     }
 
     #[test]
