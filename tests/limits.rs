@@ -803,20 +803,17 @@ fn who_takes_bytes_lives_though_it_is_not_read() {
 /// Thirty long reads of others in front of it were enough, or a write of its own that took its time.
 #[test]
 fn who_waits_for_an_answer_and_is_not_read_meanwhile_is_in_every_report() {
-    let long = |world: &mut World, c| {
-        world.post(c, Op::MultiRead, &multi(&vec![(Op::GetData, read("/big", false)); 6]));
-    };
-    let many = |world: &mut World, c| {
-        (0..20).for_each(|_| drop(world.post(c, Op::GetData, &read("/big", false))));
-    };
-    let cases: [(bool, &dyn Fn(&mut World, Conn)); 3] = [(false, &long), (true, &long), (true, &many)];
-    for (behind_a_write, ask) in cases {
+    let long = (Op::MultiRead, multi(&vec![(Op::GetData, read("/big", false)); 6]), 1);
+    let many = (Op::GetData, read("/big", false), 20);
+    for (behind_a_write, (op, body, times)) in [(false, &long), (true, &long), (true, &many)] {
         let (mut world, c, _) = with_big_node(|_| {});
         world.pass(1_000);
         if behind_a_write {
             world.post(c, Op::SetData, &set("/big", &[8; 100_000], -1));
         }
-        ask(&mut world, c);
+        for _ in 0..*times {
+            world.post(c, *op, body);
+        }
         while world.read_some(c.0, usize::MAX) {}
         for _ in 0..3 {
             world.now.mono = world.now.mono.plus(Millis(1_000));

@@ -4,11 +4,15 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringkeeper::host::disk::{
-    inspect_segment, install_sigbus_handler, segment_path, verify_log, DataDir, DirError, DirOptions, Disk,
-    Log, LogError, LogIo, LogOptions, RealDisk, SpaceState, SubmitError, IN_FLIGHT_MAX,
+    inspect_segment, install_sigbus_handler, segment_path, verify_log, AlignedBuf, DataDir, DirError,
+    DirOptions, Disk, FileBytes, Item, Log, LogError, LogFile, LogIo, LogOptions, LogPlace, RealDisk,
+    SpaceState, SubmitError, SyncWrite, ThreadBackend, IN_FLIGHT_MAX,
 };
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::{Append, HardState, Recovered, Sequence};
@@ -554,6 +558,122 @@ fn space_is_low_below_the_mark_and_ballast_is_kept() {
     drop(log);
     let (mut log, _) = open_log(&mut dir, LogIo::Auto);
     assert_eq!(log.check_space(), SpaceState::Ok);
+}
+
+/// A file system that reserves nothing, with as much room as it is told, on which a ballast is not written before its time.
+struct Unreserving {
+    real: RealDisk,
+    room: Arc<AtomicU64>,
+    begun: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Disk for Unreserving {
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<Item>> {
+        self.real.list(dir)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+        self.real.read_at(path, offset, len)
+    }
+
+    fn map(&self, path: &Path) -> std::io::Result<FileBytes> {
+        self.real.map(path)
+    }
+
+    fn read_direct(&self, path: &Path) -> std::io::Result<FileBytes> {
+        self.real.read_direct(path)
+    }
+
+    fn create_zeroed(&self, path: &Path, len: u64, rest: &dyn Fn(Duration)) -> std::io::Result<()> {
+        if path.ends_with("ballast") {
+            self.begun.send(()).unwrap();
+            self.go_on.lock().unwrap().recv_timeout(PATIENCE).map_err(std::io::Error::other)?;
+        }
+        self.real.create_zeroed(path, len, rest)
+    }
+
+    fn reserve(&self, path: &Path, _len: u64) -> std::io::Result<()> {
+        fs::write(path, "")?;
+        Err(std::io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+    }
+
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn SyncWrite>> {
+        self.real.create(path)
+    }
+
+    fn open_log(&self, path: &Path) -> std::io::Result<LogFile> {
+        self.real.open_log(path)
+    }
+
+    fn write_durable(&self, file: &LogFile, offset: u64, bytes: &AlignedBuf) -> std::io::Result<usize> {
+        self.real.write_durable(file, offset, bytes)
+    }
+
+    fn sync(&self, path: &Path) -> std::io::Result<()> {
+        self.real.sync(path)
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> std::io::Result<()> {
+        self.real.truncate(path, len)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.real.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.real.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.real.sync_dir(dir)
+    }
+
+    fn available(&self, _dir: &Path) -> std::io::Result<u64> {
+        Ok(self.room.load(Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn a_ballast_that_has_to_be_written_holds_up_no_record() {
+    let home = scratch();
+    let dir = open_dir(home.path()).unwrap();
+    let ballast = home.path().join("log/ballast");
+    // What a crash in the midst of it leaves takes no room.
+    fs::write(&ballast, [0; 4096]).unwrap();
+    let room = Arc::new(AtomicU64::new(0));
+    let ((begun, begins), (release, go_on)) = (channel(), channel());
+    let real = RealDisk::probe(&home.path().join("log"), true).unwrap();
+    let disk = Unreserving { real, room: room.clone(), begun, go_on: Mutex::new(go_on) };
+    let place = LogPlace { disk: Arc::new(disk), ..LogPlace::of(&dir) };
+    let backend = Box::new(ThreadBackend::start_thread(real.is_direct()).unwrap());
+    let (mut log, _) = Log::open_with(place, &options(LogIo::Thread), backend, false, LogIndex(0)).unwrap();
+    assert!(!ballast.exists(), "there was no room for it at the start");
+    room.store(1 << 30, Ordering::Relaxed);
+    let until = Instant::now() + PATIENCE;
+    // It comes behind the segment ahead.
+    while begins.try_recv().is_err() {
+        assert_eq!(log.check_space(), SpaceState::Ok);
+        assert!(Instant::now() < until, "nobody makes the ballast");
+        std::thread::yield_now();
+    }
+    append(&mut log, 1);
+    log.drain().unwrap();
+    assert_eq!(log.check_space(), SpaceState::Ok);
+    assert_eq!(fs::metadata(&ballast).unwrap().len(), 0, "it is still to be written");
+    release.send(()).unwrap();
+    while !fs::metadata(&ballast).is_ok_and(|found| found.len() == 256 << 10) {
+        assert!(Instant::now() < until, "the ballast is not written");
+        std::thread::yield_now();
+    }
+    for _ in 0..3 {
+        assert_eq!(log.check_space(), SpaceState::Ok);
+    }
+    log.close().unwrap();
+    assert!(begins.try_recv().is_err(), "it is written once");
 }
 
 #[test]

@@ -254,6 +254,41 @@ fn a_standard_error_that_nobody_reads_holds_up_nobody() {
     assert!(said.contains("ringkeeper serves on"), "what was said before is there");
 }
 
+/// nohup(1) leaves SIGHUP ignored, a script's shell SIGINT where it puts a command into the background.
+#[test]
+fn a_signal_that_was_ignored_at_the_start_ends_no_server() {
+    let home = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new("sh")
+        .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\"", BINARY])
+        .args(["serve", "--listen", "127.0.0.1", "--set", "ringkeeper.segmentSizeKb=2048"])
+        .args(["--client-port", &port.to_string(), "--data-dir"])
+        .arg(home.path().join("data"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Server { child, port };
+    let mut client = server.connect();
+    // One that is waited for is taken in the order of the numbers: SIGTERM comes last.
+    for signal in ["-HUP", "-INT", "-TERM"] {
+        create(&mut client, &format!("/{}", &signal[1..]));
+        let sent = Command::new("kill").args([signal, &server.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    let ended = loop {
+        assert!(Instant::now() < until, "SIGTERM ends it");
+        match server.child.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(ended.code(), Some(0));
+    let mut said = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("SIGTERM: going down"), "{said}");
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let home = tempfile::tempdir().unwrap();

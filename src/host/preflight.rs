@@ -304,7 +304,7 @@ fn raise_to_hard(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
 }
 
 /// The CPUs on which this process may run, in rising order; never empty.
-fn affinity() -> Vec<usize> {
+pub(super) fn affinity() -> Vec<usize> {
     // The kernel's mask may be wider than libc's 1024 CPUs: it says EINVAL until the buffer is large enough.
     for words in [16, 64, 256, 1024] {
         let mut mask = vec![0_u64; words];

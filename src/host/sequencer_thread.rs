@@ -118,6 +118,8 @@ pub(super) struct LoopState {
     wrong_at: Option<LogIndex>,
     /// The members that those who greet have heard of.
     members_shown: MembersShown,
+    /// The tick in which they could not be told.
+    greeters_untold: Option<Millis>,
     /// The tick at which it was last seen not to lead, or the first at which it led.
     leads_since: Option<Millis>,
     /// Told to go down.
@@ -128,17 +130,33 @@ pub(super) struct LoopState {
 }
 
 /// A large tree takes seconds to be dropped, in which others believe this server dead.
-fn discard(state: Box<State>) -> Result<(), Fatal> {
+fn discard(state: Box<State>) {
     let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || {
         super::pin::step_back();
         drop(state);
     });
-    dropped.map(drop).map_err(|error| Fatal::os("starting a thread", &error))
+    if let Err(error) = dropped {
+        warn!(%error, "no thread could be started: this server stood still while a former tree was dropped");
+    }
 }
 
 impl SequencerThread {
     /// Runs until the server goes down, or the world fails.
     pub(super) fn run(mut self) -> Result<(), Fatal> {
+        if let Err(fatal) = self.work() {
+            // The process ends at once, and clients go to other servers: to drop all this takes as long as the tree is large,
+            // and for ever where a disk hangs.
+            std::mem::forget(self);
+            return Err(fatal);
+        }
+        self.log.close().map_err(Fatal::disk)?;
+        self.snapshots.finish();
+        // The process ends: to drop a million znodes one by one takes seconds, and they are of no use to anybody.
+        std::mem::forget(self.sequencer);
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<(), Fatal> {
         // On a full disk nothing that grows is taken, from the first write on.
         self.look_at_space();
         loop {
@@ -151,7 +169,7 @@ impl SequencerThread {
             self.state.has_unturned = false;
             self.sequencer.turn(now);
             did_work |= self.carry_out()?;
-            self.tell_greeter()?;
+            self.tell_greeter();
             self.tell_peers()?;
             self.links.desk.answer(&self.sequencer, now);
             self.serve_or_not();
@@ -177,12 +195,7 @@ impl SequencerThread {
                 self.sleep()?;
             }
         }
-        self.note_commit()?;
-        self.log.close().map_err(Fatal::disk)?;
-        self.snapshots.finish();
-        // The process ends: to drop a million znodes one by one takes seconds, and they are of no use to anybody.
-        std::mem::forget(self.sequencer);
-        Ok(())
+        self.note_commit()
     }
 
     /// Nothing is under way that a client was promised an answer to. What a full disk keeps waiting never will be.
@@ -422,10 +435,10 @@ impl SequencerThread {
                 Effect::SnapshotNodes(nodes) => self.snapshots.send(SnapshotJob::Nodes(nodes)),
                 Effect::SnapshotEnd => self.snapshots.send(SnapshotJob::End),
                 Effect::SnapshotAbort => self.snapshots.send(SnapshotJob::Abort),
-                Effect::Fetch { from, index, listens, .. } => self.fetch(from, index, listens)?,
+                Effect::Fetch { from, index, listens, .. } => self.fetch(from, index, listens),
                 Effect::Seat(seat) => self.write_seat(seat)?,
                 Effect::Install { at, former } => self.install(&at, former)?,
-                Effect::Discard(state) => discard(state)?,
+                Effect::Discard(state) => discard(state),
                 Effect::Note(Note::UnknownRules { version }) => return Err(Fatal::unknown_rules(version)),
                 Effect::Note(Note::Left) => {
                     let dir = self.dir.path().display();
@@ -441,9 +454,9 @@ impl SequencerThread {
         Ok(any)
     }
 
-    fn fetch(&mut self, from: ServerId, index: LogIndex, listens: Vec<PeerAddress>) -> Result<(), Fatal> {
-        let peers = self.peers.as_ref().expect("only a peer offers a snapshot");
-        peers.fetch(from, index, listens).map_err(|error| Fatal::os("starting a thread", &error))
+    fn fetch(&mut self, from: ServerId, index: LogIndex, listens: Vec<PeerAddress>) {
+        let peers = self.peers.as_mut().expect("only a peer offers a snapshot");
+        peers.fetch(from, index, listens);
     }
 
     fn write_seat(&mut self, seat: Seat) -> Result<(), Fatal> {
@@ -456,25 +469,36 @@ impl SequencerThread {
     }
 
     /// Those who greet and dial hear of changed members.
-    fn tell_greeter(&mut self) -> Result<(), Fatal> {
-        let Some(peers) = &self.peers else { return Ok(()) };
+    fn tell_greeter(&mut self) {
+        let Some(peers) = &self.peers else { return };
         let members = &self.sequencer.state().membership;
         let (seat, serves) = (self.sequencer.seat(), self.sequencer.is_serving());
         self.state.members_shown.see_own(members, seat, self.dir.server(), serves);
-        if !self.state.members_shown.see(members) {
-            return Ok(());
+        let is_again = self.state.greeters_untold.is_some_and(|tick| tick != self.state.ticked_at);
+        let is_new = self.state.members_shown.see(members);
+        if !is_new && !is_again {
+            return;
         }
-        self.links.standing.set_members(members_shown::for_words(members));
-        let own = self.places.iter().find(|(server, _)| *server == self.dir.server());
-        MembersShown::see_place(members, self.dir.server(), own.map(|(_, addresses)| addresses.as_slice()));
+        if is_new {
+            self.links.standing.set_members(members_shown::for_words(members));
+            let own = self.places.iter().find(|(server, _)| *server == self.dir.server());
+            let own = own.map(|(_, addresses)| addresses.as_slice());
+            MembersShown::see_place(members, self.dir.server(), own);
+        }
         let seats = members.seats.iter().map(|(seat, birth)| (seat.server(), *birth));
         // Before the first leader has said who is a member, and for a server that is none, the configuration is all there is.
         let is_member = members.servers.contains_key(&self.dir.server());
         let mut places: BTreeMap<_, _> = self.places.iter().filter(|_| !is_member).cloned().collect();
         places.extend(members.servers.values().map(|line| (line.id, line.addresses.clone())));
-        peers
-            .set_members(places.into_iter().collect(), seats.collect())
-            .map_err(|error| Fatal::os("starting a thread that greets other servers", &error))
+        let told = peers.set_members(places.into_iter().collect(), seats.collect());
+        self.state.greeters_untold = told.is_err().then_some(self.state.ticked_at);
+        let Err(error) = told else { return };
+        if let Say::Print { dropped } = self.state.throttle.ask("no thread", self.clock.mono()) {
+            warn!(
+                not_shown = dropped,
+                "no thread could be started that dials another server, and it is tried again: {error}"
+            );
+        }
     }
 
     /// A fetched snapshot takes the log's place.
@@ -489,7 +513,7 @@ impl SequencerThread {
         self.state.in_flight.clear();
         self.stop_serving();
         info!(index = at.index.0, "this server goes on behind a snapshot of the leader's");
-        discard(former)?;
+        discard(former);
         self.sequencer.handle(self.clock.now(), Input::Persisted { records: self.state.records });
         self.state.has_unturned = true;
         Ok(())

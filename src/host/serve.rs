@@ -501,3 +501,82 @@ fn join(thread: JoinHandle<()>) -> Result<(), Fatal> {
     // A panic has ended the process in its hook already.
     thread.join().map_err(|_| Fatal::new(super::EX_SOFTWARE, "a thread of ours has panicked"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{flags::KeyFlags, Sources};
+    use crate::host::disk::{AlignedBuf, Backend, Completion, DiskFault, FaultKind, Log, LogFile, LogPlace};
+    use crate::host::recover::{continue_from, load_base};
+    use crate::ids::LogIndex;
+    use std::os::fd::BorrowedFd;
+
+    /// A disk that takes no record.
+    struct Failing;
+
+    impl Backend for Failing {
+        fn name(&self) -> &'static str {
+            "failing"
+        }
+
+        fn start(
+            &mut self,
+            _ticket: u64,
+            file: &Arc<LogFile>,
+            offset: u64,
+            _buffer: AlignedBuf,
+        ) -> Result<(), DiskFault> {
+            Err(DiskFault { file: file.path.clone(), offset, kind: FaultKind::Errno(libc::EIO) })
+        }
+
+        fn wait(
+            &mut self,
+            _timeout: Duration,
+            _wake: Option<BorrowedFd<'_>>,
+            _done: &mut Vec<Completion>,
+        ) -> io::Result<bool> {
+            Ok(false)
+        }
+    }
+
+    /// Shards went on serving while the tree was freed and the disk's threads were waited for: minutes, where it hung.
+    #[test]
+    fn a_fault_ends_the_process_before_anything_is_dropped() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = vec![format!("dataDir={}", home.path().display()), "clientPort=0".to_owned()];
+        let flags = KeyFlags { set: keys, ..KeyFlags::default() };
+        let config = Sources { flags, ..Sources::default() }.check().unwrap().0;
+        let preflight = preflight::examine(&config).1.unwrap();
+        let dir = open_dir(&config).unwrap();
+        let hasher = PathHasher::new([1, 2, 3, 4]);
+        let base = load_base(&dir.disk(), &dir.snapshot_path(), dir.cluster_id(), &hasher).unwrap();
+        let options = LogOptions { segment_bytes: 256 << 10, ..log_options(&config, &preflight) };
+        let opened =
+            Log::open_with(LogPlace::of(&dir), &options, Box::new(Failing), true, LogIndex(0)).unwrap();
+        let Recovery { state, log, recovered } = continue_from(base, opened);
+        let clock = Clock::start();
+        let options = sequencer_options(&config, &preflight, &dir, [7; 32]);
+        let sequencer = Sequencer::new(options, state, recovered, clock.now());
+        let dir = Arc::new(dir);
+        let snapshots = SnapshotOptions { dir: dir.clone(), keep: 3, purge: false, leaves_bytes: 0 };
+        // Dropped with the thread's own things.
+        let (held, is_dropped) = bounded::<()>(1);
+        let thread = SequencerThread {
+            sequencer,
+            log,
+            links: Arc::new(Links::new(usize::from(preflight.shards)).unwrap()),
+            peers: None,
+            clock,
+            snapshots: SnapshotThread::start(snapshots).unwrap(),
+            dir,
+            places: Vec::new(),
+            sync_warning: Millis(1_000),
+            snapshot_wanted: Arc::default(),
+            on_serving: Some(Box::new(move || drop(held))),
+            state: LoopState::default(),
+        };
+        let fatal = thread.run().unwrap_err();
+        assert_eq!(fatal.exit, crate::host::EX_IOERR, "{fatal}");
+        assert!(is_dropped.try_recv().unwrap_err().is_empty(), "it is held still");
+    }
+}

@@ -49,7 +49,7 @@ pub(super) struct Core {
     /// Did not fit into the ring.
     unsent: Option<Upward>,
     ticked_at: Millis,
-    throttle: Throttle,
+    pub throttle: Throttle,
     /// Connections that were paused and may be read again: for the driver.
     pub readable: Vec<ConnId>,
     pub is_stopping: bool,
@@ -344,13 +344,13 @@ fn kind(why: Why) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::handoff::{Committed, Concerns};
     use crate::ids::Zxid;
     use crate::tree::{Answer, PathHasher};
 
-    fn core() -> Core {
+    pub fn core() -> Core {
         let links = Arc::new(Links::new(1).unwrap());
         let limits = Arc::new(ConnectionLimits::new(0, 100));
         let words = crossbeam::channel::bounded(1).0;

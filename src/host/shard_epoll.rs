@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // accept4(2), recv(2) and send(2) on descriptors that this file owns.
 
 use super::epoll::{self, Change, Epoll, Event};
+use super::notes::Say;
 use super::shard_core::{Core, TICK_BUSY_MS, TICK_IDLE_MS};
 use super::Fatal;
 use crate::ids::{ConnId, Millis};
@@ -18,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use tracing::warn;
 
 /// Bytes read from a group of sockets; one buffer a shard.
 const READ_BYTES: usize = 256 << 10;
@@ -82,6 +84,11 @@ impl AsFd for EpollShard {
 
 fn slot(conn: ConnId) -> usize {
     (conn.0 & 0xff_ffff) as usize
+}
+
+/// Whether the system has no descriptor or no memory for one more.
+fn is_short(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 impl EpollShard {
@@ -212,9 +219,7 @@ impl EpollShard {
             match listener.accept() {
                 Ok((socket, address)) => self.take(now, socket, &address, name == STRICT),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) =>
-                {
+                Err(error) if is_short(&error) => {
                     // Level-triggered: without a pause this would spin until somebody leaves.
                     for (name, listener) in listeners.named() {
                         let _ = self.epoll.control(Change::Delete, listener.as_raw_fd(), 0, name);
@@ -232,7 +237,20 @@ impl EpollShard {
         if self.accept_again.is_some_and(|at| now >= at) {
             self.accept_again = None;
             for (name, listener) in self.listeners.iter().flat_map(Listeners::named) {
-                let _ = self.epoll.control(Change::Add, listener.as_raw_fd(), epoll::READ, name);
+                match self.epoll.control(Change::Add, listener.as_raw_fd(), epoll::READ, name) {
+                    Ok(()) => {}
+                    // It could not be taken out.
+                    Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                    Err(error) => {
+                        self.accept_again = Some(now.plus(Millis(ACCEPT_PAUSE_MS)));
+                        if let Say::Print { dropped } = self.core.throttle.ask("not listening", now) {
+                            warn!(
+                                not_shown = dropped,
+                                "a shard takes no new connections, and tries again soon: {error}"
+                            );
+                        }
+                    }
+                }
             }
         }
     }
@@ -448,5 +466,58 @@ impl EpollShard {
             self.write(now, conn);
         }
         self.core.shard.leave_tree();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn what_can_not_be_listened_on_again_is_tried_until_it_can() {
+        let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = plain.local_addr().unwrap();
+        plain.set_nonblocking(true).unwrap();
+        let listeners = Listeners { plain: plain.into(), strict: None };
+        let mut shard = EpollShard::new(crate::host::shard_core::tests::core(), listeners).unwrap();
+        let accepted = |shard: &EpollShard| shard.core.link().connections.load(Ordering::Relaxed);
+        // As after the system refused a descriptor; and what epoll takes as little as memory that is not there.
+        let listener = &shard.listeners.as_ref().unwrap().plain;
+        shard.epoll.control(Change::Delete, listener.as_raw_fd(), 0, LISTENER).unwrap();
+        let file = Socket::from(OwnedFd::from(tempfile::tempfile().unwrap()));
+        let plain = std::mem::replace(&mut shard.listeners.as_mut().unwrap().plain, file);
+        let mut now = Millis(1_000);
+        shard.accept_again = Some(now);
+        for _ in 0..3 {
+            shard.accept_again(now);
+            let again = now.plus(Millis(ACCEPT_PAUSE_MS));
+            assert_eq!(shard.accept_again, Some(again));
+            now = again;
+        }
+        shard.listeners.as_mut().unwrap().plain = plain;
+        // The second time it is there already, as where it could not be taken out.
+        for _ in 0..2 {
+            shard.accept_again = Some(now);
+            shard.accept_again(now);
+            assert_eq!(shard.accept_again, None);
+        }
+        let _client = TcpStream::connect(address).unwrap();
+        assert_eq!((shard.look(10_000).unwrap(), accepted(&shard)), (1, 1));
+    }
+
+    #[test]
+    fn what_the_system_is_short_of_is_waited_for() {
+        for (errno, want) in [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ENOMEM, true),
+            (libc::ENOBUFS, true),
+            (libc::ECONNABORTED, false),
+            (libc::EINTR, false),
+        ] {
+            assert_eq!(is_short(&io::Error::from_raw_os_error(errno)), want, "{errno}");
+        }
     }
 }

@@ -91,7 +91,7 @@ pub trait Disk: Send + Sync {
     /// A new file of `len` zero bytes, written (not merely reserved) and synced. `rest` is called behind each piece with
     /// the time that it took, and may wait: the log's own writes go to the same disk.
     fn create_zeroed(&self, path: &Path, len: u64, rest: &dyn Fn(Duration)) -> io::Result<()>;
-    /// A new file that merely holds `len` bytes of space.
+    /// A new file that merely holds `len` bytes of space. `cannot_reserve` where the file system has no such thing.
     fn reserve(&self, path: &Path, len: u64) -> io::Result<()>;
     /// A new file to be written and synced.
     fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>>;
@@ -241,11 +241,7 @@ impl Disk for RealDisk {
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } == 0 {
             return file.sync_all();
         }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::EOPNOTSUPP | libc::ENOSYS) => self.create_zeroed(path, len, &|_| ()),
-            _ => Err(error),
-        }
+        Err(io::Error::last_os_error())
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn SyncWrite>> {
@@ -337,6 +333,11 @@ pub(super) fn write_durable(file: &LogFile, offset: u64, bytes: &[u8]) -> io::Re
 #[must_use]
 pub fn is_no_space(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// The file system gives a file no space before it is written.
+pub(super) fn cannot_reserve(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -1,5 +1,5 @@
 //! Segments ahead of use: the next file is zero-filled, or taken from what purging retired, before the
-//! writer asks for it. On a thread of its own, because filling 64 MiB takes longer than a batch may wait, and in small
+//! writer asks for it; and the ballast, where it has to be made anew. On a thread of its own, because filling 64 MiB takes longer than a batch may wait, and in small
 //! pieces with pauses, because the batches go to the same disk.
 
 use std::collections::VecDeque;
@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::file::Disk;
+use super::space::make_ballast;
 use crate::log::SegmentNumber;
 
 /// Retired files that are kept for reuse. What exceeds it is removed, oldest first, so that what is left
@@ -33,7 +34,13 @@ pub fn segment_number(name: &str) -> Option<SegmentNumber> {
 
 enum Job {
     Prepare(SegmentNumber),
+    Ballast,
     Retire(SegmentNumber),
+}
+
+enum Answer {
+    Prepared(SegmentNumber, io::Result<()>),
+    Ballast(io::Result<()>),
 }
 
 /// A piece of zeros is followed by a pause of so many times its own length: the log's writes then meet an idle disk three
@@ -60,17 +67,22 @@ impl Work {
             return self.disk.sync_dir(&self.dir);
         }
         let fresh = self.dir.join(format!("{:016x}.tmp", number.0));
-        let rest = |took: Duration| {
-            if !self.hurry.load(Ordering::Relaxed) {
-                std::thread::sleep((took * REST).min(REST_MAX));
-            }
-        };
-        if let Err(e) = self.disk.create_zeroed(&fresh, self.segment_bytes, &rest) {
+        if let Err(e) = self.disk.create_zeroed(&fresh, self.segment_bytes, &|took| self.rest(took)) {
             let _ = self.disk.remove(&fresh);
             return Err(e);
         }
         self.disk.rename(&fresh, &path)?;
         self.disk.sync_dir(&self.dir)
+    }
+
+    fn make_ballast(&self) -> io::Result<()> {
+        make_ballast(&*self.disk, &self.dir, self.segment_bytes, &|took| self.rest(took))
+    }
+
+    fn rest(&self, took: Duration) {
+        if !self.hurry.load(Ordering::Relaxed) {
+            std::thread::sleep((took * REST).min(REST_MAX));
+        }
     }
 
     fn retire(&mut self, number: SegmentNumber) -> io::Result<()> {
@@ -110,14 +122,23 @@ enum Ahead {
     Failed(io::Error),
 }
 
+/// The state of a ballast that is to be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ballast {
+    Unasked,
+    Asked,
+    Made,
+}
+
 /// The pool. It keeps one segment ahead of the writer.
 pub struct Pool {
     worker: Worker,
-    answers: Receiver<(SegmentNumber, io::Result<()>)>,
-    answer: Sender<(SegmentNumber, io::Result<()>)>,
+    answers: Receiver<Answer>,
+    answer: Sender<Answer>,
     /// The number of the segment ahead.
     next: SegmentNumber,
     ahead: Ahead,
+    ballast: Ballast,
     hurry: Arc<AtomicBool>,
     /// Until the segment ahead is there.
     hurries_once: bool,
@@ -150,7 +171,8 @@ impl Pool {
             Worker::Thread { jobs: Some(jobs), thread: Some(thread) }
         };
         let ahead = if ready { Ahead::Ready } else { Ahead::Nothing };
-        Ok(Pool { worker, answers, answer, next, ahead, hurry, hurries_once: false })
+        let ballast = Ballast::Unasked;
+        Ok(Pool { worker, answers, answer, next, ahead, ballast, hurry, hurries_once: false })
     }
 
     /// The segment ahead is wanted soon, and is prepared without pauses.
@@ -184,6 +206,25 @@ impl Pool {
             self.ahead = Ahead::Nothing;
         }
         self.prepare();
+    }
+
+    /// Has the ballast made, unless the segment ahead is still to be: that one comes first.
+    pub fn make_ballast(&mut self) {
+        self.listen();
+        if matches!(self.ahead, Ahead::Ready) && self.ballast == Ballast::Unasked {
+            self.ballast = Ballast::Asked;
+            self.send(Job::Ballast);
+        }
+    }
+
+    /// Whether a ballast was made since the last call. One that could not be has to be asked for again.
+    pub fn take_made_ballast(&mut self) -> bool {
+        self.listen();
+        let is_made = self.ballast == Ballast::Made;
+        if is_made {
+            self.ballast = Ballast::Unasked;
+        }
+        is_made
     }
 
     /// Waits until the segment ahead is there and hands it over; the pool turns to the one after.
@@ -249,7 +290,14 @@ impl Pool {
         }
     }
 
-    fn on_answer(&mut self, (number, result): (SegmentNumber, io::Result<()>)) {
+    fn on_answer(&mut self, answer: Answer) {
+        let (number, result) = match answer {
+            Answer::Prepared(number, result) => (number, result),
+            Answer::Ballast(result) => {
+                self.ballast = if result.is_ok() { Ballast::Made } else { Ballast::Unasked };
+                return;
+            }
+        };
         if std::mem::take(&mut self.hurries_once) {
             self.hurry.store(false, Ordering::Relaxed);
         }
@@ -262,12 +310,13 @@ impl Pool {
     }
 }
 
-fn run(work: &mut Work, job: Job, report: &Sender<(SegmentNumber, io::Result<()>)>) {
+fn run(work: &mut Work, job: Job, report: &Sender<Answer>) {
     match job {
         Job::Prepare(number) => {
             let result = work.prepare(number);
-            let _ = report.send((number, result));
+            let _ = report.send(Answer::Prepared(number, result));
         }
+        Job::Ballast => drop(report.send(Answer::Ballast(work.make_ballast()))),
         // A file that cannot be removed costs space, not truth; the next purge after a restart tries again.
         Job::Retire(number) => {
             let _ = work.retire(number);

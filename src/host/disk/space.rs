@@ -3,8 +3,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::file::{is_no_space, Disk};
+use super::file::{cannot_reserve, is_no_space, Disk};
 use super::pool::{segment_path, Pool};
 use super::writer::Log;
 use crate::log::SegmentNumber;
@@ -38,9 +39,13 @@ pub struct Space {
 impl Space {
     /// Looks for the ballast; `keep` makes it.
     pub fn new(disk: &dyn Disk, dir: &Path, segment_bytes: u64, low_bytes: u64) -> Space {
-        let has_ballast = disk
-            .list(dir)
-            .is_ok_and(|items| items.iter().any(|i| i.name == BALLAST && i.len == segment_bytes));
+        let items = disk.list(dir).unwrap_or_default();
+        let found = items.iter().find(|item| item.name == BALLAST);
+        let has_ballast = found.is_some_and(|item| item.len == segment_bytes);
+        if found.is_some() && !has_ballast {
+            // Half made, or of another size than segments have now: it only takes room.
+            let _ = disk.remove(&ballast(dir));
+        }
         Space {
             low_bytes,
             enough_bytes: low_bytes.saturating_add(segment_bytes),
@@ -64,6 +69,7 @@ impl Space {
         pool: &mut Pool,
         why: &io::Error,
     ) -> Option<SegmentNumber> {
+        self.has_ballast |= pool.take_made_ballast();
         if !self.has_ballast || !is_no_space(why) {
             return None;
         }
@@ -84,28 +90,38 @@ impl Space {
     /// Makes the ballast if there is room beyond it.
     pub(super) fn keep(&mut self, disk: &dyn Disk, dir: &Path) {
         self.keep_ballast = true;
-        if disk.available(dir).is_ok_and(|free| free / 2 >= self.segment_bytes) {
-            self.make_ballast(disk, dir);
-        }
-    }
-
-    fn make_ballast(&mut self, disk: &dyn Disk, dir: &Path) {
-        if self.has_ballast || !self.keep_ballast {
-            return;
-        }
-        let path = ballast(dir);
-        self.has_ballast = disk.reserve(&path, self.segment_bytes).is_ok() && disk.sync_dir(dir).is_ok();
-        if !self.has_ballast {
-            let _ = disk.remove(&path);
+        if !self.has_ballast && disk.available(dir).is_ok_and(|free| free / 2 >= self.segment_bytes) {
+            self.has_ballast = make_ballast(disk, dir, self.segment_bytes, &|_| ()).is_ok();
         }
     }
 }
 
+/// Makes the ballast, durably. Where space can not be reserved it is written, which takes as long as a segment: `rest` as in
+/// `create_zeroed`.
+pub(super) fn make_ballast(
+    disk: &dyn Disk,
+    dir: &Path,
+    bytes: u64,
+    rest: &dyn Fn(Duration),
+) -> io::Result<()> {
+    let path = ballast(dir);
+    let made = match disk.reserve(&path, bytes) {
+        Err(error) if cannot_reserve(&error) => disk.create_zeroed(&path, bytes, rest),
+        made => made,
+    };
+    let made = made.and_then(|()| disk.sync_dir(dir));
+    if made.is_err() {
+        let _ = disk.remove(&path);
+    }
+    made
+}
+
 impl Log {
     /// How much room there is. To be asked about once a second: it looks at the file system, tries again to
-    /// prepare the next segment when that failed, and makes the ballast anew when there is room.
+    /// prepare the next segment when that failed, and has the ballast made anew when there is room.
     pub fn check_space(&mut self) -> SpaceState {
         let space = &mut self.space;
+        space.has_ballast |= self.pool.take_made_ballast();
         let free = self.disk.available(&self.dir).unwrap_or(0);
         if self.pool.failure().is_some() && free >= space.segment_bytes {
             self.pool.retry();
@@ -114,7 +130,9 @@ impl Log {
         let enough = if space.state == SpaceState::Ok { space.low_bytes } else { space.enough_bytes };
         if free >= enough && !stuck {
             space.state = SpaceState::Ok;
-            space.make_ballast(&*self.disk, &self.dir);
+            if space.keep_ballast && !space.has_ballast {
+                self.pool.make_ballast();
+            }
         } else if stuck && !space.has_ballast {
             space.state = SpaceState::Full;
         } else {

@@ -56,6 +56,8 @@ pub struct Greeter {
 struct Entry {
     addresses: Vec<PeerAddress>,
     redial: Arc<Redial>,
+    /// It could be started.
+    has_thread: bool,
 }
 
 #[derive(Default)]
@@ -154,9 +156,9 @@ impl Greeter {
         Ok(greeter)
     }
 
-    /// Where the servers listen from now on. Who is not named is dialled no more.
+    /// Where the servers listen from now on. Who is not named is dialled no more. After an error the next call starts the
+    /// threads that are missing.
     pub fn set_places(self: &Arc<Greeter>, places: Vec<Place>) -> io::Result<()> {
-        let mut new = Vec::new();
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.retain(|server, entry| {
             let stays = places.iter().any(|(named, _)| named == server);
@@ -169,24 +171,33 @@ impl Greeter {
             match book.get_mut(&server) {
                 Some(entry) => entry.addresses = addresses,
                 None => {
-                    let redial = Arc::new(Redial::default());
-                    book.insert(server, Entry { addresses, redial: redial.clone() });
-                    new.push((server, redial));
+                    let redial = Arc::default();
+                    book.insert(server, Entry { addresses, redial, has_thread: false });
                 }
             }
+        }
+        let mut new = Vec::new();
+        for (server, entry) in book.iter_mut().filter(|(_, entry)| !entry.has_thread) {
+            entry.has_thread = true;
+            new.push((*server, entry.redial.clone()));
         }
         let hosts = book.values().flat_map(|entry| &entry.addresses).map(|address| address.host.as_str());
         self.slots.keep(&hosts.collect::<Vec<_>>());
         drop(book);
+        let mut started = Ok(());
         for (server, redial) in new {
             // Who has joined may have been here before it stood in a line.
             if server < self.me && !self.acquaintance.is_connected(server) {
                 redial.set(Wanted::Yes);
             }
             let greeter = self.clone();
-            spawn("peer-dial", move || greeter.dial_for_ever(server, &redial))?;
+            if let Err(error) = spawn("peer-dial", move || greeter.dial_for_ever(server, &redial)) {
+                let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+                book.entry(server).and_modify(|entry| entry.has_thread = false);
+                started = Err(error);
+            }
         }
-        Ok(())
+        started
     }
 
     /// Where a server listens, if it is in the book.
@@ -499,7 +510,12 @@ impl Write for Timed {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+    let free = move || {
+        // The sequencer's thread starts some.
+        crate::host::pin::set_free();
+        work();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(free).map(drop)
 }
 
 /// Listens where this server's own line says, or on every address of the host. Gives also the hosts of the line that are no
@@ -601,6 +617,23 @@ mod tests {
         assert_eq!([dialled.purpose, greeted.purpose], [Purpose::Messages; 2]);
         // Not the other way round, which happens when nobody has come for a while.
         assert_eq!(dialled.stream.socket().peer_addr().unwrap().port(), port_one);
+    }
+
+    #[test]
+    fn who_is_in_the_book_without_a_thread_gets_one_the_next_time() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, two) = (listen(), listen());
+        let (port_one, port_two) = (one.local_addr().unwrap().port(), two.local_addr().unwrap().port());
+        let (two, arrived_two) = server(2, two, port_one, true);
+        two.set_places(Vec::new()).unwrap();
+        two.acquaintance.set_connected(ServerId(1), None);
+        let (_one, _arrived_one) = server(1, one, port_two, true);
+        // As where the system had none for it.
+        let addresses = vec![address(port_one)];
+        let entry = Entry { addresses: addresses.clone(), redial: Arc::default(), has_thread: false };
+        two.book.lock().unwrap().insert(ServerId(1), entry);
+        two.set_places(vec![(ServerId(1), addresses)]).unwrap();
+        assert_eq!(arrived_two.recv_timeout(LONG).expect("it is dialled").server, ServerId(1));
     }
 
     #[test]

@@ -174,15 +174,16 @@ impl Peers {
         Ok(any)
     }
 
-    /// Who is a member has changed: where they listen, and with which directories they sit.
+    /// Who is a member has changed: where they listen, and with which directories they sit. After an error it is to be said
+    /// again.
     pub(super) fn set_members(&self, places: Vec<Place>, seated: BTreeMap<ServerId, u128>) -> io::Result<()> {
         self.greeter.acquaintance.set_seated(seated);
         self.greeter.set_places(places)
     }
 
     /// Fetches a server's snapshot.
-    pub(super) fn fetch(&self, from: ServerId, index: LogIndex, said: Vec<PeerAddress>) -> io::Result<()> {
-        self.transfer.fetch(&self.greeter, from, index, said)
+    pub(super) fn fetch(&mut self, from: ServerId, index: LogIndex, said: Vec<PeerAddress>) {
+        self.transfer.fetch(&self.greeter, from, index, said);
     }
 
     fn take_arrivals(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {

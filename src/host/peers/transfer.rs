@@ -81,6 +81,8 @@ pub struct Transfer {
     fetched: Receiver<Fetched>,
     /// What was fetched last: its file is not published yet.
     unpublished: Option<(LogIndex, PartFile, PathBuf)>,
+    /// The fetch that is wanted has no thread: when that is told.
+    unstarted: Option<(LogIndex, Instant)>,
     serving: Arc<AtomicUsize>,
     failures: Arc<Mutex<Failures>>,
 }
@@ -95,6 +97,7 @@ impl Transfer {
             tell,
             fetched,
             unpublished: None,
+            unstarted: None,
             serving: Arc::default(),
             failures: Arc::default(),
         }
@@ -106,13 +109,8 @@ impl Transfer {
 
     /// Begins to fetch; a fetch under way is given up for it. `said`: where that server says that it listens, for one whose
     /// configuration does not know it.
-    pub fn fetch(
-        &self,
-        greeter: &Arc<Greeter>,
-        from: ServerId,
-        index: LogIndex,
-        said: Vec<PeerAddress>,
-    ) -> io::Result<()> {
+    pub fn fetch(&mut self, greeter: &Arc<Greeter>, from: ServerId, index: LogIndex, said: Vec<PeerAddress>) {
+        self.unstarted = None;
         let number = self.wanted.fetch_add(1, Ordering::Relaxed) + 1;
         let fetch = Fetch {
             place: (from, places(said, greeter.place(from).map_or(Vec::new(), |(_, known)| known))),
@@ -126,7 +124,7 @@ impl Transfer {
         let tell = self.tell.clone();
         let links = greeter.links.clone();
         let failures = self.failures.clone();
-        std::thread::Builder::new().name("snapshot-fetch".into()).spawn(move || {
+        let spawned = std::thread::Builder::new().name("snapshot-fetch".into()).spawn(move || {
             crate::host::pin::step_back();
             let (state, names) =
                 fetch.run().map_or((None, None), |(state, names)| (Some(state), Some(names)));
@@ -137,12 +135,24 @@ impl Transfer {
             if fetch.is_wanted() && tell.send(Fetched { number, index, state, names }).is_ok() {
                 links.sequencer.ring_anyway();
             }
-        })?;
-        Ok(())
+        });
+        if let Err(error) = spawned {
+            self.not_started(index, &error);
+        }
+    }
+
+    /// The leader hears of it as of any fetch that failed, and later each time.
+    fn not_started(&mut self, index: LogIndex, error: &io::Error) {
+        warn!(index = index.0, "no thread could be started that fetches a snapshot: {error}");
+        let pause = self.failures.lock().unwrap_or_else(PoisonError::into_inner).pause_after(index);
+        self.unstarted = Some((index, Instant::now() + pause));
     }
 
     /// What was fetched since the last call.
     pub fn next_fetched(&mut self) -> Option<(LogIndex, Option<Box<State>>)> {
+        if let Some((index, _)) = self.unstarted.take_if(|(_, at)| Instant::now() >= *at) {
+            return Some((index, None));
+        }
         // One that was given up just when it was done would take the place of one that is about to be published.
         let wanted = self.wanted.load(Ordering::Relaxed);
         let Fetched { index, state, names, .. } = self.fetched.try_iter().find(|one| one.number == wanted)?;
@@ -450,6 +460,20 @@ mod tests {
         let state = Some(Box::new(State::new(transfer.hasher.clone())));
         let names = Some((part, transfer.dir.snapshot_name(INDEX, Zxid(7))));
         assert!(transfer.tell.send(Fetched { number, index: INDEX, state, names }).is_ok());
+    }
+
+    #[test]
+    fn a_fetch_that_gets_no_thread_has_failed_and_is_told_of_later_each_time() {
+        let home = tempfile::tempdir().unwrap();
+        let mut transfer = Transfer::new(open(home.path()), PathHasher::new([1, 2, 3, 4]));
+        let error = io::Error::from_raw_os_error(libc::EAGAIN);
+        transfer.not_started(INDEX, &error);
+        assert!(transfer.next_fetched().is_some_and(|(index, state)| index == INDEX && state.is_none()));
+        assert!(transfer.next_fetched().is_none(), "once");
+        let before = Instant::now();
+        transfer.not_started(INDEX, &error);
+        let (_, at) = transfer.unstarted.expect("it is told later");
+        assert!(at >= before + Duration::from_millis(AGAIN_MS));
     }
 
     #[test]

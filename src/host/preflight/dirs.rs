@@ -138,11 +138,11 @@ fn nearest(dir: &Path) -> &Path {
 
 fn write_probe(dir: &Path) -> io::Result<()> {
     let path = probe_path(dir);
-    let made = OpenOptions::new().write(true).create_new(true).open(&path);
-    let result = made.and_then(|mut file| file.write_all(b"probe"));
-    // Gone already when it could not be made; the first error is the one that tells.
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    let written = file.write_all(b"probe");
+    // The first error is the one that tells.
     let removed = std::fs::remove_file(&path);
-    result.and(removed)
+    written.and(removed)
 }
 
 #[repr(C, align(4096))]
@@ -157,8 +157,10 @@ fn direct_io(report: &mut Report, dir: &Path) -> bool {
         .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
         .open(&path)
         .and_then(|file| file.write_all_at(&Page([0; 4096]).0, 0));
-    // Gone already when it could not be made.
-    let _ = std::fs::remove_file(&path);
+    // A kernel that refuses the flag may have made the file.
+    if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) {
+        let _ = std::fs::remove_file(&path);
+    }
     match result {
         Ok(()) => {
             report.fine("log writes", "O_DIRECT");
@@ -179,8 +181,12 @@ fn direct_io(report: &mut Report, dir: &Path) -> bool {
     }
 }
 
+/// A name that nobody else has: in containers that share a volume every server may be process 1.
 fn probe_path(dir: &Path) -> PathBuf {
-    dir.join(format!(".ringkeeper-probe-{}", std::process::id()))
+    let mut bytes = [0; 8];
+    // Without chance two may meet: a file that is there is never taken, and the start is refused.
+    let _ = getrandom::fill(&mut bytes);
+    dir.join(format!(".ringkeeper-probe-{}-{:016x}", std::process::id(), u64::from_ne_bytes(bytes)))
 }
 
 /// Who owns the nearest thing that exists, and who we are: what a permission error never says.
@@ -242,6 +248,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// As servers of other containers do on a shared volume, where all of them are process 1.
+    #[test]
+    fn those_who_look_at_once_do_not_meet_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_ne!(probe_path(dir.path()), probe_path(dir.path()));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        write_probe(dir.path()).unwrap();
+                        let mut report = Report::default();
+                        direct_io(&mut report, dir.path());
+                        let text = &report.findings[0].text;
+                        assert!(!text.contains("File exists"), "{text}");
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
