@@ -105,6 +105,10 @@ pub enum Mutant {
     SnapshotIndexOff = 49,
     /// In a snapshot ephemeral znodes belong to nobody.
     OwnerLostInSnapshot = 50,
+    /// Who may not vote stands for election when the leader is gone.
+    ElectedWithoutVoice = 51,
+    /// A new leader begins when all servers are there.
+    ReignNeedsAll = 52,
 }
 
 #[cfg(feature = "mutants")]

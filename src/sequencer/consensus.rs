@@ -266,7 +266,7 @@ impl Consensus {
     /// Who may not vote stands for no election. The crate looks at that only where its own clock says that it is time: an
     /// observer whose leader was gone asked for votes, was given them, and led (an audit).
     fn campaign(&mut self) {
-        if self.node.raft.promotable() {
+        if self.node.raft.promotable() || mutant::is(Mutant::ElectedWithoutVoice) {
             let _ = self.node.campaign();
         }
     }

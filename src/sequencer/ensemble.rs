@@ -221,6 +221,8 @@ impl Sequencer {
         if !self.consensus.is_leading()
             || !self.committed.is_empty()
             || !self.consensus.has_committed_in_term(self.applied)
+            || mutant::is(Mutant::ReignNeedsAll)
+                && self.peers.all_up().len() + 1 < self.state.membership.seats.len()
         {
             return;
         }

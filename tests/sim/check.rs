@@ -9,21 +9,26 @@ use crate::watches::{parent, Fact};
 use bytes::Bytes;
 use ringkeeper::apply::{Batch, State, TxnBody};
 use ringkeeper::error::Code;
-use ringkeeper::ids::{LogIndex, ServerId};
+use ringkeeper::ids::{LogIndex, ServerId, Term};
 use ringkeeper::membership::Membership;
+use ringkeeper::sequencer::Note;
 use ringkeeper::tree::{Answer, Change, PathHasher};
 use ringkeeper::wire::{Reader, Stat};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a server without a leader says to all but reads.
 pub const NOT_READ_ONLY: i32 = -119;
+const EXPIRED: i32 = Code::SessionExpired as i32;
 
 /// What is remembered of the past, to be compared with.
 #[derive(Default)]
 pub struct Watchman {
     leaders: BTreeMap<u64, u8>,
-    /// By index: term, digest and last zxid of the state behind it.
-    states: BTreeMap<u64, (u64, u64, i64)>,
+    /// By index: term, digest, chain and last zxid of the state behind it.
+    states: BTreeMap<u64, (u64, u64, u64, i64)>,
+    /// Whether each run of a server had a voice when it was looked at last, and the terms whose leader was asked for its.
+    voices: BTreeMap<(u8, u64), bool>,
+    elected: BTreeSet<u64>,
     /// What was applied, in order: no server keeps all of it.
     log: Vec<Bytes>,
     pub elections: u64,
@@ -39,22 +44,65 @@ impl Watchman {
             });
             assert_eq!(known, leader.0, "two leaders in term {}, as server {} sees it", term.0, server.id);
         }
+        self.look_at_voice(server);
         let (index, term) = server.sequencer.applied();
         while (self.log.len() as u64) < index.0 {
             let Some(entry) = server.disk.entry(LogIndex(self.log.len() as u64 + 1)) else { break };
             self.log.push(entry.payload.clone());
         }
         let state = server.sequencer.state();
-        let seen = (term.0, state.digest(), state.last_zxid().0);
+        let seen = (term.0, state.digest(), state.chain(), state.last_zxid().0);
         let known = *self.states.entry(index.0).or_insert(seen);
         assert_eq!(known, seen, "server {} has another state at index {}", server.id, index.0);
     }
+}
+
+impl Watchman {
+    /// Who is elected had a voice: now, or before what was applied in the same moment.
+    fn look_at_voice(&mut self, server: &Server) {
+        let members = &server.sequencer.state().membership;
+        let has = !members.is_ensemble() || members.conf.votes(server.seat());
+        let had = self.voices.insert((server.id, server.incarnation), has);
+        let Some((leader, term)) = server.sequencer.leader() else { return };
+        if leader.0 == server.id && self.elected.insert(term.0) {
+            assert!(
+                has || had == Some(true),
+                "server {} leads in term {} without a voice",
+                server.id,
+                term.0
+            );
+        }
+    }
+}
+
+/// What no honest server gives another one a reason to say.
+fn is_alarming(note: &Note) -> bool {
+    matches!(
+        note,
+        Note::Nonsense { .. } | Note::Differs { .. } | Note::IsWrong { .. } | Note::UnknownRules { .. }
+    )
+}
+
+/// In all that this run of a server has said.
+pub fn nobody_was_alarmed(server: &Server) {
+    let alarms: Vec<&Note> = server.notes.iter().filter(|note| is_alarming(note)).collect();
+    assert!(alarms.is_empty(), "server {} was told nonsense: {alarms:?}", server.id);
+}
+
+/// Whether it serves, and has shown all of this.
+pub fn is_up_to_date(server: &Server, applied: (LogIndex, Term)) -> bool {
+    server.served
+        && server.sequencer.is_serving()
+        && server.sequencer.applied() == applied
+        && !server.shard.has_crowds()
 }
 
 /// The history as the log tells it.
 pub struct Truth {
     /// The sessions that were ever in the state.
     sessions: BTreeSet<i64>,
+    /// When those that ended did.
+    ended: BTreeMap<i64, i64>,
     /// By zxid: session, xid and result of who asked.
     asked: BTreeMap<i64, (i64, i32, Result)>,
     /// By path: its data from each zxid on; nothing: it is not there.
@@ -87,6 +135,7 @@ impl Truth {
     pub fn of(watchman: &Watchman, server: &Server) -> Truth {
         let mut truth = Truth {
             sessions: BTreeSet::new(),
+            ended: BTreeMap::new(),
             asked: BTreeMap::new(),
             data: BTreeMap::new(),
             children: BTreeMap::new(),
@@ -100,6 +149,7 @@ impl Truth {
         let log = watchman.log.iter().take(applied.0 as usize);
         for payload in log.filter(|payload| !payload.is_empty()) {
             let header = Batch::decode(payload).expect("a committed batch decodes").header;
+            let wall = state.last_wall();
             let done = state.apply_batch(payload, |txn, outcome| {
                 // What comes from a session's earlier owner, or after its end, takes a number and does nothing.
                 let is_void = matches!(outcome.answer, Answer::Moved | Answer::Code(Code::SessionExpired));
@@ -111,9 +161,16 @@ impl Truth {
                     let twice = truth.asked.insert(outcome.zxid.0, who);
                     assert_eq!(twice, None, "zxid {} was given twice", outcome.zxid);
                 }
-                outcome.changes.iter().for_each(|change| truth.take(outcome.zxid.0, change));
+                for change in &outcome.changes {
+                    truth.take(outcome.zxid.0, change);
+                    if let Change::SessionClosed(closed) = change {
+                        truth.ended.insert(closed.0 .0, outcome.zxid.0);
+                    }
+                }
             });
-            if done.expect("a committed batch decodes") && header.sequence > 0 {
+            let done = done.expect("a committed batch decodes");
+            assert!(!done || header.wall >= wall, "time went back from {wall:?}: {header:?}");
+            if done && header.sequence > 0 {
                 let run = (header.server, header.incarnation);
                 let before = batches.insert(run, header.sequence).unwrap_or(0);
                 assert_eq!(
@@ -232,7 +289,12 @@ impl Truth {
         // By real time: a write that was answered before another was asked has the smaller zxid.
         let mut answered: Vec<(u64, i64)> = Vec::new();
         for op in history.iter().filter(|op| op.ask.is_write() && self.is_led(op)) {
-            let Some(done) = op.done.as_ref().filter(|done| done.err != -112) else { continue };
+            let Some(done) = &op.done else { continue };
+            if done.err == EXPIRED {
+                let ended = self.ended.get(&op.session).is_some_and(|at| *at <= done.zxid);
+                assert!(ended || op.may_be_local, "its session had not ended: {op:?}");
+                continue;
+            }
             let Some((session, xid, result)) = self.asked.get(&done.zxid) else {
                 panic!("an acknowledged write is not in the log: {op:?}")
             };

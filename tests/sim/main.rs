@@ -12,6 +12,7 @@ mod damage;
 mod dice;
 mod disk;
 mod files;
+mod groups;
 mod locals;
 #[path = "../machines/mod.rs"]
 mod machines;
@@ -25,12 +26,13 @@ use client::{Client, History, TIMEOUT_MS};
 use damage::{Later, Losses};
 use dice::Dice;
 use disk::{Disk, Snapshot};
+use groups::Groups;
 use locals::Locals;
 use net::{Manners, Net, Told};
 use operator::Operator;
 use ringkeeper::ids::{LogIndex, Seat, ServerId, Term};
 use ringkeeper::membership::{parse_server, ServerEntry};
-use ringkeeper::sequencer::{Input, Note};
+use ringkeeper::sequencer::Input;
 use ringkeeper::shard::Slices;
 use ringkeeper::tree::PathHasher;
 use server::{Birth, DiskManners, Server, PULSE_MS};
@@ -113,17 +115,22 @@ struct World {
     faults: Faults,
     later: Later,
     locals: Locals,
+    groups: Groups,
+    /// Servers that die with the next pulse, until somebody brings them back.
+    doomed: Vec<u8>,
     losses: Losses,
     fault_count: u64,
     healed_at: u64,
+    /// Clients ask until then.
+    ask_until: u64,
 }
 
 impl World {
     fn new(seed: u64) -> World {
-        World::with(seed, Later::new(seed, true), Locals::new(seed, true))
+        World::with(seed, Later::new(seed, true), Locals::new(seed, true), Groups::new(seed, true))
     }
 
-    fn with(seed: u64, mut later: Later, locals: Locals) -> World {
+    fn with(seed: u64, mut later: Later, locals: Locals, groups: Groups) -> World {
         let mut dice = Dice::new(seed);
         let count = [1, 3, 3, 3, 5, 5, 7][dice.pick(7)];
         let manners = Manners {
@@ -206,9 +213,12 @@ impl World {
             faults,
             later,
             locals,
+            groups,
+            doomed: Vec::new(),
             losses: Losses::default(),
             fault_count: 0,
             healed_at: u64::MAX,
+            ask_until: u64::MAX,
             dice,
         };
         world.bring_up();
@@ -258,6 +268,7 @@ impl World {
         // Some are back before anybody has missed them.
         let away = if self.dice.permille(300) { 40 } else { 3_000 };
         let back = self.now + 5 + self.dice.below(away);
+        check::nobody_was_alarmed(&server);
         self.down.insert(id, (server.crash(), back));
         self.net.crash(self.now, id, told);
         self.clients.iter_mut().for_each(|client| client.on_crash(id));
@@ -389,8 +400,9 @@ impl World {
                 self.fault_count += 1;
             }
         }
-        if self.dice.permille(4) {
-            self.net.heal();
+        let usual = self.dice.permille(4);
+        if self.groups.heals(usual) {
+            self.net.heal(self.groups.keep_clogs);
         }
     }
 
@@ -398,9 +410,16 @@ impl World {
         self.now += PULSE_MS;
         let mut told = Vec::new();
         self.bury(&mut told);
+        for id in std::mem::take(&mut self.doomed) {
+            self.crash(id, &mut told);
+            if let Some((_, back)) = self.down.get_mut(&id) {
+                *back = u64::MAX;
+            }
+        }
         if is_harmful {
             self.do_harm(&mut told);
             self.harm_disks(&mut told);
+            self.cut_groups();
         }
         self.bring_up();
         let servers = &self.servers;
@@ -432,9 +451,10 @@ impl World {
                 }
             }
         }
+        self.judge_the_lonely();
         self.operator.turn(self.now, &mut self.servers);
         for client in &mut self.clients {
-            client.turn(self.now, &mut self.servers, &mut self.history, self.now < self.healed_at);
+            client.turn(self.now, &mut self.servers, &mut self.history, self.now < self.ask_until);
         }
     }
 
@@ -476,12 +496,7 @@ impl World {
         self.servers.len() == usize::from(self.count)
             && !self.operator.is_busy()
             && check::members_are_as_named(&self.servers)
-            && self.servers.values().all(|server| {
-                server.served
-                    && server.sequencer.is_serving()
-                    && server.sequencer.applied() == applied
-                    && !server.shard.has_crowds()
-            })
+            && self.servers.values().all(|server| check::is_up_to_date(server, applied))
             && self.clients.iter().all(Client::is_idle)
     }
 
@@ -489,8 +504,8 @@ impl World {
         while self.now < FAULTS_MS {
             self.pulse(true);
         }
-        self.net.heal();
-        self.healed_at = self.now;
+        self.net.heal(false);
+        (self.healed_at, self.ask_until) = (self.now, self.now);
         for (_, at) in self.down.values_mut() {
             *at = self.now;
         }
@@ -501,6 +516,7 @@ impl World {
             self.pulse(false);
             assert!(self.now < self.healed_at + HEAL_MS, "not everybody got on again: {}", self.stuck());
         }
+        self.bear_a_minority();
         if self.is_quiet_at_last {
             self.keep_quiet();
         }
@@ -512,12 +528,7 @@ impl World {
                 "server {}: Raft counts others than the state says",
                 server.id
             );
-            assert!(
-                !server.notes.iter().any(is_alarming),
-                "server {} was told nonsense: {:?}",
-                server.id,
-                server.notes.iter().filter(|note| is_alarming(note)).collect::<Vec<_>>()
-            );
+            check::nobody_was_alarmed(server);
         }
         let truth = Truth::of(&self.watchman, self.servers.values().next().expect("there is one"));
         truth.judge(&self.history.ops);
@@ -625,14 +636,6 @@ impl World {
     }
 }
 
-/// What no honest server gives another one a reason to say.
-fn is_alarming(note: &Note) -> bool {
-    matches!(
-        note,
-        Note::Nonsense { .. } | Note::Differs { .. } | Note::IsWrong { .. } | Note::UnknownRules { .. }
-    )
-}
-
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -656,8 +659,10 @@ fn seeds_that_once_failed_pass() {
         let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
         let seed = seed.unwrap_or_else(|| panic!("no seed in front of {line:?}"));
         // Most are older than the later faults.
-        World::with(seed, Later::new(seed, false), Locals::new(seed, false)).run();
-        World::with(seed, Later::new(seed, true), Locals::new(seed, false)).run();
+        let no_groups = || Groups::new(seed, false);
+        World::with(seed, Later::new(seed, false), Locals::new(seed, false), no_groups()).run();
+        World::with(seed, Later::new(seed, true), Locals::new(seed, false), no_groups()).run();
+        World::with(seed, Later::new(seed, true), Locals::new(seed, true), no_groups()).run();
         World::new(seed).run();
     }
 }

@@ -83,9 +83,16 @@ impl Net {
         !self.down.contains_key(&pair(a, b)) && !is_cut((a, b)) && !is_cut((b, a))
     }
 
-    pub fn heal(&mut self) {
+    /// Whether one hears the other.
+    pub fn hears(&self, a: u8, from: u8) -> bool {
+        !self.down.contains_key(&pair(a, from)) && !self.cut.contains_key(&(from, a))
+    }
+
+    pub fn heal(&mut self, keep_clogs: bool) {
         self.cut.clear();
-        self.manners.clogs_permille = 0;
+        if !keep_clogs {
+            self.manners.clogs_permille = 0;
+        }
     }
 
     /// Both ends are told at once; dialled again after a while.
