@@ -5,6 +5,7 @@ A history is a list of client logs; a log holds, in the order in which the clien
   ("conn", t, address, session, timeout_ms)       connected
   ("lost", t)                                     the connection ended
   ("expired", t, session)                         a server said that the session is over
+  ("denied", t, session)                          the same, as an answer to a request: what became of that stands beside it
   ("op", session, conn, kind, args, t0, t1, zxid, error, result)   answered: sent at t0, the answer came at t1
   ("unk", session, conn, kind, args, t0)          sent at t0 and never answered: it happened or it did not
   ("ev", t, type, path, zxid)                     a watch event; zxid -1 for what setWatches makes up for
@@ -12,11 +13,13 @@ A history is a list of client logs; a log holds, in the order in which the clien
   ("set", t, zxid, paths)                         the answer to setWatches, and those that it set for nodes not there
   ("bad", t, what)                                the client itself found something wrong
   ("lost", t, True)                               the connection ended, and its watches are set again on the next
+  ("still", t0, t1)                               in the rig's own log: all servers stood still, by SIGSTOP
 
 What is checked, each by a function below: writes in zxid order are one sequential history of the model; a write has a zxid
 above all that anybody had been told before it was sent; a read shows exactly the model at the zxid in its header; zxids never
-go back within a session; after `sync` a read is no older than what anybody was told before; a watch gives one event, before
-any answer that shows the change; an ephemeral node is there as long as its session; no session ends that was heard.
+go back within a session; after `sync` a read is no older than what anybody was told before, and any read no older than a
+server may be behind; a watch gives one event, before any answer that shows the change; an ephemeral node is there as long as
+its session; no session ends that was heard, and none lives that has ended.
 
 An unknown write is resolved by search: a zxid that a Stat or an event shows and that no answered write has is one of those
 that could have been under way there, and which one is tried; one that nothing shows is put in where something that was seen
@@ -34,6 +37,12 @@ READS = ("get", "exists", "children")
 SEARCH_DEPTH, SEARCH_WIDTH, SLOT_DEPTH, WORLDS_MAX = 4, 14, 2, 2000
 NEVER = 1 << 62
 HIDDEN = -1  # the zxid of a change that nobody saw
+# What a plain read may be behind. A server that is cut off serves for the syncLimit (servers.py) once it knows of no leader;
+# it gives the last one up within 3.2 s (Raft's timeout, 16 to 32 ticks of 100 ms); and it may have stood still for 6 s, the
+# longest pause of one server.
+SYNC_LIMIT_S, GIVES_UP_S, STOPPED_S = 10, 4, 6
+TOO_OLD_S = SYNC_LIMIT_S + GIVES_UP_S + STOPPED_S
+STILL_SLACK_S = 0.2  # the signals' way, and the tick that a server does not forgive itself
 
 
 def group_of(path):
@@ -319,6 +328,7 @@ class Checker:
         self.ops, self.unknown, self.writes = [], [], []
         self.sessions = defaultdict(list)  # session: its frames, in order
         self.ended = {}  # session: when its client learnt that it is over
+        self.still = []  # when all servers stood still
         self.counted = defaultdict(int)
 
     def say(self, what):
@@ -366,11 +376,16 @@ class Checker:
                     self.sessions[op.session].append(("op", op))
                     if op.kind in WRITES:
                         self.writes.append(op)
-                elif kind == "expired":
-                    self.ended[record[2]] = record[1]
+                elif kind in ("expired", "denied"):
+                    self.ended.setdefault(record[2], record[1])
                     self.sessions[record[2]].append(record)
+                elif kind == "still":
+                    self.still.append(record[1:])
                 elif kind == "conn":
                     current = record[3]
+                    if current in self.ended:
+                        self.say("back from the dead: session %#x was over at %.3f and goes on at %.3f"
+                                 % (current, self.ended[current], record[1]))
                     self.sessions[current].append(record)
                 elif kind == "bad":
                     self.say("protocol: " + record[2])
@@ -417,7 +432,8 @@ class Checker:
         return self.start_min[at] if at < len(self.starts) else NEVER
 
     def order_in_sessions(self):
-        """Zxids do not go back in a session, writes rise; after a sync everything is at least what anybody knew before."""
+        """Zxids do not go back in a session, writes rise; after a sync everything is at least what anybody knew before, and a
+        read at all times what anybody knew long ago."""
         for session, frames in self.sessions.items():
             last, last_write, floor, why = 0, 0, 0, None
             for frame in frames:
@@ -442,6 +458,8 @@ class Checker:
                         floor, why = told, op
                 elif op.zxid < floor:
                     self.say("stale after sync: %s, though %#x was known before the sync: %s" % (op, floor, why))
+                if op.kind in READS and op.zxid < (old := self.told_before(op.t0 - TOO_OLD_S)):
+                    self.say("too old: %s, though %#x was known %d s before" % (op, old, TOO_OLD_S))
 
     def bounds(self):
         """Between which zxids an unknown write can have happened."""
@@ -648,7 +666,8 @@ class Checker:
 
     def expiries(self):
         """No session ended within its timeout after a request of it that a majority had a hand in was sent. Reads and pings
-        do not count: a server that is cut off answers them for a while, and nobody can know that it does."""
+        do not count: a server that is cut off answers them for a while, and nobody can know that it does. Nor does the time
+        in which all servers stood still: nobody could be heard."""
         for session, ended in self.ended.items():
             heard = 0.0
             for frame in self.sessions[session]:
@@ -657,10 +676,12 @@ class Checker:
                 elif frame[0] == "conn":
                     granted = frame[4] / 1000
             gap = ended - heard
+            for begin, end in self.still:
+                gap -= max(0.0, min(ended, end) - max(heard, begin) - STILL_SLACK_S)
             self.counted["expired"] += 1
             if heard and gap < granted:
-                self.say("expired too early: session %#x, %.3f s after a request that was answered; its timeout is %.3f s"
-                         % (session, gap, granted))
+                self.say("expired too early: session %#x, %.3f s after a request that was answered, without those in which no"
+                         " server ran; its timeout is %.3f s" % (session, gap, granted))
 
 
 def gaps_ms(logs, begin, end, faults):

@@ -238,6 +238,7 @@ class Client:
             return
         if error == zk.SESSION_EXPIRED:
             self.log.append(("unk", self.session, self.conn, kind, args, t0))
+            self.log.append(("denied", now, self.session))
             self.drop(now)
             return
         result = zk.decode(kind, error, frame[16:])

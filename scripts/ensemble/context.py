@@ -2,6 +2,7 @@
 import random
 import time
 
+import check
 import zk
 from members import Members
 from net import CLIENTS
@@ -17,6 +18,8 @@ class Context:
         self.faults, self.story = 0, []
         self.members = Members(ensemble)
         self.logs, self.written = [], 0  # of the rig's own sessions while the faults last
+        self.still_since, self.still = None, []  # since when no server runs, and the log of such times
+        self.logs.append(self.still)
 
     def rest(self, low, high):
         """Waits some of that time, looking after the servers. False once the time is over."""
@@ -50,7 +53,7 @@ class Context:
 
     def kill(self, number):
         self.fault("kill %d" % number)
-        self.server(number).resume()
+        self.resume(number)
         self.server(number).kill()
 
     def stop(self, number):
@@ -61,13 +64,13 @@ class Context:
         if not self.server(number).running:
             self.server(number).start()
 
-    def until_so(self, condition, what):
+    def until_so(self, condition, what, within=SOON_S):
         """Waits for it, looking after the servers, and reports when it does not come."""
-        deadline = time.monotonic() + SOON_S
+        deadline = time.monotonic() + within
         while not condition():
             self.ensemble.watch()
             if time.monotonic() > deadline:
-                self.ensemble.wrong("not within %d s: %s" % (SOON_S, what))
+                self.ensemble.wrong("not within %d s: %s" % (within, what))
                 return
             time.sleep(0.02)
 
@@ -104,9 +107,58 @@ class Context:
         finally:
             session.close()
 
+    def reign(self):
+        """Who leads, and in which epoch; None while nobody can say."""
+        number = self.ensemble.leader()
+        epoch = number and zk.epoch(self.server(number).address)
+        return (number, epoch) if epoch else None
+
+    def stays(self, reign):
+        """Nobody's return has unseated who led before it."""
+        if reign and (now := self.reign()) != reign:
+            self.ensemble.wrong("server %d led in epoch %d, and after a return server %s in %s"
+                                % (*reign, *(now or ("?", "?"))))
+
+    def until_no_leader(self, number):
+        """One that hears no majority ceases to lead by itself. On a busy machine that takes longer than it is meant to."""
+        self.until_so(lambda: self.server(number).mode() != "leader", "server %d hears no majority and leads no more" % number,
+                      2 * check.GIVES_UP_S)
+
+    def reader(self, number):
+        """A session there that lasts, even when nobody hears of it for long."""
+        session = zk.Session(self.server(number).address, timeout_ms=40000, answer_s=1.0)
+        self.logs.append(session.log)
+        return session
+
+    def reads_end(self, number, reader, seconds):
+        """A client of a server that is cut off only reads, and takes its session up again when it is closed. It is answered
+        at first, though nobody leads there, and not at all once the server may be behind by more than it may."""
+        began, last, session = time.monotonic(), 0.0, reader
+        limit = check.SYNC_LIMIT_S + check.GIVES_UP_S
+        while time.monotonic() < began + seconds:
+            self.ensemble.watch()
+            try:
+                if session is None:
+                    session = zk.Session(reader.address, answer_s=1.0, session=(reader.id, reader.password))
+                    self.logs.append(session.log)
+                session.call("get", "/rig/q0", False)
+                last = time.monotonic() - began
+            except zk.Gone:
+                if session is not None:
+                    session.socket.close()
+                session = None
+            time.sleep(0.2)
+        if session is not None:
+            session.socket.close()
+        if last < check.GIVES_UP_S:
+            self.ensemble.wrong("server %d, cut off, answered its last read after %.1f s: without a leader it still serves"
+                                % (number, last))
+        if last > limit:
+            self.ensemble.wrong("server %d, cut off, still answered a read after %.1f s: at most %d s" % (number, last, limit))
+
     def wipe(self, number):
         self.fault("wipe %d" % number)
-        self.server(number).resume()
+        self.resume(number)
         self.server(number).kill()
         self.server(number).wipe()
 
@@ -159,9 +211,18 @@ class Context:
     def pause(self, number):
         self.fault("pause %d" % number)
         self.server(number).pause()
+        if self.still_since is None and all(server.paused for server in self.ensemble.meant_to_run()):
+            self.still_since = time.monotonic()
 
     def resume(self, number):
+        self.runs_again()
         self.server(number).resume()
+
+    def runs_again(self):
+        """Before the first of them does: what is noted is never more than what was."""
+        if self.still_since is not None:
+            self.still.append(("still", self.still_since, time.monotonic()))
+            self.still_since = None
 
     def isolate(self, number, clients=False):
         self.fault("isolate %d" % number)
@@ -220,6 +281,7 @@ class Context:
         self.net.heal()
         if self.the_wire:
             self.the_wire.set()
+        self.runs_again()
         for server in self.ensemble.all:
             server.resume()
             disk = self.disks and self.disks[server.number]

@@ -113,6 +113,7 @@ class Recorder:
         now = time.monotonic()
         if head.err == zk.SESSION_EXPIRED:
             self.log.append(("unk", self.session, self.conn, kind, args, t0))
+            self.log.append(("denied", now, self.session))
             return
         result = None
         if not head.err:

@@ -100,11 +100,19 @@ class Run:
         if self.logs:
             self.checker = check.Checker(self.logs, may_refuse=bool(self.disks))
             self.wrong += self.checker.run()
-            story = self.context.story if self.context else []
-            self.gap, self.gaps = check.gaps_ms(self.logs, self.begin, self.end, [t for t, _ in story])
+            self.judge_gaps()
         if self.ensemble:
             self.wrong += self.ensemble.faults
         return self.wrong
+
+    def judge_gaps(self):
+        """How long nobody's write was answered, and whether a majority was there that could have."""
+        story = self.context.story if self.context else []
+        self.gap, self.gaps = check.gaps_ms(self.logs, self.begin, self.end, [t for t, _ in story])
+        limit = self.scenario.options.get("gap_ms")
+        # Without an end it has failed before.
+        if limit and self.end and self.gap > limit:
+            self.wrong.append("no write was answered for %.0f ms, and a majority was there: at most %d" % (self.gap, limit))
 
     def prepare(self):
         options = self.scenario.options

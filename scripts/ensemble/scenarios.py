@@ -4,6 +4,10 @@ over; what is random comes from the seed of the run and the name of the scenario
 from members import PATIENT_S
 
 ALL = []
+# Where a majority is there all the time, somebody's write is answered. In runs of 10 s on a machine of 2 CPUs that others used
+# as well, the longest time without one was 0.8 s (minority-leader-5): the limit is more than five times that.
+PROGRESS_MS = 5000
+CUT_S = 25  # longer than any read may be old
 
 
 class Scenario:
@@ -34,17 +38,17 @@ def again_and_again(strike, calm=(2.5, 5.0)):
 
 # ---- deaths ----
 
-@scenario("leader-kill", "kill -9 of the leader, started again after a moment", short=True)
+@scenario("leader-kill", "kill -9 of the leader, started again after a moment", short=True, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.kill(c.leader()), c.rest(1.5, 4)))(c)
 
 
-@scenario("leader-kill-5", "the same with five servers", servers=5)
+@scenario("leader-kill-5", "the same with five servers", servers=5, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.kill(c.leader()), c.rest(1.5, 4)))(c)
 
 
-@scenario("follower-kill", "kill -9 of a follower")
+@scenario("follower-kill", "kill -9 of a follower", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.kill(c.follower()), c.rest(0.2, 4)))(c)
 
@@ -65,12 +69,12 @@ def _(c):
     again_and_again(lambda c: ([c.kill(n) for n in c.shuffled()], c.rest(0.1, 1)), (4, 7))(c)
 
 
-@scenario("two-of-five-kill", "kill -9 of any two of five", servers=5)
+@scenario("two-of-five-kill", "kill -9 of any two of five", servers=5, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: ([c.kill(n) for n in c.shuffled()[:2]], c.rest(0.5, 4)))(c)
 
 
-@scenario("kill-in-recovery", "kill -9 of the leader, and again while it comes back")
+@scenario("kill-in-recovery", "kill -9 of the leader, and again while it comes back", gap_ms=PROGRESS_MS)
 def _(c):
     def strike(c):
         victim = c.leader()
@@ -82,24 +86,25 @@ def _(c):
     again_and_again(strike)(c)
 
 
-@scenario("quick-restart", "kill -9 of the leader, started again at once")
+@scenario("quick-restart", "kill -9 of the leader, started again at once", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: c.kill(c.leader()), (1.5, 3))(c)
 
 
-@scenario("long-absence", "a follower is away while much is written, and comes back behind the purged log")
+@scenario("long-absence",
+          "a follower is away while much is written, and comes back behind the purged log", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.kill(c.follower()), c.rest(10, 15)))(c)
 
 
 # ---- stops ----
 
-@scenario("rolling-restart", "SIGTERM and a new start, one server after the other", short=True)
+@scenario("rolling-restart", "SIGTERM and a new start, one server after the other", short=True, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: rolling(c), (1.0, 2.0))(c)
 
 
-@scenario("rolling-restart-5", "the same with five servers", servers=5)
+@scenario("rolling-restart-5", "the same with five servers", servers=5, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: rolling(c), (1.0, 2.0))(c)
 
@@ -113,12 +118,12 @@ def rolling(c):
             return
 
 
-@scenario("leader-pause", "SIGSTOP of the leader", short=True)
+@scenario("leader-pause", "SIGSTOP of the leader", short=True, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.pause(c.leader()), c.rest(1, 6)))(c)
 
 
-@scenario("follower-pause", "SIGSTOP of a follower")
+@scenario("follower-pause", "SIGSTOP of a follower", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.pause(c.follower()), c.rest(0.5, 6)))(c)
 
@@ -141,37 +146,66 @@ def _(c):
 
 # ---- partitions ----
 
-@scenario("follower-partition", "a follower and the others hear nothing of each other")
+@scenario("follower-partition", "a follower and the others hear nothing of each other", gap_ms=PROGRESS_MS)
 def _(c):
-    again_and_again(lambda c: (c.isolate(c.follower()), c.rest(3, 8)))(c)
+    def strike(c):
+        victim = c.follower()
+        c.isolate(victim)
+        c.rest(3, 8)
+        reign = c.reign()
+        c.heal()
+        c.until_serving(victim)
+        c.stays(reign)
+
+    again_and_again(strike)(c)
 
 
-@scenario("leader-partition", "the leader and the others hear nothing of each other; clients still reach it")
+@scenario("follower-long-cut", "a follower is cut off for %d s: it answers reads for the syncLimit and no longer" % CUT_S,
+          gap_ms=PROGRESS_MS)
 def _(c):
-    again_and_again(lambda c: (c.isolate(c.leader()), c.rest(3, 8)))(c)
+    def strike(c):
+        victim = c.follower()
+        reader = c.reader(victim)
+        c.isolate(victim)
+        c.reads_end(victim, reader, CUT_S)
+
+    again_and_again(strike)(c)
 
 
-@scenario("leader-silent", "the leader's packets and those to it are lost, the clients' too", short=True)
+@scenario("leader-partition",
+          "the leader and the others hear nothing of each other; clients still reach it", gap_ms=PROGRESS_MS)
+def _(c):
+    again_and_again(lambda c: unseated(c, c.leader(), c.isolate))(c)
+
+
+def unseated(c, leader, cut):
+    cut(leader)
+    c.until_no_leader(leader)
+    c.rest(3, 8)
+
+
+@scenario("leader-silent", "the leader's packets and those to it are lost, the clients' too", short=True, gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.isolate(c.leader(), clients=True), c.rest(3, 8)))(c)
 
 
-@scenario("leader-deaf", "the leader hears nobody and is heard", short=True)
+@scenario("leader-deaf", "the leader hears nobody and is heard", short=True, gap_ms=PROGRESS_MS)
 def _(c):
-    again_and_again(lambda c: (c.deaf(c.leader()), c.rest(3, 8)))(c)
+    again_and_again(lambda c: unseated(c, c.leader(), c.deaf))(c)
 
 
-@scenario("leader-mute", "the leader hears everybody and is not heard")
+@scenario("leader-mute", "the leader hears everybody and is not heard", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.mute(c.leader()), c.rest(3, 8)))(c)
 
 
-@scenario("follower-one-way", "a follower is deaf or mute")
+@scenario("follower-one-way", "a follower is deaf or mute", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.dice.choice((c.deaf, c.mute))(c.follower()), c.rest(3, 8)))(c)
 
 
-@scenario("triangle", "the leader and one follower hear nothing of each other, the third server hears both")
+@scenario("triangle",
+          "the leader and one follower hear nothing of each other, the third server hears both", gap_ms=PROGRESS_MS)
 def _(c):
     again_and_again(lambda c: (c.net.cut_both(*c.leader_and_follower()), c.fault("pair"), c.rest(3, 8)))(c)
 
@@ -181,19 +215,20 @@ def _(c):
     again_and_again(lambda c: (c.net.split(*[[n] for n in c.shuffled()]), c.fault("alone"), c.rest(1, 6)))(c)
 
 
-@scenario("minority-leader-5", "the leader and one more of five on one side", servers=5)
+@scenario("minority-leader-5", "the leader and one more of five on one side", servers=5, gap_ms=PROGRESS_MS)
 def _(c):
     def strike(c):
         leader = c.leader()
         others = [n for n in c.shuffled() if n != leader]
         c.net.split([leader, others[0]], others[1:])
         c.fault("two and three")
+        c.until_no_leader(leader)
         c.rest(3, 8)
 
     again_and_again(strike)(c)
 
 
-@scenario("bridge-5", "two halves of five that hear each other through one server only", servers=5)
+@scenario("bridge-5", "two halves of five that hear each other through one server only", servers=5, gap_ms=PROGRESS_MS)
 def _(c):
     def strike(c):
         order = c.shuffled()
@@ -204,7 +239,7 @@ def _(c):
     again_and_again(strike)(c)
 
 
-@scenario("ring-5", "each of five hears only its two neighbours", servers=5)
+@scenario("ring-5", "each of five hears only its two neighbours", servers=5, gap_ms=PROGRESS_MS)
 def _(c):
     def strike(c):
         order = c.shuffled()

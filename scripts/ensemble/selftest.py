@@ -9,6 +9,8 @@ import check
 import zk
 
 TRIES = 5
+# A history may have no place for some of what is planted: so many are looked at.
+HISTORIES = 3
 PLANTED = b"planted"
 
 
@@ -276,6 +278,50 @@ def expired_early(s):
     log += [("lost", record[6] + 0.01), ("expired", record[6] + 0.5, record[1])]
 
 
+def expired_in_stall(s):
+    """All servers stood still for a while, and a session is over for it."""
+    log = s.dice.choice([log for log in s.logs if len(log) > 200 and any(r[0] == "op" and r[3] == "set" for r in log)])
+    expire(s, log, still=3.0, after=2.0)
+
+
+def expire(s, log, still, after):
+    """A session is over that long after its timeout had begun with a write, and for a part of it no server ran."""
+    at = s.dice.choice([at for at, r in enumerate(log) if r[0] == "op" and r[3] == "set"])
+    record = log[at]
+    timeout = [r for r in log[:at] if r[0] == "conn"][-1][4] / 1000
+    del log[at + 1 :]
+    log += [("lost", record[6] + 0.01), ("expired", record[5] + timeout + after, record[1])]
+    s.logs.append([("still", record[6] + 0.02, record[6] + 0.02 + still)])
+
+
+def back_from_the_dead(s):
+    """A session goes on though a server had answered that it is over."""
+    places = [(log, at) for log in s.logs for at, r in enumerate(log)
+              if r[0] == "conn" and any(one[0] == "conn" and one[3] == r[3] for one in log[:at])]
+    log, at = s.dice.choice(places)
+    log.insert(at, ("denied", log[at][1] - 0.01, log[at][3]))
+
+
+def too_old(s):
+    aged_read(s, check.TOO_OLD_S + 1)
+
+
+def aged_read(s, age):
+    """A read that is right in all but its age, in a session of its own."""
+    end = max(log[at][6] for log, at in s.ops)
+    place = s.pick(good("get", lambda r: r[4][0].startswith("/rig/r") and r[6] < end - 2 and not r[4][1]))
+    record = place[0][place[1]]
+    t = record[6] + age
+    s.logs.append([("conn", t - 0.001, "planted", 77, 4000), ("op", 77, 1) + record[3:5] + (t, t + 0.001) + record[7:]])
+
+
+def right_ages(s):
+    """Not spoilt: a session ends for the time in which servers ran, and a read is as old as it may be."""
+    aged_read(s, check.TOO_OLD_S - 1)
+    log = s.dice.choice([log for log in s.logs if len(log) > 200 and any(r[0] == "op" and r[3] == "set" for r in log)])
+    expire(s, log, still=1.0, after=1.1)
+
+
 def child_missing(s):
     """A list of children lacks one."""
     place = s.pick(good("children", lambda r: len(r[9][0]) > 1))
@@ -346,12 +392,35 @@ def two_under_way():
 
 
 # What the complaint must be about; a spoilt history has other flaws as well.
-ABOUT = {lost_write: "model", zombie: "model", stale_after_sync: "stale after sync", expired_early: "expired too early", late_write: "real time",
-         event_twice: "watch", event_lost: "watch", event_late: "watch", event_wrong: "watch", ephemeral_stays: "model",
-         ephemeral_early: "model", swapped: "model", same_zxid: "one zxid", stale_read: "model", half_multi: "model"}
+ABOUT = {lost_write: "model", zombie: "model", stale_after_sync: "stale after sync", expired_early: "expired too early",
+         expired_in_stall: "expired too early", back_from_the_dead: "back from the dead", too_old: "too old",
+         late_write: "real time", event_twice: "watch", event_lost: "watch", event_late: "watch", event_wrong: "watch",
+         ephemeral_stays: "model", ephemeral_early: "model", swapped: "model", same_zxid: "one zxid", stale_read: "model", half_multi: "model"}
 SPOILS = (lost_write, stale_read, stale_after_sync, invented, future_read, swapped, same_zxid, wrong_version, false_success,
           false_refusal, half_multi, same_number, backwards, late_write, event_twice, event_lost, event_late, event_wrong,
-          ephemeral_stays, ephemeral_early, expired_early, child_missing, two_times, zombie)
+          ephemeral_stays, ephemeral_early, expired_early, expired_in_stall, back_from_the_dead, too_old, child_missing,
+          two_times, zombie)
+
+
+def silence(run):
+    """What the run says when no write was answered from its begin to its end."""
+    logs = run.logs
+    run.logs = [[r for r in log if r[0] != "op" or r[6] < run.begin] for log in logs]
+    run.judge_gaps()
+    run.logs = logs
+    return run.wrong
+
+
+def another(scenario, args):
+    """One more history, for what has no place in those before."""
+    import main as rig
+
+    run = rig.Run(scenario, args)
+    wrong = run.run()
+    if wrong:
+        sys.exit("FAIL another history as it was recorded: %s" % wrong[0])
+    run.remove()
+    return run.logs
 
 
 def main(args):
@@ -381,13 +450,29 @@ def main(args):
     wrong = check.Checker(two_under_way()).run()
     passed, failed = passed + (not wrong), failed + bool(wrong)
     print("%s two writes under way%s" % ("FAIL" if wrong else "ok  ", ": " + wrong[0] if wrong else ""), flush=True)
+    wrong = []
+    for number in range(TRIES):
+        s = Spoiler(run.logs, random.Random("%s/ages/%d" % (args.seed, number)))
+        right_ages(s)
+        wrong += [what for what in check.Checker(s.logs).run() if what.startswith(("too old", "expired too early"))]
+    passed, failed = passed + (not wrong), failed + bool(wrong)
+    print("%s ages that may be%s" % ("FAIL" if wrong else "ok  ", ": " + wrong[0] if wrong else ""), flush=True)
+    said = silence(run)
+    passed, failed = passed + bool(said), failed + (not said)
+    print("%s silence           %s" % ("ok  " if said else "FAIL", "; ".join(said)), flush=True)
+    histories = [run.logs]
     for spoil in SPOILS:
         done = caught = 0
         seen = set()
-        for number in range(TRIES * 30):
+        for number in range(TRIES * 30 * HISTORIES):
             if done == TRIES:
                 break
-            s = Spoiler(run.logs, random.Random("%s/%s/%d" % (args.seed, spoil.__name__, number)))
+            nth = number // (TRIES * 30)
+            if nth and done:
+                break
+            if nth == len(histories):
+                histories.append(another(scenario, args))
+            s = Spoiler(histories[nth], random.Random("%s/%s/%d" % (args.seed, spoil.__name__, number)))
             if spoil(s) is False:
                 continue
             done += 1

@@ -6,12 +6,14 @@ import subprocess
 import time
 
 import zk
+from check import SYNC_LIMIT_S
 from members import SUPER_DIGEST
 from net import die_with_parent, enter
 
 START_S = 40
 STOP_S = 20
 LEAVE_S = 40
+TICK_MS = 2000
 
 
 class Server:
@@ -32,8 +34,9 @@ class Server:
 
     def configure(self):
         """For the members that there are now, and itself."""
-        lines = ["tickTime=2000", "initLimit=10", "syncLimit=5", "dataDir=" + self.data, "maxClientCnxns=0",
-                 "minSessionTimeout=1000", "4lw.commands.whitelist=*", "snapCount=4000", "ringkeeper.segmentSizeKb=1024",
+        lines = ["tickTime=%d" % TICK_MS, "initLimit=10", "syncLimit=%d" % (SYNC_LIMIT_S * 1000 // TICK_MS),
+                 "dataDir=" + self.data, "maxClientCnxns=0", "minSessionTimeout=1000",
+                 "4lw.commands.whitelist=*", "snapCount=4000", "ringkeeper.segmentSizeKb=1024",
                  "reconfigEnabled=true", "DigestAuthenticationProvider.superDigest=" + SUPER_DIGEST]
         for number in sorted({*self.ensemble.up, self.number}):
             role = "observer" if number in self.ensemble.observers else "participant"

@@ -192,8 +192,9 @@ class Wire:
 class Session(Wire):
     """One request at a time; notes what it does in `log` as clients.py does."""
 
-    def __init__(self, address, timeout_ms=10000, answer_s=10.0):
-        super().__init__(address, 2181, timeout_ms, answer_s)
+    def __init__(self, address, timeout_ms=10000, answer_s=10.0, session=(0, bytes(16))):
+        super().__init__(address, 2181, timeout_ms, answer_s, session)
+        self.address = address
         self.log = [("conn", time.monotonic(), address, self.id, self.timeout, 0)]
 
     def call(self, kind, *args):
@@ -236,9 +237,19 @@ def four_letter(address, word, timeout=1.0):
         return ""
 
 
+def said(address, what, timeout=1.0):
+    """What srvr says of it; empty while the server does not serve."""
+    for line in four_letter(address, "srvr", timeout).splitlines():
+        if line.startswith(what + ": "):
+            return line[len(what) + 2 :].strip()
+    return ""
+
+
 def mode(address, timeout=1.0):
     """leader, follower, observer, or empty while the server does not serve."""
-    for line in four_letter(address, "srvr", timeout).splitlines():
-        if line.startswith("Mode: "):
-            return line[6:].strip()
-    return ""
+    return said(address, "Mode", timeout)
+
+
+def epoch(address):
+    """Of the last zxid there; 0 while the server does not serve."""
+    return int(said(address, "Zxid") or "0", 16) >> 32
