@@ -314,7 +314,6 @@ impl Sequencer {
             }
             let mut left = Vec::new();
             for local in self.locals.sessions.values_mut() {
-                local.pending = 0;
                 // The attach may be in that, too.
                 if local.moves_to.take().is_some() {
                     left.push(std::mem::replace(&mut local.owner, nobody));

@@ -248,6 +248,7 @@ impl Truth {
         self.in_order();
         self.writes(history);
         self.reads(history);
+        self.shows_own_writes(history);
         names_are_never_given_twice(history);
     }
 
@@ -258,6 +259,22 @@ impl Truth {
         for (zxid, (session, xid, _)) in self.asked.iter().filter(|(_, (_, xid, _))| *xid > 0) {
             let before = last.insert(*session, *xid).unwrap_or(0);
             assert!(before < *xid, "session {session:x}: {xid} at 0x{zxid:x} behind {before}");
+        }
+    }
+
+    /// What a session has asked for before a read is done when that is answered, or never will be: also what was asked on an
+    /// earlier connection, and not answered. A client that does not see it does it again.
+    fn shows_own_writes(&self, history: &[Op]) {
+        let mut landed: BTreeMap<i64, Vec<(i32, i64)>> = BTreeMap::new();
+        for (zxid, (session, xid, _)) in self.asked.iter().filter(|(_, (_, xid, _))| *xid > 0) {
+            landed.entry(*session).or_default().push((*xid, *zxid));
+        }
+        for op in history.iter().filter(|op| op.ask.is_read() && !op.is_read_only) {
+            let (Some(done), Some(own)) = (&op.done, landed.get(&op.session)) else { continue };
+            // In the order of both numbers.
+            let Some(last) = own.partition_point(|(xid, _)| *xid < op.xid).checked_sub(1) else { continue };
+            let (xid, zxid) = own[last];
+            assert!(zxid <= done.zxid, "its own {xid} was done later, at 0x{zxid:x}: {op:?}");
         }
     }
 
