@@ -238,7 +238,9 @@ impl SequencerThread {
         let waits = if self.links.is_stopping() { self.peers.is_some() } else { !has_mail };
         if waits {
             let wake = self.peers.as_ref().map_or(bell.as_fd(), Peers::as_fd);
-            let waited = self.log.wait(Duration::from_millis(pause), wake).map_err(Fatal::disk)?;
+            let pause = Duration::from_millis(pause);
+            let pause = self.peers.as_ref().and_then(Peers::rests).map_or(pause, |rest| rest.min(pause));
+            let waited = self.log.wait(pause, wake).map_err(Fatal::disk)?;
             if waited.woken {
                 bell.drain();
                 self.state.is_woken = true;

@@ -11,7 +11,7 @@ use super::hello::{BadHello, Purpose, Verdict};
 use super::slots::{Slot, Slots};
 use super::stream::{Protection, Stream};
 use super::Arrival;
-use crate::config::PeerAddress;
+use crate::config::{preferred, PeerAddress};
 use crate::host::link::Links;
 use crate::host::preflight::explain_port;
 use crate::ids::ServerId;
@@ -526,7 +526,8 @@ pub fn listen(own: &[PeerAddress], on_all: bool) -> Result<(Vec<TcpListener>, Ve
     let (mut on_any, mut unknown) = (BTreeSet::new(), Vec::new());
     for address in own {
         let port = address.quorum_port;
-        let named = (address.host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
+        let found = (address.host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+        let named = found.ok().and_then(|found| preferred(&found));
         match named.filter(|_| !on_all) {
             Some(named) if named_ones.contains_key(&named) => continue,
             Some(named) => match bind(named) {

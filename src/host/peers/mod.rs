@@ -34,6 +34,7 @@ use crossbeam::channel::Receiver;
 use hello::Purpose;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use stream::Stream;
@@ -114,7 +115,12 @@ impl Peers {
 
     /// Whether a turn was too short for what has come, or for what is to be said: the set does not tell of it.
     pub(super) fn has_more(&self) -> bool {
-        self.wires.values().any(|wire| wire.has_more || wire.has_unwritten)
+        self.wires.values().any(|wire| wire.has_more || wire.has_unwritten && wire.rests().is_none())
+    }
+
+    /// How long it is at the most until more is to be said to one that has fallen behind.
+    pub(super) fn rests(&self) -> Option<Duration> {
+        self.wires.values().filter_map(Wire::rests).min()
     }
 
     /// Takes what has come: new connections, lost ones, messages. `is_ready`: the set was readable. Whether there was

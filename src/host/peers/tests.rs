@@ -314,3 +314,43 @@ fn a_turn_writes_its_share_to_one_server_and_the_next_turn_goes_on() {
     let (words, _theirs) = reading.join().unwrap();
     assert!(words.iter().all(|word| word == WORD));
 }
+
+/// Where all threads share a CPU the others' clients waited while a megabyte went out at one go.
+#[test]
+fn what_was_read_for_one_that_is_behind_goes_out_in_shares_with_pauses() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut peers, tell, _links) = peers(&dir);
+    let (mut theirs, ours) = connect();
+    arrive(&tell, Some(1), Stream::Plain(ours));
+    receive(&mut peers, false);
+    let none = &mut |_| panic!("nothing has come");
+    let place = write_entry(&dir, &[5; 1 << 20]);
+    let mut log = OneEntry { place: Some(place), ..OneEntry::default() };
+    peers.say(Addressed { to: OTHER, message: append(0, None) });
+    peers.flush(NOW, &mut log, none).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while matches!(peers.wires[&OTHER].next, Next::Reads) {
+        assert!(Instant::now() < until, "it was never read");
+        receive(&mut peers, false);
+    }
+    peers.flush(NOW, &mut log, none).unwrap();
+    let left = |peers: &Peers| peers.wires[&OTHER].unsent();
+    let reading = std::thread::spawn(move || payloads(&mut theirs, 1));
+    for _ in 0..3 {
+        let before = left(&peers);
+        peers.wires.get_mut(&OTHER).unwrap().rest_until(until);
+        peers.flush(NOW, &mut log, none).unwrap();
+        assert_eq!(left(&peers), before, "it rests");
+        assert!(!peers.has_more() && peers.rests().is_some());
+        peers.wires.get_mut(&OTHER).unwrap().rest_until(Instant::now());
+        peers.flush(NOW, &mut log, none).unwrap();
+        assert!(before - left(&peers) <= 64 << 10, "{before}");
+    }
+    while peers.wires[&OTHER].has_output() {
+        assert!(Instant::now() < until, "it is never sent");
+        peers.flush(NOW, &mut log, none).unwrap();
+        let ready = peers.epoll.wait(&mut [epoll::NONE; EVENTS], 0).unwrap();
+        receive(&mut peers, ready > 0);
+    }
+    assert_eq!(reading.join().unwrap(), [[5; 1 << 20]]);
+}

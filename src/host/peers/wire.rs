@@ -9,6 +9,7 @@ use crate::sequencer::{is_heartbeat, Input};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
 use tracing::warn;
 
 /// A batch has at most 16 MiB, a message at most one such batch or 1 MiB of several.
@@ -23,6 +24,9 @@ pub const MESSAGES_A_TURN: usize = 64;
 pub const ENCODED_MAX: usize = 128 << 10;
 /// Written to one server in a turn: one that takes a gigabyte does not keep the others waiting for theirs.
 pub const WRITE_A_TURN: usize = 128 << 10;
+/// Of entries that were read for one that has fallen behind; then it has to wait for as long as that took. Where all threads
+/// share a CPU, and it takes a gigabyte, the others' clients wait for no more than this.
+const BULK_A_TURN: usize = 64 << 10;
 /// What waits for a server, at the most: it has fallen behind the wire, and a new connection begins with less.
 const WAITING_MESSAGES_MAX: usize = 16 << 10;
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -39,6 +43,10 @@ pub struct Wire {
     pub has_more: bool,
     /// The turn ended before the socket had all that it takes.
     pub has_unwritten: bool,
+    /// What is being written was read for one that has fallen behind.
+    is_bulk: bool,
+    /// Until when no more of that is written.
+    rests_until: Option<Instant>,
     pub waiting: VecDeque<Message>,
     pub next: Next,
     waiting_bytes: usize,
@@ -96,6 +104,8 @@ impl Wire {
             stream,
             input: BytesMut::new(),
             has_unwritten: false,
+            is_bulk: false,
+            rests_until: None,
             waiting: VecDeque::new(),
             next: Next::Waits,
             waiting_bytes: 0,
@@ -246,7 +256,7 @@ impl Wire {
             Ok(frame) => {
                 let moved = |place: &&EntryRef| entries.place(place.index, place.term) != Some(**place);
                 match done.places.iter().find(moved) {
-                    None => self.output = frame,
+                    None => (self.output, self.is_bulk) = (frame, true),
                     Some(gone) => not_there(gone.index),
                 }
             }
@@ -255,11 +265,46 @@ impl Wire {
 
     /// Writes as much as the socket takes, and a turn allows.
     pub fn write(&mut self, now: Millis, entries: &mut dyn Entries, ahead: &ReadAhead) -> Result<(), String> {
-        let mut room = WRITE_A_TURN;
+        if self.rests().is_some() {
+            return Ok(());
+        }
+        let begun = self.is_bulk.then(Instant::now);
+        let written = self.write_share(now, entries, ahead);
+        if let Some(begun) = begun {
+            let now = Instant::now();
+            self.rests_until = Some(now + (now - begun));
+        }
+        written
+    }
+
+    /// How long it is until more is written to one that takes much.
+    pub fn rests(&self) -> Option<Duration> {
+        let until = self.rests_until.filter(|_| self.is_bulk && !self.is_blocked)?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
+    }
+
+    #[cfg(test)]
+    pub fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    #[cfg(test)]
+    pub fn rest_until(&mut self, until: Instant) {
+        self.rests_until = Some(until);
+    }
+
+    fn write_share(
+        &mut self,
+        now: Millis,
+        entries: &mut dyn Entries,
+        ahead: &ReadAhead,
+    ) -> Result<(), String> {
+        let mut room = if self.is_bulk { BULK_A_TURN } else { WRITE_A_TURN };
         loop {
             if self.sent == self.output.len() {
                 self.output.clear();
                 self.sent = 0;
+                self.is_bulk = false;
             }
             while self.output.len() < ENCODED_MAX && self.encode_next(entries, ahead) {}
             // What comes then is read while this is written.
