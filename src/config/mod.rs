@@ -28,8 +28,8 @@ use std::path::PathBuf;
 
 pub use crate::membership::{PeerAddress, ServerEntry};
 pub use ensemble::{Ensemble, PeerSecurity, StoreFile};
-pub use keys::preferred;
 pub use flags::{parse_args, Command, InspectKind, ServeArgs};
+pub use keys::preferred;
 pub use load::{load, Sources, TextFile};
 pub use source::{BadValue, Invalid, Source, Warning};
 
