@@ -4,26 +4,22 @@
 
 use super::preflight;
 use std::io;
-use std::sync::OnceLock;
 use tracing::warn;
-
-/// Where the process might run before a thread of it was bound.
-static BEFORE: OnceLock<Vec<usize>> = OnceLock::new();
 
 /// Binds the calling thread. What the system refuses is said and lived with: it costs speed, nothing else.
 pub(super) fn pin_to(cpu: usize) {
-    // Nothing that is bound binds others: what this thread may is what the process may.
-    BEFORE.get_or_init(preflight::affinity);
     if let Err(error) = bind(&[cpu]) {
         warn!("a thread could not be bound to cpu {cpu}: {error}");
     }
 }
 
-/// The calling thread runs wherever the process may. A thread begins bound as the one that starts it, and would compete with
-/// it for its core while others are idle. A refusal costs speed alone.
+/// The calling thread runs wherever the process may: where its first thread may, which nobody here binds, and which somebody
+/// may have bound since (`taskset -a`). A thread begins bound as the one that starts it, and would compete with it for its core
+/// while others are idle. A refusal costs speed alone.
 pub(super) fn set_free() {
-    if let Some(cpus) = BEFORE.get() {
-        let _ = bind(cpus);
+    let first = libc::pid_t::try_from(std::process::id()).ok();
+    if let Some(cpus) = first.and_then(preflight::affinity_of) {
+        let _ = bind(&cpus);
     }
 }
 

@@ -303,24 +303,30 @@ fn raise_to_hard(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// The CPUs on which this process may run, in rising order; never empty.
+/// The CPUs on which this thread may run, in rising order; never empty.
 pub(super) fn affinity() -> Vec<usize> {
+    affinity_of(0).unwrap_or_else(|| vec![0])
+}
+
+/// Those of another thread of this process, by its number; 0 is the calling one.
+pub(super) fn affinity_of(thread: libc::pid_t) -> Option<Vec<usize>> {
     // The kernel's mask may be wider than libc's 1024 CPUs: it says EINVAL until the buffer is large enough.
     for words in [16, 64, 256, 1024] {
         let mut mask = vec![0_u64; words];
         // SAFETY: the buffer is as long as we say and aligned for the kernel's unsigned longs; the kernel fills at
         // most that much and keeps no pointer. libc's cpu_set_t is only the type of the pointer.
-        let done =
-            unsafe { libc::sched_getaffinity(0, size_of_val(mask.as_slice()), mask.as_mut_ptr().cast()) };
+        let done = unsafe {
+            libc::sched_getaffinity(thread, size_of_val(mask.as_slice()), mask.as_mut_ptr().cast())
+        };
         if done == 0 {
             let cpus: Vec<usize> =
                 (0..words * 64).filter(|cpu| mask[cpu / 64] >> (cpu % 64) & 1 == 1).collect();
             if !cpus.is_empty() {
-                return cpus;
+                return Some(cpus);
             }
         }
     }
-    vec![0]
+    None
 }
 
 /// Whether another opener holds the exclusive lock of a file. Our own try is given back at once.
