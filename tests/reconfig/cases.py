@@ -753,54 +753,44 @@ def grow(lab, ensemble, path):
         server.await_writes()
 
 
-@case
-def alone_grows(lab):
-    """A server that ran alone becomes three: its configuration gets server lines, the others come with empty disks."""
+def ran_alone(lab, writes, more=()):
+    """An ensemble of whose servers one has run alone, and written so often."""
     if lab.target.is_zookeeper:
         raise Skip("ringkeeper only")
     ensemble = lab.unstarted()
     first = ensemble.server(1)
-    first.configure([])
+    first.configure([], list(more))
     first.start()
     first.await_mode("standalone")
-    same(lab.client(first).create("/before", b"kept"), OK, "a write before")
-    first.stop()
-    grow(lab, ensemble, "/before")
+    client = lab.client(first)
+    for number in range(writes):
+        same(client.create("/before-%d" % number, b"kept"), OK, "a write before")
+    return ensemble
+
+
+@case
+def alone_grows(lab):
+    """A server that ran alone becomes three: its configuration gets server lines, the others come with empty disks."""
+    ensemble = ran_alone(lab, 1)
+    ensemble.server(1).stop()
+    grow(lab, ensemble, "/before-0")
 
 
 @case
 def alone_grows_behind_a_snapshot(lab):
     """The same where the log of its time alone lies behind a snapshot, which names no members. The newcomers ended at it."""
-    if lab.target.is_zookeeper:
-        raise Skip("ringkeeper only")
-    ensemble = lab.unstarted()
-    first = ensemble.server(1)
-    first.configure([], ["snapCount=20"])
-    first.start()
-    first.await_mode("standalone")
-    client = lab.client(first)
-    for number in range(60):
-        same(client.create("/before-%d" % number, b"kept"), OK, "a write before")
-    snapshots = os.path.join(first.data, "snapshot")
+    ensemble = ran_alone(lab, 60, ["snapCount=20"])
+    snapshots = os.path.join(ensemble.server(1).data, "snapshot")
     until(lambda: [name for name in os.listdir(snapshots) if name.endswith(".snap")], "a snapshot", SOON_S)
-    first.stop()
+    ensemble.server(1).stop()
     grow(lab, ensemble, "/before-59")
 
 
 @case
 def alone_grows_with_a_long_log(lab):
     """The same where its log is longer than what it keeps the places of, and no snapshot was due. Nothing was ever sent to the others."""
-    if lab.target.is_zookeeper:
-        raise Skip("ringkeeper only")
-    ensemble = lab.unstarted()
-    first = ensemble.server(1)
-    first.configure([])
-    first.start()
-    first.await_mode("standalone")
-    client = lab.client(first)
-    for number in range(2200):
-        same(client.create("/before-%d" % number, b"kept"), OK, "a write before")
-    first.stop()
+    ensemble = ran_alone(lab, 2200)
+    ensemble.server(1).stop()
     grow(lab, ensemble, "/before-2199")
 
 

@@ -1,6 +1,6 @@
-//! Segments ahead of use: the next file is zero-filled, or taken from what purging retired, before the
-//! writer asks for it; and the ballast, where it has to be made anew. On a thread of its own, because filling 64 MiB takes longer than a batch may wait, and in small
-//! pieces with pauses, because the batches go to the same disk.
+//! Segments ahead of use: the next file is zero-filled, or taken from what purging retired, before the writer asks for it;
+//! and the ballast, where it has to be made anew. On a thread of its own, because filling 64 MiB takes longer than a batch may
+//! wait, and in small pieces with pauses, because the batches go to the same disk.
 
 use std::collections::VecDeque;
 use std::io;

@@ -239,15 +239,20 @@ fn an_entry_that_is_not_in_memory_goes_out_when_it_was_read_ahead_and_those_behi
     let later = Millis(NOW.0 + SIGN_OF_LIFE_MS + 1);
     peers.flush(later, &mut log, none).unwrap();
     assert_eq!((payloads(&mut theirs, 1), log.reads), (vec![Vec::new()], 0));
-    let until = Instant::now() + Duration::from_secs(60);
-    while matches!(peers.wires[&OTHER].next, Next::Reads) {
-        assert!(Instant::now() < until, "it was never read");
-        receive(&mut peers, false);
-    }
+    await_read(&mut peers);
     peers.flush(later, &mut log, none).unwrap();
     // The file has no such record: it is for the log to judge.
     assert_eq!(payloads(&mut theirs, 2), [&b"entry"[..], b"after"]);
     assert_eq!(log.reads, 1);
+}
+
+/// Until what is read for the other server has been.
+fn await_read(peers: &mut Peers) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while matches!(peers.wires[&OTHER].next, Next::Reads) {
+        assert!(Instant::now() < until, "it was never read");
+        receive(peers, false);
+    }
 }
 
 #[test]
@@ -264,10 +269,7 @@ fn an_entry_is_read_beside_the_sequencer_and_goes_unless_the_log_has_another_one
         peers.say(Addressed { to: OTHER, message: append(0, None) });
         peers.flush(NOW, &mut log, none).unwrap();
         let until = Instant::now() + Duration::from_secs(60);
-        while matches!(peers.wires[&OTHER].next, Next::Reads) {
-            assert!(Instant::now() < until, "it was never read");
-            receive(&mut peers, false);
-        }
+        await_read(&mut peers);
         log.place = Some(later);
         peers.say(Addressed { to: OTHER, message: append(1, Some(b"after")) });
         while peers.wires[&OTHER].has_output() || !peers.wires[&OTHER].waiting.is_empty() {
@@ -329,10 +331,7 @@ fn what_was_read_for_one_that_is_behind_goes_out_in_shares_with_pauses() {
     peers.say(Addressed { to: OTHER, message: append(0, None) });
     peers.flush(NOW, &mut log, none).unwrap();
     let until = Instant::now() + Duration::from_secs(60);
-    while matches!(peers.wires[&OTHER].next, Next::Reads) {
-        assert!(Instant::now() < until, "it was never read");
-        receive(&mut peers, false);
-    }
+    await_read(&mut peers);
     peers.flush(NOW, &mut log, none).unwrap();
     let left = |peers: &Peers| peers.wires[&OTHER].unsent();
     let reading = std::thread::spawn(move || payloads(&mut theirs, 1));
