@@ -502,23 +502,21 @@ mod tests {
     }
 
     #[test]
-    fn a_list_with_a_count_below_null_is_empty_and_the_rest_is_read() {
-        let mut body = Vec::new();
-        put_i64(&mut body, 7);
-        put_i32(&mut body, -2);
-        put_i32(&mut body, 1);
-        put_text(&mut body, &text("/a"));
-        put_i32(&mut body, i32::MIN);
-        let set = SetWatches::decode(OpCode::SetWatches, &body).unwrap();
-        let paths: Vec<Vec<_>> = set.lists.iter().map(|list| list.iter().collect()).collect();
-        assert_eq!(paths, [vec![], vec![Cow::Borrowed("/a")], vec![], vec![], vec![]]);
-        let mut body = Vec::new();
-        put_text(&mut body, &text("/a"));
-        put_buffer(&mut body, None);
-        put_i32(&mut body, -2);
-        put_i32(&mut body, 3);
-        let create = Create::decode(OpCode::Create, &body).unwrap();
-        assert_eq!((create.acl, create.flags), (Some(vec![]), 3));
+    fn a_list_with_a_count_below_null_is_refused() {
+        for count in [-2, i32::MIN] {
+            let mut body = Vec::new();
+            put_i64(&mut body, 7);
+            for _ in 0..3 {
+                put_i32(&mut body, count);
+            }
+            assert_eq!(SetWatches::decode(OpCode::SetWatches, &body).map(|_| ()), Err(Truncated));
+            let mut body = Vec::new();
+            put_text(&mut body, &text("/a"));
+            put_buffer(&mut body, None);
+            put_i32(&mut body, count);
+            put_i32(&mut body, 3);
+            assert_eq!(Create::decode(OpCode::Create, &body).map(|_| ()), Err(Truncated));
+        }
     }
 
     #[test]
