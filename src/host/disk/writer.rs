@@ -91,6 +91,7 @@ pub struct Log {
     pub(super) membership: Vec<u8>,
     pub(super) apply_version: u32,
     pub(super) next_sequence: Sequence,
+    appended_bytes: u64,
     pub(super) prev_crc: u32,
     /// All records up to this one are durable.
     pub(super) durable: Sequence,
@@ -153,6 +154,7 @@ impl Log {
             membership: parts.membership,
             apply_version: parts.apply_version,
             next_sequence: parts.next_sequence,
+            appended_bytes: 0,
             prev_crc: parts.prev_crc,
             durable,
             durable_data: durable,
@@ -229,6 +231,7 @@ impl Log {
             self.active.offset += padded_len(append.payload_len()) as u64;
             last = at.sequence;
             self.next_sequence = last.next();
+            self.appended_bytes += append.payload_len() as u64;
             self.prev_crc = record.crc;
             self.hard_state = append.hard_state;
             self.keep_account(&record);
@@ -257,6 +260,12 @@ impl Log {
             }
         }
         (count, len)
+    }
+
+    /// Bytes of the payloads that it was given since it was opened.
+    #[must_use]
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
     }
 
     /// All records up to this one are durable.

@@ -115,10 +115,12 @@ impl Peers {
 
     /// Whether a turn was too short for what has come, or for what is to be said: the set does not tell of it.
     pub(super) fn has_more(&self) -> bool {
-        self.wires.values().any(|wire| wire.has_more || wire.has_unwritten && wire.rests().is_none())
+        let may_go_on = |wire: &Wire| wire.rests().is_none_or(|rest| rest.is_zero());
+        self.wires.values().any(|wire| wire.has_more || wire.has_unwritten && may_go_on(wire))
     }
 
-    /// How long it is at the most until more is to be said to one that has fallen behind.
+    /// How long it is at the most until more is to be said to one that has fallen behind. Zero where that is now: what has
+    /// come to its end since `has_more` was asked is not slept through.
     pub(super) fn rests(&self) -> Option<Duration> {
         self.wires.values().filter_map(Wire::rests).min()
     }

@@ -1,4 +1,6 @@
-use super::wire::{ENCODED_MAX, HEAD_BYTES, MESSAGES_A_TURN, SIGN_OF_LIFE_MS, WRITE_A_TURN};
+use super::wire::{
+    BULK_GROWTH, BULK_REST, ENCODED_MAX, HEAD_BYTES, MESSAGES_A_TURN, SIGN_OF_LIFE_MS, WRITE_A_TURN,
+};
 use super::*;
 use crate::host::disk::{segment_path, DataDir, DirOptions};
 use crate::host::link::Links;
@@ -158,6 +160,7 @@ struct OneEntry {
     reads: usize,
     /// Where it lies, if not where nothing is.
     place: Option<EntryRef>,
+    bytes: u64,
 }
 
 impl Entries for OneEntry {
@@ -168,6 +171,10 @@ impl Entries for OneEntry {
     fn read(&mut self, _entry: &EntryRef) -> Option<Bytes> {
         self.reads += 1;
         Some(Bytes::from_static(b"entry"))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 
@@ -334,16 +341,32 @@ fn what_was_read_for_one_that_is_behind_goes_out_in_shares_with_pauses() {
     await_read(&mut peers);
     peers.flush(NOW, &mut log, none).unwrap();
     let left = |peers: &Peers| peers.wires[&OTHER].unsent();
-    let reading = std::thread::spawn(move || payloads(&mut theirs, 1));
-    for _ in 0..3 {
+    // It stays open until the end: a connection that has ended is forgotten.
+    let reading = std::thread::spawn(move || (payloads(&mut theirs, 1), theirs));
+    for has_grown in [false, true, false] {
         let before = left(&peers);
-        peers.wires.get_mut(&OTHER).unwrap().rest_until(until);
+        *peers.wires.get_mut(&OTHER).unwrap().rests_until() = Some(until);
         peers.flush(NOW, &mut log, none).unwrap();
         assert_eq!(left(&peers), before, "it rests");
         assert!(!peers.has_more() && peers.rests().is_some());
-        peers.wires.get_mut(&OTHER).unwrap().rest_until(Instant::now());
+        // One whose socket takes more again while it rests, too: nothing else tells of it when the rest is over.
+        peers.wires.get_mut(&OTHER).unwrap().has_unwritten = false;
+        peers.flush(NOW, &mut log, none).unwrap();
+        *peers.wires.get_mut(&OTHER).unwrap().rests_until() = Some(Instant::now());
+        assert!(peers.has_more() && peers.rests() == Some(Duration::ZERO));
+        let began = Instant::now();
+        *peers.wires.get_mut(&OTHER).unwrap().rests_until() = Some(began);
+        log.bytes += if has_grown { BULK_GROWTH + 1 } else { BULK_GROWTH };
         peers.flush(NOW, &mut log, none).unwrap();
         assert!(before - left(&peers) <= 64 << 10, "{before}");
+        let (rests_until, ended) =
+            (peers.wires.get_mut(&OTHER).unwrap().rests_until().unwrap(), Instant::now());
+        if has_grown {
+            // Who writes as fast would never be reached.
+            assert!(rests_until <= ended + (ended - began));
+        } else {
+            assert!(rests_until >= began + BULK_REST);
+        }
     }
     while peers.wires[&OTHER].has_output() {
         assert!(Instant::now() < until, "it is never sent");
@@ -351,5 +374,5 @@ fn what_was_read_for_one_that_is_behind_goes_out_in_shares_with_pauses() {
         let ready = peers.epoll.wait(&mut [epoll::NONE; EVENTS], 0).unwrap();
         receive(&mut peers, ready > 0);
     }
-    assert_eq!(reading.join().unwrap(), [[5; 1 << 20]]);
+    assert_eq!(reading.join().unwrap().0, [[5; 1 << 20]]);
 }
