@@ -417,10 +417,17 @@ fn a_log_directory_apart_belongs_to_its_data_directory() {
         })
     };
     let mut dir = open("data", "log").unwrap();
+    let marker = home.path().join("data/ringkeeper.id");
+    let unbegun = fs::read(&marker).unwrap();
     let (mut log, _) = open_log(&mut dir, LogIo::Auto);
     append(&mut log, 1);
     log.close().unwrap();
     drop(dir);
+    // A crash between the two halves: the log's was written. The next start mends it, or a log that is missing one day would
+    // be taken for a new one.
+    assert_ne!(fs::read(&marker).unwrap(), unbegun);
+    fs::write(&marker, unbegun).unwrap();
+    drop(open("data", "log").unwrap());
     assert!(home.path().join("log/log/0000000000000001.seg").exists());
     std::os::unix::fs::symlink(home.path().join("one"), home.path().join("link")).unwrap();
     fs::create_dir(home.path().join("one")).unwrap();

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use ringkeeper::ids::{LogIndex, ServerId, Term, Zxid};
 use ringkeeper::log::record::{encode, padded_len};
 use ringkeeper::log::{
-    recover, Append, Continues, Damage, DamageReason, HardState, Kind, Position, Recovered, SegmentHeader,
-    SegmentNumber, Segments, Sequence, BLOCK,
+    recover, Append, Continues, Damage, DamageReason, HardState, Kind, NotAHeader, Position, Recovered,
+    SegmentHeader, SegmentNumber, Segments, Sequence, BLOCK,
 };
 
 const CLUSTER: u128 = 7;
@@ -276,6 +276,19 @@ fn segments_that_are_missing_foreign_or_wait_for_use_are_told_apart() {
     assert_eq!(last_of(&ahead), Ok(20), "a zeroed segment waits for use");
     ahead.0.insert(5, memory.0[&1].clone());
     assert_eq!(last_of(&ahead), Ok(20), "a recycled one too");
+    // Of that life is also what a client wrote into a value that reads like a record of this one: no start refuses for it.
+    let old = ahead.0.get_mut(&5).unwrap();
+    for at in (2 * BLOCK..6 * BLOCK).step_by(BLOCK) {
+        let segment = SegmentNumber(5);
+        let at = Position { segment, salt: 9, offset: at as u64, sequence: Sequence(21), prev_crc: 0 };
+        let forged = Append::empty(HardState::default());
+        encode(&forged, at, Sequence(20), &mut old[at.offset as usize..]);
+    }
+    assert_eq!(last_of(&ahead), Ok(20), "a recycled one with a forged record");
+    // But what stands in the first place this life has put there, and its header was lost.
+    let mut lost = writer.memory.clone();
+    lost.0.get_mut(&4).unwrap()[..BLOCK].copy_from_slice(&memory.0[&1][..BLOCK]);
+    assert_eq!(last_of(&lost), Err(DamageReason::Header(NotAHeader::Recycled)));
     ahead.0.insert(5, Vec::new());
     assert_eq!(last_of(&ahead), Ok(20), "and an empty file");
 

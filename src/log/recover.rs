@@ -311,8 +311,7 @@ fn classify_head<S: Segments>(
         Ok(header) if header.cluster != cluster || header.server != server => {
             Err(Damage::of_segment(number, DamageReason::Foreign))
         }
-        // A recycled file that waits for its turn still wears the header of its last life.
-        Ok(header) if header.number != number => Ok(Err(NotAHeader::Values)),
+        Ok(header) if header.number != number => Ok(Err(NotAHeader::Recycled)),
         Ok(header) => Ok(Ok(header)),
         Err(NotAHeader::Format(version)) => Err(Damage::of_segment(number, DamageReason::Format(version))),
         Err(why) => Ok(Err(why)),
@@ -327,7 +326,10 @@ fn probe_unused<S: Segments>(source: &mut S, heads: &[Head]) -> Result<(), Damag
     for (number, head) in heads {
         let Err(why) = head else { continue };
         let unreadable = |why| Damage::of_segment(*number, DamageReason::Unreadable(why));
-        let bytes = source.head(*number, PROBE).map_err(unreadable)?;
+        // Behind a whole header of another life lie that life's payloads: a client may have put there what reads like a record
+        // of this one. Not in the first place behind a header, where a record begins in every life.
+        let probed = if *why == NotAHeader::Recycled { 2 * BLOCK } else { PROBE };
+        let bytes = source.head(*number, probed).map_err(unreadable)?;
         for at in (BLOCK..bytes.len()).step_by(BLOCK) {
             let rest = &bytes[at..];
             if !RecordHeader::claims(rest, None, at as u64, *number) {

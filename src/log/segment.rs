@@ -83,6 +83,8 @@ pub enum NotAHeader {
     Format(u32),
     /// A good checksum over values that cannot be.
     Values,
+    /// The header of another segment: a recycled file that waits for its turn still wears that of its last life.
+    Recycled,
 }
 
 impl SegmentHeader {

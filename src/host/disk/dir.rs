@@ -161,12 +161,13 @@ impl DataDir {
         }
         let found = read_marker(&path)?;
         let log_found = if same { found.clone() } else { read_marker(&log_home)? };
-        let is_new = found.is_none() || log_found.is_none();
+        // A crash between the two halves. What the newer one says counts, and has to be found in both when the other directory
+        // is missing one day.
+        let is_new = found.is_none();
+        let differs = !same && found != log_found;
         let marker = match (found, log_found) {
             (Some(a), Some(b)) if a.birth == b.birth && a.server == b.server => {
                 let begun = a.begun || b.begun;
-                // Both halves are written one after the other.
-                // A crash between the two halves leaves one of them with an older seat.
                 let generation = a.generation.max(b.generation);
                 let newer = if a.formed_of.is_empty() { b } else { a };
                 Identity { begun, generation, ..newer }
@@ -198,7 +199,7 @@ impl DataDir {
         let dir = DataDir { path, log_home, marker, disk, _locks: locks };
         dir.make_dir(&dir.log_path())?;
         dir.make_dir(&dir.snapshot_path())?;
-        if is_new {
+        if is_new || differs {
             dir.write_markers(&dir.marker).map_err(refused(&dir.path))?;
         }
         dir.remove_leftovers().map_err(refused(&dir.path))?;
