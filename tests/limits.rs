@@ -782,6 +782,67 @@ fn what_a_write_has_made_long_is_read_between_writes_as_often_as_a_slow_reader_m
     }
 }
 
+/// Who takes all that comes is never cut off, whatever it reads between two writes.
+#[test]
+fn as_much_as_a_slow_reader_may_leave_is_not_read_between_two_writes() {
+    let (data, names) = ((Op::GetData, read("/big", false)), (Op::GetChildren, read("/list", false)));
+    for ((op, body), reads) in [(data, 14), (names, 60)] {
+        let (mut world, c, _) = with_big_node(|shard| {
+            (shard.unsent_cut_bytes, shard.unsent_pause_bytes) = (1_000_000, 300_000);
+        });
+        world.make(c, "/list", 0);
+        for n in 0..50 {
+            world.make(c, &format!("/list/{n:01000}"), 0);
+        }
+        world.log_held = true;
+        world.post(c, Op::SetData, &set("/list", b"", -1));
+        for _ in 0..reads {
+            world.post(c, op, &body);
+        }
+        world.post(c, Op::SetData, &set("/list", b"", -1));
+        // The first write is done while the second one waits, if that was read.
+        world.read_some(c.0, usize::MAX);
+        while world.read_some(c.0, usize::MAX) {}
+        world.settle();
+        world.release_log();
+        assert_eq!(world.cuts(0), []);
+        assert_eq!(world.hear(c).len(), reads + 2);
+    }
+}
+
+/// What waited for their own sockets counted against all: thirty clients that read nothing kept everybody of the shard from
+/// being read.
+#[test]
+fn reads_that_wait_for_room_keep_nobody_else_from_being_read() {
+    let mut world = World::new(1);
+    let other = world.login_for(0, 40_000);
+    world.ask(other, Op::Create, &create("/big", &[7; 1_000_000], 0)).ok();
+    world.make(other, "/a", 0);
+    let long = format!("/{}", "x".repeat(1_040_000));
+    let idle: Vec<Conn> = (0..40).map(|_| world.login_for(0, 40_000)).collect();
+    for c in &idle {
+        world.clients[c.0].window = 0;
+        world.log_held = true;
+        world.post(*c, Op::SetData, &set("/a", b"", -1));
+        for _ in 0..12 {
+            world.post(*c, Op::GetData, &read("/big", false));
+        }
+        for _ in 0..2 {
+            world.post(*c, Op::Exists, &read(&long, false));
+        }
+        world.settle();
+        world.release_log();
+    }
+    assert_eq!(world.ask(other, Op::Ping, b"").err, 0);
+    assert_eq!(world.sides[0].shard.outstanding(), 0);
+    // And are answered as soon as there is room, or gone with their connection.
+    world.open_window(idle[0], usize::MAX);
+    assert_eq!(world.hear(idle[0]).len(), 15);
+    world.half_close(idle[1]);
+    world.pass(31_000);
+    assert_eq!((world.cuts(0).len(), world.sides[0].shard.outstanding()), (39, 0));
+}
+
 /// Its pings lay in its socket, for it is not read while so much is unsent: its session expired while it took all that came.
 #[test]
 fn who_takes_bytes_lives_though_it_is_not_read() {

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub pending_bytes: usize,
     /// Reads among them.
     pub deferred: usize,
+    /// Of these, such as are answered with lists.
+    pub deferred_lists: usize,
     /// More than may be unsent is: the reads in front wait for that.
     pub is_full: bool,
     /// Syncs among them whose moment has not come.
@@ -109,6 +111,7 @@ impl Connection {
             pending: VecDeque::new(),
             pending_bytes: 0,
             deferred: 0,
+            deferred_lists: 0,
             is_full: false,
             syncs_under_way: 0,
             reconfig_under_way: false,

@@ -74,7 +74,10 @@ impl Shard {
     /// write were a gigabyte (a review). To look each one up when it comes would cost a third of a pipelined read.
     #[inline]
     pub(super) fn expects_much(&self, c: &Connection) -> bool {
-        c.deferred >= DEFERRED_MIN && c.deferred * self.table.longest_data() > ANSWER_BYTES_MAX
+        let data = c.deferred * self.table.longest_data();
+        // What may not be unsent is not asked for either: who takes all that comes would be cut off.
+        c.deferred >= DEFERRED_MIN && data > ANSWER_BYTES_MAX
+            || data + c.deferred_lists * ANSWER_BYTES_MAX > self.options.unsent_cut_bytes / 2
     }
 
     /// About what the names of a znode's children take; more than any answer where there are too many to look at.

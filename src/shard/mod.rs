@@ -532,8 +532,7 @@ impl Shard {
         if c.is_heard && c.session != SessionId::NONE {
             self.parted.push((c.session, c.last_heard));
         }
-        self.outstanding -= c.pending.len();
-        self.release_bytes(c.pending_bytes);
+        self.release_all(&c);
         self.stats.connections -= 1;
         self.free_slots.push(u32::try_from(slot_of(c.id)).expect("a slot is 24 bits"));
         self.closed.push_back(c.id);

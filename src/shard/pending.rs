@@ -39,6 +39,14 @@ impl Pending {
         matches!(self, Pending::Write { .. } | Pending::Held { .. } | Pending::Sync { done: false, .. })
     }
 
+    /// A read whose answer is a list, however long data is.
+    fn is_list(&self) -> bool {
+        let Pending::Deferred { frame, .. } = self else { return false };
+        let op = frame.get(4..8).and_then(|op| op.first_chunk()).map(|op| i32::from_be_bytes(*op));
+        let lists = [OpCode::GetChildren, OpCode::GetChildren2, OpCode::GetEphemerals, OpCode::MultiRead];
+        op.and_then(OpCode::from_i32).is_some_and(|op| lists.contains(&op))
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Pending::Write { bytes, .. } => *bytes,
@@ -53,25 +61,53 @@ impl Pending {
 
 impl Shard {
     pub(super) fn wait(&mut self, c: &mut Connection, pending: Pending) {
-        c.pending_bytes += pending.bytes();
+        let bytes = pending.bytes();
+        c.pending_bytes += bytes;
         c.deferred += usize::from(matches!(pending, Pending::Deferred { .. }));
-        self.outstanding_bytes += pending.bytes();
+        c.deferred_lists += usize::from(pending.is_list());
         c.pending.push_back(pending);
-        self.outstanding += 1;
-        self.bytes_full |= self.outstanding_bytes >= OUTSTANDING_BYTES_MAX;
+        if !c.is_full {
+            self.outstanding_bytes += bytes;
+            self.outstanding += 1;
+            self.bytes_full |= self.outstanding_bytes >= OUTSTANDING_BYTES_MAX;
+        }
+    }
+
+    /// Its reads wait for room, or do so no longer. What waits for its own client counts with nobody else's: thirty clients
+    /// that read nothing kept a whole shard from being read (a review). It is no more than a frame or two, and goes when the
+    /// client takes its answers, or is cut off because it does not.
+    fn set_full(&mut self, c: &mut Connection, is_full: bool) {
+        match (c.is_full, is_full) {
+            (false, true) => self.release(c.pending.len(), c.pending_bytes),
+            (true, false) => {
+                self.outstanding += c.pending.len();
+                self.outstanding_bytes += c.pending_bytes;
+            }
+            _ => {}
+        }
+        c.is_full = is_full;
+    }
+
+    /// A connection is gone.
+    pub(super) fn release_all(&mut self, c: &Connection) {
+        if !c.is_full {
+            self.release(c.pending.len(), c.pending_bytes);
+        }
     }
 
     pub(super) fn pop_pending(&mut self, c: &mut Connection) -> Option<Pending> {
         let pending = c.pending.pop_front()?;
         c.pending_bytes -= pending.bytes();
         c.deferred -= usize::from(matches!(pending, Pending::Deferred { .. }));
-        self.outstanding -= 1;
-        self.release_bytes(pending.bytes());
+        c.deferred_lists -= usize::from(pending.is_list());
+        debug_assert!(!c.is_full, "what waits for room is counted again before it goes");
+        self.release(1, pending.bytes());
         Some(pending)
     }
 
-    /// Requests of so many bytes wait no more. At half of the limit everybody is read again.
-    pub(super) fn release_bytes(&mut self, bytes: usize) {
+    /// So many requests of so many bytes wait no more. At half of the limit everybody is read again.
+    fn release(&mut self, count: usize, bytes: usize) {
+        self.outstanding -= count;
         self.outstanding_bytes -= bytes;
         if self.bytes_full && self.outstanding_bytes < OUTSTANDING_BYTES_MAX / 2 {
             self.bytes_full = false;
@@ -154,7 +190,7 @@ impl Shard {
     /// comes after it.
     pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
         let mut warm = 0;
-        c.is_full = false;
+        self.set_full(c, false);
         while !c.is_done() {
             if warm == 0 {
                 self.warm_lookups(c.pending.iter().map_while(|pending| match pending {
@@ -172,8 +208,7 @@ impl Shard {
                 Some(Pending::Deferred { is_long: true, .. }) => return self.queue_long(c),
                 Some(Pending::Deferred { .. }) if c.out.len() - c.sent > self.options.unsent_pause_bytes => {
                     if !c.pending.iter().any(Pending::is_undecided) {
-                        c.is_full = true;
-                        return;
+                        return self.set_full(c, true);
                     }
                     // What is done by others must not find these in front of it.
                     if c.out.len() - c.sent > self.options.unsent_cut_bytes {
