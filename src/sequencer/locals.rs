@@ -39,11 +39,21 @@ struct Local {
     pending: u64,
     /// It is on its way into the state; if that comes to nothing, it stays what it was.
     is_entering: bool,
-    /// That was given up once; but a leader may have had the wish, and it enters after all. Nobody says when that is over.
+    /// That, or an attach, was given up once; but a leader may have had the wish, and it comes about after all. Nobody says
+    /// when that is over: the next attach goes through the log.
     may_enter: bool,
     /// Who takes it over by an attach that is in the log: whatever its owner wishes for from then on would be done behind what the
     /// client does next, and is void.
     moves_to: Option<Owner>,
+}
+
+impl Local {
+    /// The attach under way, if there is one, is given up.
+    fn may_attach(&mut self) -> bool {
+        let is_given_up = self.moves_to.take().is_some();
+        self.may_enter |= is_given_up;
+        is_given_up
+    }
 }
 
 /// The xid of the transaction by which a local session enters the state: its client has asked for something else.
@@ -291,7 +301,7 @@ impl Sequencer {
         let nobody = Owner { server, ..Owner::default() };
         for id in cut {
             let Some(local) = self.locals.sessions.get_mut(&id) else { continue };
-            local.moves_to = None;
+            local.may_attach();
             // It may be a later connection than those whose wishes are void (the simulator, seed 522139462).
             let owner = std::mem::replace(&mut local.owner, nobody);
             if owner != nobody {
@@ -315,7 +325,7 @@ impl Sequencer {
             let mut left = Vec::new();
             for local in self.locals.sessions.values_mut() {
                 // The attach may be in that, too.
-                if local.moves_to.take().is_some() {
+                if local.may_attach() {
                     left.push(std::mem::replace(&mut local.owner, nobody));
                 }
             }

@@ -535,6 +535,56 @@ fn a_local_session_enters_the_state_and_is_attached_in_one_batch() {
     assert_eq!((session.owner.conn, node.local_sessions()), (ConnId(6), 0));
 }
 
+/// An attach that its follower had given up when it lost the leader was done all the same, behind the client's next one, and took
+/// the session from the connection that this was.
+#[test]
+fn an_attach_that_was_given_up_and_is_done_after_all_is_behind_no_later_one() {
+    let (mut three, leader, _) = with_local_session();
+    let follower = leader % 3 + 1;
+    let at = usize::from(follower) - 1;
+    three.up(follower, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    let password = granted.password.as_slice();
+    Said::by(granted.id).create(5, "/before", 0).to(&mut three, follower);
+    three.turn(at);
+    let write = std::mem::take(&mut three.wires);
+    Said::by(granted.id).attach(6, password).to(&mut three, follower);
+    three.turn(at);
+    let attach = std::mem::replace(&mut three.wires, write);
+    three.settle();
+    assert!(matches!(three.answers[..], [(_, Answer::Path(_))]), "{:?}", three.answers);
+    // The leader has it, and what it answers is lost.
+    assert!(!attach.is_empty());
+    for (from, _, message) in attach {
+        three.nodes[usize::from(leader) - 1].handle(three.now, Input::Peer { from, message });
+    }
+    three.turn(usize::from(leader) - 1);
+    three.wires.retain(|(_, to, _)| to.0 != follower);
+    three.link(follower, leader, false);
+    three.link(leader, follower, false);
+    three.turn(at);
+    let moved = three.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Moved)).count();
+    assert!(moved > 0, "its wishes are void");
+    three.answers.clear();
+    Said::by(granted.id).attach(7, password).to(&mut three, follower);
+    three.settle();
+    let early = &three.answers;
+    assert!(early.is_empty(), "it is not granted in front of what may be done yet: {early:?}");
+    three.link(follower, leader, true);
+    three.link(leader, follower, true);
+    for _ in 0..100 {
+        three.tick(Some(granted.id));
+        three.settle();
+    }
+    // It was void as well: its client comes again, and the session is its.
+    Said::by(granted.id).attach(8, password).to(&mut three, follower);
+    three.settle();
+    Said::by(granted.id).create(8, "/new", 0).to(&mut three, follower);
+    three.settle();
+    let is_there = ["/before", "/new"].map(|path| three.nodes[at].state().table.get(path).is_some());
+    assert_eq!(is_there, [true, true], "{:?}", three.answers);
+}
+
 /// Ids count up: who asked for the next one before it was anybody's got it, with its password, once somebody was given it.
 #[test]
 fn a_local_session_is_nobodys_who_does_not_have_its_password() {
