@@ -1,11 +1,11 @@
-//! Hands the commit and its date to `ringkeeper --version` and the word `srvr`: `RINGKEEPER_COMMIT` when it is set
-//! (an image is built without a git directory), else what git says, else "unknown". It never fails a build.
+//! Hands the commit and its date to `--version`, to the word `srvr` and to the load generator's results:
+//! `RINGKEEPER_COMMIT` when it is set (an image is built without a git directory), else what git says, else "unknown". It
+//! never fails a build.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-env-changed=RINGKEEPER_COMMIT");
-    println!("cargo:rerun-if-changed=build.rs");
     // The reflog grows with each commit and each switch of branch; HEAD alone only names the branch.
     for watched in ["HEAD", "logs/HEAD"] {
         if let Some(path) = git(&["rev-parse", "--git-path", watched]) {

@@ -15,6 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What was built, and of which commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGKEEPER_COMMIT"), ")");
+
 /// Load for any server that speaks ZooKeeper's protocol.
 ///
 /// Open loop by default: operations are due at fixed times, and their latency counts from then, whether or not the
@@ -25,7 +28,7 @@ use std::time::Duration;
 /// fan-out are judged by how busy their thread was, disk is not. SIGINT, SIGTERM and SIGHUP stop a run, and
 /// what was measured until then is kept; a second one ends it at once, unless it comes within a second.
 #[derive(Parser, Debug)]
-#[command(name = "ringkeeper-load", version, max_term_width = 100)]
+#[command(name = "ringkeeper-load", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -305,7 +305,7 @@ pub fn page(entries: &[Entry]) -> String {
     for plot in plots(entries).iter().flatten() {
         out.push_str(&plot.figure());
     }
-    report::shell(&title, is_valid, &out, concat!("ringkeeper-load ", env!("CARGO_PKG_VERSION")))
+    report::shell(&title, is_valid, &out, &format!("ringkeeper-load {}", crate::args::VERSION))
 }
 
 fn table(out: &mut String, entries: &[Entry]) {

@@ -294,7 +294,7 @@ pub fn blank(name: &str, servers: &[SocketAddr], watched: &[Server]) -> Outcome 
     Outcome {
         format: FORMAT,
         name: name.to_owned(),
-        tool: format!("ringkeeper-load {}", env!("CARGO_PKG_VERSION")),
+        tool: format!("ringkeeper-load {}", crate::args::VERSION),
         started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         command: command(std::env::args()),
         target: Target {

@@ -79,15 +79,19 @@ fn step(out: &mut String, step: &Step) {
         (true, false) => "<- knee",
         (false, _) => "",
     };
+    // None where no server process was named.
+    let cpu = match step.cpu_us_per_op {
+        cpu if cpu > 0.0 => format!("{cpu:>6.2} us CPU/op  "),
+        _ => String::new(),
+    };
     let _ = writeln!(
         out,
-        "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {:>6.2} us CPU/op  {knee}{}",
+        "{:>9}/s  got {:>9}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  {cpu}{knee}{}",
         count(step.rate),
         count(step.per_second),
         time(step.intended.p50),
         time(step.intended.p99),
         time(step.intended.p999),
-        step.cpu_us_per_op,
         if step.is_valid { "" } else { " INVALID" },
     );
 }

@@ -9,7 +9,7 @@ use ringkeeper_load::result::Outcome;
 use ringkeeper_load::run::{self, Ending, Settings};
 use ringkeeper_load::schedule::Pace;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -94,12 +94,12 @@ fn a_closed_loop_whose_server_hangs_in_the_warm_up_has_failed() {
     assert_eq!(outcome.verdict.reasons, ["no operation was answered in the measured part"]);
 }
 
-/// A server that sends each set's event to all who watch but the first.
-fn forgets_a_watcher() -> SocketAddr {
+/// A server that sends each set's event to all who watch but the first, which it may cut off.
+fn forgets_a_watcher(cuts: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = listener.local_addr().expect("bound");
     let watching = Arc::new(Mutex::new(Vec::<TcpStream>::new()));
-    let serve = |mut stream: TcpStream, watching: &Mutex<Vec<TcpStream>>| {
+    let serve = move |mut stream: TcpStream, watching: &Mutex<Vec<TcpStream>>| {
         greet(&mut stream)?;
         loop {
             let request = frame(&mut stream)?;
@@ -111,7 +111,12 @@ fn forgets_a_watcher() -> SocketAddr {
             }
             stream.write_all(&data(xid, 0, 0)).ok()?;
             if op == 5 {
-                for mut watcher in watching.drain(..).skip(1) {
+                let mut watchers = std::mem::take(&mut *watching).into_iter();
+                let forgotten = watchers.next()?;
+                if cuts {
+                    forgotten.shutdown(Shutdown::Both).ok()?;
+                }
+                for mut watcher in watchers {
                     let event = [&16_i32.to_be_bytes()[..], &(-1_i32).to_be_bytes(), &[0; 12]].concat();
                     watcher.write_all(&event).ok()?;
                 }
@@ -127,26 +132,29 @@ fn forgets_a_watcher() -> SocketAddr {
     at
 }
 
-/// The fewer events came, the quicker the round.
+/// The fewer events came, the quicker the round; and the sooner where a connection ended.
 #[test]
 fn a_round_whose_events_do_not_come_is_a_slow_one() {
-    let settings = fan_out::Settings {
-        servers: vec![forgets_a_watcher()],
-        watched: Vec::new(),
-        auth: Arc::new([]),
-        watchers: 3,
-        rounds: 1,
-        path: "/w".to_owned(),
-        connect: Duration::from_secs(10),
-        session_timeout_ms: 10_000,
-        patience: Duration::from_millis(500),
-    };
-    let fan = fan_out::run(&settings, &AtomicBool::new(false), |_, _| {}).expect("it began");
-    assert_eq!((fan.missing, fan.short_rounds, fan.events.len(), fan.last.len()), (1, 1, 3, 1));
-    // A histogram keeps three digits.
-    assert!(fan.last.min() >= 499_000_000, "{} ns", fan.last.min());
-    assert_eq!(fan.events.max(), fan.last.max());
-    assert!(fan.events.value_at_quantile(0.5) < 499_000_000, "two came");
+    // One was cut off in the round that warms.
+    for (cuts, watching) in [(false, 3), (true, 2)] {
+        let settings = fan_out::Settings {
+            servers: vec![forgets_a_watcher(cuts)],
+            watched: Vec::new(),
+            auth: Arc::new([]),
+            watchers: 3,
+            rounds: 1,
+            path: "/w".to_owned(),
+            connect: Duration::from_secs(10),
+            session_timeout_ms: 10_000,
+            patience: Duration::from_millis(500),
+        };
+        let fan = fan_out::run(&settings, &AtomicBool::new(false), |_, _| {}).expect("it began");
+        assert_eq!((fan.missing, fan.short_rounds, fan.events.len(), fan.last.len()), (1, 1, watching, 1));
+        // A histogram keeps three digits.
+        assert!(fan.last.min() >= 499_000_000, "{} ns", fan.last.min());
+        assert_eq!(fan.events.max(), fan.last.max());
+        assert!(fan.events.value_at_quantile(0.5) < 499_000_000, "the others came");
+    }
 }
 
 fn victim() -> Child {

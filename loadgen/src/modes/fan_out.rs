@@ -226,6 +226,8 @@ fn one_round(
     let (mut events, mut last, mut reply, mut refused) = (0, 0, None, 0);
     let mut came = Vec::with_capacity(wanted);
     let (mut gone, mut has_setter) = (0, true);
+    // Who has had its event, and is waited for no more.
+    let mut has_event = vec![false; pool.links.len()];
     let deadline = Instant::now() + settings.patience;
     while (events + gone < wanted || reply.is_none() && has_setter) && Instant::now() < deadline {
         if stop.load(Ordering::Relaxed) {
@@ -235,12 +237,13 @@ fn one_round(
             let frame = match event {
                 Event::Frame(frame) => frame,
                 Event::Gone { .. } if index == SETTER => return has_setter = false,
-                Event::Gone { .. } => return gone += 1,
+                Event::Gone { .. } => return gone += usize::from(!has_event[index]),
                 Event::Up => return,
             };
             match xid(frame) {
                 -1 => {
                     events += 1;
+                    has_event[index] = true;
                     last = now - began;
                     came.push(last);
                 }
@@ -254,7 +257,9 @@ fn one_round(
     }
     let missing = wanted.saturating_sub(events);
     if missing > 0 {
-        last = pool.now() - began;
+        // Whoever lost its connection would have waited as long as the others.
+        let patience = u64::try_from(settings.patience.as_nanos()).unwrap_or(u64::MAX);
+        last = patience.max(pool.now() - began);
         came.resize(events + missing, last);
     }
     no_error(refused, "setData", settings)?;
