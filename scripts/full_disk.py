@@ -16,6 +16,7 @@ import argparse
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,13 @@ class Story:
             self.there.add(path)
         return error
 
+    def shows_low(self, want):
+        """Whether mntr says that growth is refused."""
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as words:
+            words.sendall(b"mntr")
+            said = b"".join(iter(lambda: words.recv(1 << 16), b"")).decode()
+        expect("zk_ringkeeper_disk_low", re.findall(r"zk_ringkeeper_disk_low\t(\d)\n", said), [want])
+
     def delete(self, paths):
         replies = self.connection.calls([(DELETE, delete_body(path)) for path in paths])
         for path, (error, _) in zip(paths, replies):
@@ -131,6 +139,7 @@ class Story:
         expect("create on a disk that is nearly full", self.create(), NOT_READ_ONLY)
         expect("a set that grows", self.call(SETDATA, set_body(path, GROWN)), NOT_READ_ONLY)
         expect("a read", self.exists(path), OK)
+        self.shows_low("1")
         self.delete([path])
         expect("a read of what was deleted", self.exists(path), NO_NODE)
 
@@ -140,6 +149,7 @@ class Story:
             if time.monotonic() > deadline:
                 raise Fault("%s: still read-only after %d s, %d MiB are free" % (what, MAYBE_S, self.disk.free_mib()))
             time.sleep(0.1)
+        self.shows_low("0")
 
     def ends_with_74(self, why):
         try:

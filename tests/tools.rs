@@ -112,12 +112,16 @@ fn what_a_server_left_is_shown_and_judged() {
     }
     let (exit, said) = run(&["verify"], &data);
     assert!(exit == 71 && said.contains("is running on it"), "{exit}: {said}");
+    // It would have waited for what can not happen, and the server runs on.
+    let (exit, said) = run(&["leave", "--data-dir"], &data);
+    assert!(exit == 71 && said.contains("is in no ensemble"), "{exit}: {said}");
+    create(&mut client, "/node-300");
     drop(client);
     drop(server);
 
     let (exit, said) = run(&["verify"], &data);
     assert!(exit == 0 && said.contains("result         fine"), "{exit}: {said}");
-    assert!(said.contains("304 znodes"), "{said}");
+    assert!(said.contains("305 znodes"), "{said}");
     assert!(said.contains(" entries after it: up to entry ") && said.contains(", term 1; zxid"), "{said}");
     // A log elsewhere is this directory's, or it is not looked at.
     let other = home.path().join("other");

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::source::{Given, Source};
@@ -222,7 +223,13 @@ fn parse_from<I>(arguments: I) -> Result<Command, clap::Error>
 where
     I: IntoIterator<Item: Into<std::ffi::OsString> + Clone>,
 {
-    let cli = Cli::try_parse_from(arguments)?;
+    let cli = Cli::try_parse_from(arguments).map_err(|mut error| {
+        if error.kind() == ErrorKind::InvalidSubcommand {
+            let tip = "a configuration file stands behind a command: ringkeeper serve zoo.cfg";
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+        error
+    })?;
     Ok(match cli.command {
         None => Command::Serve(ServeArgs { file: None, keys: cli.keys }),
         Some(Word::Serve(args)) => Command::Serve(args),
@@ -249,6 +256,9 @@ mod tests {
     #[test]
     fn the_words() {
         assert_eq!(parse("ringkeeper"), Command::Serve(ServeArgs::default()));
+        // As zkServer.sh takes it.
+        let refused = parse_from(["ringkeeper", "zoo.cfg"]).unwrap_err().to_string();
+        assert!(refused.contains("'zoo.cfg'") && refused.contains("ringkeeper serve zoo.cfg"), "{refused}");
         assert_eq!(parse("ringkeeper serve"), Command::Serve(ServeArgs::default()));
         let file = ServeArgs { file: Some("zoo.cfg".into()), ..ServeArgs::default() };
         assert_eq!(parse("ringkeeper serve zoo.cfg"), Command::Serve(file.clone()));

@@ -6,7 +6,7 @@ use crate::sequencer::{Effect, Note};
 use crate::tree::path;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Least, most, count and sum of spans, in milliseconds.
@@ -97,6 +97,9 @@ pub struct Meters {
     /// Connections taken, and refused by `maxClientCnxns` or `maxCnxns`.
     pub connections_taken: AtomicU64,
     pub connections_refused: AtomicU64,
+    /// Of the log's disk, and whether that is so little that what grows the tree is refused.
+    pub disk_free_bytes: AtomicU64,
+    pub is_disk_low: AtomicBool,
     /// What hard quotas refused, by the first component of the quota's path.
     quota_refusals: Mutex<BTreeMap<Box<str>, u64>>,
 }
@@ -157,6 +160,8 @@ impl Meters {
             ("looking_count".into(), self.looked.load(Relaxed)),
             ("digest_mismatches_count".into(), self.digest_mismatches.load(Relaxed)),
             ("snap_count".into(), self.snapshots_sent.load(Relaxed)),
+            ("ringkeeper_disk_free_bytes".into(), self.disk_free_bytes.load(Relaxed)),
+            ("ringkeeper_disk_low".into(), self.is_disk_low.load(Relaxed).into()),
         ];
         let refusals = self.quota_refusals.lock().unwrap_or_else(PoisonError::into_inner);
         counters.extend(refusals.iter().map(|(namespace, count)| {

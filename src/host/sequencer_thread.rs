@@ -78,6 +78,10 @@ impl Entries for Logs<'_> {
     fn read(&mut self, entry: &EntryRef) -> Option<Bytes> {
         self.log.read_ref(entry).map_err(|error| self.fault = Some(error)).ok()
     }
+
+    fn bytes(&self) -> u64 {
+        self.log.appended_bytes()
+    }
 }
 
 /// What the loop remembers from turn to turn.
@@ -574,9 +578,16 @@ impl SequencerThread {
                  stuck, or was the process stopped?)",
                 forgiven.0
             ),
-            Note::ReadOnly { low: true } => warn!(
-                "the disk is nearly full: what grows the tree is refused with NotReadOnly (-119) until there is room"
-            ),
+            Note::ReadOnly { low: true } => {
+                let (dir, free, enough) = self.log.room();
+                warn!(
+                    "the disk is nearly full: what grows the tree is refused with NotReadOnly (-119). {} has {} MiB free; all \
+                     writes are taken again at {} MiB (ringkeeper.diskReserveMb and a log segment)",
+                    dir.display(),
+                    free >> 20,
+                    enough >> 20
+                );
+            }
             Note::ReadOnly { low: false } => info!("the disk has room again: all writes are taken"),
             Note::OverQuota(over) => warn!(not_shown = dropped, "{}", over_quota_text(over)),
         }

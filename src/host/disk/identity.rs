@@ -29,6 +29,12 @@ pub(super) enum MarkerFault {
 }
 
 impl Identity {
+    /// Whether no ensemble knows this directory: its server runs alone, or waits for its first others.
+    #[must_use]
+    pub fn is_no_member(&self) -> bool {
+        self.formed_of.is_empty() && self.generation.is_none()
+    }
+
     /// Of a new directory.
     #[must_use]
     pub fn new(birth: u128, server: ServerId) -> Identity {

@@ -34,6 +34,8 @@ pub struct Space {
     keep_ballast: bool,
     has_ballast: bool,
     state: SpaceState,
+    /// As it was last looked at.
+    free_bytes: u64,
 }
 
 impl Space {
@@ -53,6 +55,7 @@ impl Space {
             keep_ballast: false,
             has_ballast,
             state: SpaceState::Ok,
+            free_bytes: 0,
         }
     }
 
@@ -123,6 +126,7 @@ impl Log {
         let space = &mut self.space;
         space.has_ballast |= self.pool.take_made_ballast();
         let free = self.disk.available(&self.dir).unwrap_or(0);
+        space.free_bytes = free;
         if self.pool.failure().is_some() && free >= space.segment_bytes {
             self.pool.retry();
         }
@@ -139,6 +143,13 @@ impl Log {
             space.state = SpaceState::Low;
         }
         space.state
+    }
+
+    /// Where the room is, how many bytes of it were free at the last `check_space`, and how many have to be until it is
+    /// enough again.
+    #[must_use]
+    pub fn room(&self) -> (&Path, u64, u64) {
+        (&self.dir, self.space.free_bytes, self.space.enough_bytes)
     }
 }
 

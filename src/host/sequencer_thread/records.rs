@@ -8,6 +8,7 @@ use crate::host::snapshot_thread::SnapshotDone;
 use crate::host::Fatal;
 use crate::ids::{LogIndex, Millis};
 use crate::sequencer::{Input, Now, Serving};
+use std::sync::atomic::Ordering::Relaxed;
 use tracing::warn;
 
 /// On a low disk a snapshot that could not be written is tried again so much later, and each time twice as late.
@@ -37,6 +38,8 @@ impl SequencerThread {
         // Where nothing is purged a snapshot only takes room.
         self.state.snapshot_makes_room &= low && self.snapshots.purges();
         self.state.space_low = low;
+        self.links.meters.disk_free_bytes.store(self.log.room().1, Relaxed);
+        self.links.meters.is_disk_low.store(low, Relaxed);
         // What a snapshot makes needless may be the very thing that fills the disk. And what is refused there goes through
         // the log too: creates of a megabyte had used up the reserve after some two hundred, and deletes hung behind them.
         let may_begin = self.state.serving == Serving::Yes && !self.sequencer.is_snapshotting();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const EX_TEMPFAIL: i32 = 75;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// 0: it has left and ended; 75: it has not; 71: it does not run, or can not be asked; 78: no configuration, or no data of
+/// 0: it has left and ended; 75: it has not; 71: it does not run, is in no ensemble, or can not be asked; 78: no configuration, or no data of
 /// ours.
 #[must_use]
 pub fn leave(args: &ServeArgs, timeout_s: u64) -> i32 {
@@ -29,6 +29,15 @@ pub fn leave(args: &ServeArgs, timeout_s: u64) -> i32 {
         Ok(LockState::Free(_)) => return refuse(EX_OSERR, &format!("{shown}: no server is running on it")),
         Err(error) => return refuse(EX_OSERR, &format!("{shown}: its lock can not be tried: {error}")),
     };
+    if read_identity(&dir).is_ok_and(|identity| identity.is_no_member()) {
+        return refuse(
+            EX_OSERR,
+            &format!(
+                "{shown}: its server is in no ensemble: it runs alone, or its ensemble has not formed yet. There is nothing \
+                 to leave; SIGTERM stops it"
+            ),
+        );
+    }
     let asked = process
         .trim()
         .parse()
