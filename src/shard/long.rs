@@ -74,6 +74,12 @@ impl Shard {
     /// write were a gigabyte (a review). To look each one up when it comes would cost a third of a pipelined read.
     #[inline]
     pub(super) fn expects_much(&self, c: &Connection) -> bool {
+        // Nearly always none waits, and this is asked for each request.
+        c.deferred > 0 && self.may_be_much(c)
+    }
+
+    #[inline(never)]
+    fn may_be_much(&self, c: &Connection) -> bool {
         let data = c.deferred * self.table.longest_data();
         // What may not be unsent is not asked for either: who takes all that comes would be cut off.
         c.deferred >= DEFERRED_MIN && data > ANSWER_BYTES_MAX

@@ -571,8 +571,8 @@ impl Shard {
 
     fn is_paused(&self, c: &Connection) -> bool {
         matches!(c.phase, Phase::Handshaking { .. } | Phase::Word)
-            || self.waits_unread(c)
-            || (!c.pending.is_empty() && self.outstanding >= self.options.outstanding_max)
+            || !c.pending.is_empty()
+                && (self.waits_unread(c) || self.outstanding >= self.options.outstanding_max)
             || self.bytes_full
             || c.is_full
             || c.out.len() - c.sent > self.options.unsent_pause_bytes

@@ -43,8 +43,16 @@ impl Pending {
     fn is_list(&self) -> bool {
         let Pending::Deferred { frame, .. } = self else { return false };
         let op = frame.get(4..8).and_then(|op| op.first_chunk()).map(|op| i32::from_be_bytes(*op));
-        let lists = [OpCode::GetChildren, OpCode::GetChildren2, OpCode::GetEphemerals, OpCode::MultiRead];
-        op.and_then(OpCode::from_i32).is_some_and(|op| lists.contains(&op))
+        matches!(
+            op.and_then(OpCode::from_i32),
+            Some(
+                OpCode::GetAcl
+                    | OpCode::GetChildren
+                    | OpCode::GetChildren2
+                    | OpCode::GetEphemerals
+                    | OpCode::MultiRead
+            )
+        )
     }
 
     fn bytes(&self) -> usize {
