@@ -141,6 +141,11 @@ impl Client {
         self.pending.is_empty() && self.setting_again.is_empty() && self.is_greeted
     }
 
+    /// When it dials again, if it has no connection.
+    pub fn comes_back_at(&self) -> Option<u64> {
+        self.at.is_none().then_some(self.next_at)
+    }
+
     /// The server's process is gone.
     pub fn on_crash(&mut self, server: u8) {
         if self.at.is_some_and(|(at, _)| at == server) {

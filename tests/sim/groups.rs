@@ -116,9 +116,13 @@ impl World {
             self.doomed.push(left.swap_remove(at));
         }
         self.ask_until = self.now + ASK_MS;
-        let until = self.ask_until + MAJORITY_MS;
-        self.pulse(false);
-        while self.now < self.ask_until || !self.is_calm_without(dead as usize) {
+        while self.now <= self.ask_until {
+            self.pulse(false);
+        }
+        // Who stays away for ten seconds of its own will has to come back first (seed 3186314398).
+        let back = self.clients.iter().filter_map(Client::comes_back_at).max();
+        let until = back.unwrap_or(0).max(self.now) + MAJORITY_MS;
+        while !self.is_calm_without(dead as usize) {
             self.pulse(false);
             assert!(self.now < until, "a majority did not get on without {dead}: {}", self.stuck());
         }
