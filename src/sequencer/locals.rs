@@ -39,19 +39,19 @@ struct Local {
     pending: u64,
     /// It is on its way into the state; if that comes to nothing, it stays what it was.
     is_entering: bool,
-    /// That, or an attach, was given up once; but a leader may have had the wish, and it comes about after all. Nobody says
-    /// when that is over: the next attach goes through the log.
-    may_enter: bool,
+    /// Its way into the state, or an attach, was given up once; but a leader may have had the wish, and it comes about after
+    /// all. Nobody says when that is over: the next attach goes through the log.
+    may_come_late: bool,
     /// Who takes it over by an attach that is in the log: whatever its owner wishes for from then on would be done behind what the
     /// client does next, and is void.
     moves_to: Option<Owner>,
 }
 
 impl Local {
-    /// The attach under way, if there is one, is given up.
-    fn may_attach(&mut self) -> bool {
+    /// The attach under way, if there is one, is given up. Whether there was one.
+    fn give_up_attach(&mut self) -> bool {
         let is_given_up = self.moves_to.take().is_some();
-        self.may_enter |= is_given_up;
+        self.may_come_late |= is_given_up;
         is_given_up
     }
 }
@@ -118,7 +118,7 @@ impl Locals {
         local.timeout_ms = timeout_ms;
         if local.moves_to.take_if(|to| *to == owner).is_some() {
             // Nothing of its was sent up behind this, and what was before has come to its end, void or not.
-            (local.pending, local.may_enter) = (0, false);
+            (local.pending, local.may_come_late) = (0, false);
         }
         let password = local.password;
         self.track(id, timeout_ms, now);
@@ -162,7 +162,7 @@ impl Sequencer {
             of_read_only,
             pending: 0,
             is_entering: false,
-            may_enter: false,
+            may_come_late: false,
             moves_to: None,
         };
         self.locals.sessions.insert(id, local);
@@ -199,7 +199,8 @@ impl Sequencer {
             return true;
         }
         // Another attach among them: behind this one it would give the session back to whom it was given up by.
-        let is_behind = local.pending > 0 || local.is_entering || local.may_enter || local.moves_to.is_some();
+        let is_behind =
+            local.pending > 0 || local.is_entering || local.may_come_late || local.moves_to.is_some();
         if is_behind && self.serving != Serving::ReadOnly && !mutant::is(Mutant::EntryNotAwaited) {
             local.moves_to = Some(owner);
             return false;
@@ -301,7 +302,7 @@ impl Sequencer {
         let nobody = Owner { server, ..Owner::default() };
         for id in cut {
             let Some(local) = self.locals.sessions.get_mut(&id) else { continue };
-            local.may_attach();
+            local.give_up_attach();
             // It may be a later connection than those whose wishes are void (the simulator, seed 522139462).
             let owner = std::mem::replace(&mut local.owner, nobody);
             if owner != nobody {
@@ -310,7 +311,7 @@ impl Sequencer {
         }
         for id in &stay {
             let Some(local) = self.locals.sessions.get_mut(id) else { continue };
-            (local.is_entering, local.may_enter) = (false, true);
+            (local.is_entering, local.may_come_late) = (false, true);
         }
         if mutant::is(Mutant::UpgradeForgotten) {
             self.locals.sessions.retain(|id, _| !stay.contains(id));
@@ -325,7 +326,7 @@ impl Sequencer {
             let mut left = Vec::new();
             for local in self.locals.sessions.values_mut() {
                 // The attach may be in that, too.
-                if local.may_attach() {
+                if local.give_up_attach() {
                     left.push(std::mem::replace(&mut local.owner, nobody));
                 }
             }

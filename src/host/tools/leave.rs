@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const EX_TEMPFAIL: i32 = 75;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// 0: it has left and ended; 75: it has not; 71: it does not run, is in no ensemble, or can not be asked; 78: no configuration, or no data of
-/// ours.
+/// 0: it has left and ended; 75: it has not; 71: it does not run, is in no ensemble, or can not be asked; 78: no
+/// configuration, or no data of ours.
 #[must_use]
 pub fn leave(args: &ServeArgs, timeout_s: u64) -> i32 {
     let dir = match config::load(args) {
