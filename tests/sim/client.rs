@@ -93,6 +93,10 @@ pub struct Client {
     is_read_only: bool,
     /// Where its session is known, as far as it can tell.
     home: Home,
+    /// It comes back there most of the time, if its session is a local one.
+    comes_home: bool,
+    /// The session whose first ephemeral znode it has asked for, and whether it did so just now.
+    entering: (i64, bool),
     pub memory: Memory,
     /// Asked for on this connection and not yet answered.
     setting_again: VecDeque<Again>,
@@ -123,6 +127,8 @@ impl Client {
             may_only_read: false,
             is_read_only: false,
             home: Home::Anywhere,
+            comes_home: false,
+            entering: (0, false),
             memory: Memory::default(),
             setting_again: VecDeque::new(),
             stream: 0,
@@ -135,6 +141,16 @@ impl Client {
 
     pub fn with_read_only(self, may_only_read: bool) -> Client {
         Client { may_only_read, ..self }
+    }
+
+    pub fn with_home(self, comes_home: bool) -> Client {
+        Client { comes_home, ..self }
+    }
+
+    /// The server of which it has just asked what makes a local session one of the state.
+    pub fn take_entering(&mut self) -> Option<u8> {
+        let is_new = std::mem::take(&mut self.entering.1);
+        self.at.filter(|_| is_new).map(|(server, _)| server)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -245,7 +261,15 @@ impl Client {
             return;
         }
         self.next_at = world + 50 + self.dice.below(150);
-        let at = *servers.keys().nth(self.dice.pick(servers.len())).expect("one of them");
+        let some = *servers.keys().nth(self.dice.pick(servers.len())).expect("one of them");
+        let at = match self.home {
+            Home::Here { server, .. }
+                if self.comes_home && servers.contains_key(&server) && self.dice.permille(800) =>
+            {
+                server
+            }
+            _ => some,
+        };
         let server = servers.get_mut(&at).expect("it was among them");
         let conn = server.connect(world, self.is_strict);
         let mut hello = hello(self.session, &self.password, TIMEOUT_MS);
@@ -435,6 +459,10 @@ impl Client {
         self.pending.push_back(history.ops.len());
         let (session, is_strict, is_read_only) = (self.session, self.is_strict, self.is_read_only);
         let may_be_local = self.home != Home::Anywhere;
+        let enters = may_be_local && matches!(ask, Ask::Create { flags: ask::EPHEMERAL, .. });
+        if enters && self.entering.0 != session {
+            self.entering = (session, true);
+        }
         history.ops.push(Op {
             session,
             xid,

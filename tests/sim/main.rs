@@ -115,6 +115,8 @@ struct World {
     faults: Faults,
     later: Later,
     locals: Locals,
+    /// For cuts at the moment at which they hurt.
+    aim: Dice,
     groups: Groups,
     /// Servers that die with the next pulse, until somebody brings them back.
     doomed: Vec<u8>,
@@ -182,7 +184,10 @@ impl World {
         let clients = (0..4 + dice.pick(5)).map(|n| {
             let is_strict = later.dice.permille(later.strict);
             let may_only_read = readers.permille(locals.read_only_clients);
-            Client::new(n, 12, dice.fork()).with_strict_reads(is_strict).with_read_only(may_only_read)
+            Client::new(n, 12, dice.fork())
+                .with_strict_reads(is_strict)
+                .with_read_only(may_only_read)
+                .with_home(locals.come_home())
         });
         let clients = clients.collect();
         let mut world = World {
@@ -213,6 +218,7 @@ impl World {
             faults,
             later,
             locals,
+            aim: Dice::new(seed ^ 0x6169_6d65_6421_2121),
             groups,
             doomed: Vec::new(),
             losses: Losses::default(),
@@ -420,6 +426,7 @@ impl World {
             self.do_harm(&mut told);
             self.harm_disks(&mut told);
             self.cut_groups();
+            self.cut_aimed();
         }
         self.bring_up();
         let servers = &self.servers;

@@ -4,10 +4,10 @@ use super::super::*;
 use super::options;
 use crate::apply::Options as TxnOptions;
 use crate::handoff::{Heard, Proposal, Upward, Wish};
-use crate::ids::{ConnId, SessionId, ShardId, Xid};
+use crate::ids::{ConnId, Owner, SessionId, ShardId, Xid};
 use crate::membership::{Becomes, ConfChange, Membership};
 use crate::peer::{Addressed, Message, RaftMessage};
-use crate::tree::{Answer, Granted, PathHasher};
+use crate::tree::{Answer, Change, Granted, PathHasher};
 use crate::wire::{put_buffer, put_i32, put_string, Acl, Id, OpCode, Perms};
 use raft::eraftpb::MessageType;
 use std::collections::BTreeSet;
@@ -21,6 +21,8 @@ struct Three {
     wires: Vec<(ServerId, ServerId, Message)>,
     notes: Vec<(u8, Note)>,
     answers: Vec<(u8, Answer)>,
+    /// Connections that speak for their session no more, as a server's shards are told.
+    replaced: Vec<(u8, Owner)>,
 }
 
 impl Three {
@@ -49,6 +51,7 @@ impl Three {
             wires: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
+            replaced: Vec::new(),
         };
         for a in 1..=3u8 {
             for b in (1..=3u8).filter(|b| *b != a) {
@@ -116,6 +119,11 @@ impl Three {
                 Effect::Publish(publication) => {
                     let told = publication.committed.iter().filter(|one| one.to.is_some());
                     self.answers.extend(told.map(|one| (id, one.answer.clone())));
+                    let changes = publication.committed.iter().flat_map(|one| &one.changes);
+                    self.replaced.extend(changes.filter_map(|change| match change {
+                        Change::Attached(attached) => Some((id, attached.old?)),
+                        _ => None,
+                    }));
                 }
                 Effect::Note(note) => self.notes.push((id, note)),
                 other => panic!("{other:?}"),
@@ -583,6 +591,54 @@ fn an_attach_that_was_given_up_and_is_done_after_all_is_behind_no_later_one() {
     three.settle();
     let is_there = ["/before", "/new"].map(|path| three.nodes[at].state().table.get(path).is_some());
     assert_eq!(is_there, [true, true], "{:?}", three.answers);
+}
+
+/// A local session's way into the state was given up by its server, and came about after all while that server served without
+/// a leader and had taken up the session's next connection at once. That one spoke on for a session that another one has in
+/// the state (the simulator, seed 2605810610).
+#[test]
+fn a_session_that_enters_behind_its_servers_back_leaves_the_connection_that_it_was_taken_up_with() {
+    let (mut three, leader, _) = with_local_session();
+    for node in &mut three.nodes {
+        (node.options.read_only_mode, node.options.leaderless_ms) = (true, 1_000);
+    }
+    let follower = leader % 3 + 1;
+    let at = usize::from(follower) - 1;
+    three.up(follower, SessionId::NONE, 0, Wish::CreateSession { timeout_ms: 40_000 }, Vec::new());
+    let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+    Said::by(granted.id).create(5, "/ephemeral", 1).to(&mut three, follower);
+    three.turn(at);
+    three.deliver_to(leader);
+    // The others do it, and nobody tells the follower.
+    three.cut = follower;
+    three.settle();
+    let links = |three: &mut Three, is_up: bool| {
+        for other in (1..=3).filter(|other| *other != follower) {
+            three.link(follower, other, is_up);
+            three.link(other, follower, is_up);
+        }
+    };
+    links(&mut three, false);
+    for _ in 0..100 {
+        three.tick(Some(granted.id));
+    }
+    assert_eq!(three.nodes[at].serving(), Serving::ReadOnly);
+    three.answers.clear();
+    three.replaced.clear();
+    Said::by(granted.id).attach(6, granted.password.as_slice()).to(&mut three, follower);
+    three.settle();
+    assert!(matches!(three.answers[..], [(_, Answer::Session(_))]), "at once: {:?}", three.answers);
+    let conns = |three: &Three| three.replaced.iter().map(|(id, old)| (*id, old.conn)).collect::<Vec<_>>();
+    three.replaced.clear();
+    three.cut = 0;
+    links(&mut three, true);
+    for _ in 0..100 {
+        three.tick(Some(granted.id));
+    }
+    let node = &three.nodes[at];
+    let session = node.state().sessions.get(granted.id).expect("it entered");
+    assert_eq!((session.owner.conn, node.local_sessions(), node.serving()), (ConnId(5), 0, Serving::Yes));
+    assert_eq!(conns(&three), [(follower, ConnId(6))], "it is told to come again");
 }
 
 /// Ids count up: who asked for the next one before it was anybody's got it, with its password, once somebody was given it.
