@@ -529,7 +529,7 @@ impl SequencerThread {
         let now = self.clock.mono();
         let kind = match note {
             Note::BecameLeader { .. } | Note::Follows { .. } | Note::Leaderless => "leader",
-            Note::StoppedServing | Note::ServesReadOnly => "serving",
+            Note::StoppedServing | Note::FellBehind { .. } | Note::ServesReadOnly => "serving",
             Note::Joined | Note::Left | Note::UnknownRules { .. } => "members",
             Note::ReconfigRefused(_) => "reconfig",
             // Each by itself: a flood of one hides no other.
@@ -555,6 +555,11 @@ impl SequencerThread {
             Note::StoppedServing => warn!(
                 connected = self.peers.as_ref().map_or(0, Peers::len),
                 "without a leader for too long: clients are turned away until there is one. {NO_MAJORITY}"
+            ),
+            Note::FellBehind { behind } => warn!(
+                "what is here is {} ms old: this server hears its leader, and has not done what the ensemble did. Clients are \
+                 turned away until it has. Look at its disk (full, or slow) and its network; syncLimit says how old it may be",
+                behind.0
             ),
             Note::ServesReadOnly => warn!(
                 connected = self.peers.as_ref().map_or(0, Peers::len),

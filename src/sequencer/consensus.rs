@@ -13,7 +13,7 @@ use crate::ids::{LogIndex, Seat, ServerId, Term, Zxid};
 use crate::log::{Append, HardState as Vote};
 use crate::membership::{Conf, ConfChange};
 use crate::mutant::{self, Mutant};
-use crate::peer::{Addressed, RaftMessage};
+use crate::peer::{Addressed, Message, RaftMessage};
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState, MessageType, Snapshot};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole, INVALID_ID};
@@ -103,9 +103,41 @@ struct Unpersisted {
     send: Vec<Addressed>,
 }
 
+impl Unpersisted {
+    /// A later turn without a record of its own. One answer to a leader's heartbeats does for all before it: while a disk stood
+    /// they were heaped up for hours (an audit).
+    fn also(&mut self, number: u64, send: Vec<Addressed>) {
+        self.number = number;
+        for said in send {
+            if let Some((to, asks)) = heartbeat_answer(&said) {
+                // One that confirms nobody's question leaves those that do.
+                self.send.retain(|old| {
+                    heartbeat_answer(old).is_none_or(|(whom, asked)| whom != to || asked && !asks)
+                });
+            }
+            self.send.push(said);
+        }
+    }
+}
+
+/// Of an answer to a heartbeat: whose it was, and whether it confirms a question.
+fn heartbeat_answer(said: &Addressed) -> Option<(Seat, bool)> {
+    match &said.message {
+        Message::Raft(raft) if raft.kind == MessageType::MsgHeartbeatResponse as u8 => {
+            Some((raft.to, !raft.context.is_empty()))
+        }
+        _ => None,
+    }
+}
+
 /// Election and heartbeat, in ticks.
 const ELECTION_TICKS: usize = 16;
 const HEARTBEAT_TICKS: usize = 3;
+/// Each election in vain makes the next one twice as long, up to 2^3 times: where a vote takes a second to be on a disk, all
+/// others would be in vain, too (an audit).
+const DOUBLINGS_MAX: u64 = 3;
+/// So many messages may wait for this server's disk before it asks its reads anew.
+const WAITING_MAX: usize = 256;
 /// After a lost connection to the leader, a follower waits for up to this many ticks before it stands for election.
 const HURRY_TICKS: u64 = 3;
 /// Entries without payload that a server alone keeps in memory behind the applied one.
@@ -125,6 +157,8 @@ pub(super) struct Consensus {
     campaigned: bool,
     /// Ticks until this server stands for election, the leader's connection being gone.
     hurry: Option<u64>,
+    /// The last term in which there was a leader, or that this server began with.
+    led_term: u64,
 }
 
 impl Consensus {
@@ -150,6 +184,7 @@ impl Consensus {
             vote: log.hard_state.vote,
             commit: log.hard_state.commit.0.clamp(index, last),
         };
+        let hard_state_term = hard_state.term;
         let conf = if conf.voters.is_empty() { conf::alone(id) } else { conf::state_of(conf) };
         let store = Store::new((index, term), log.entries.iter().map(slot).collect(), hard_state, conf);
         let mut seed_bytes = [0; 8];
@@ -164,6 +199,7 @@ impl Consensus {
             reads: Reads::new(seat, incarnation),
             campaigned: false,
             hurry: None,
+            led_term: hard_state_term,
         };
         consensus.pin_election_timeout();
         consensus
@@ -211,7 +247,10 @@ impl Consensus {
             self.campaigned = true;
             self.campaign();
         }
-        self.node.tick();
+        // The others' votes come behind its own: until that is on the disk the time to win them has not begun.
+        if self.node.raft.state != StateRole::Candidate || self.unpersisted.is_empty() {
+            self.node.tick();
+        }
         if let Some(ticks) = self.hurry {
             self.hurry = ticks.checked_sub(1);
             if ticks == 0 && self.node.raft.leader_id == INVALID_ID {
@@ -219,8 +258,12 @@ impl Consensus {
             }
         }
         self.pin_election_timeout();
-        for context in self.reads.ask_again() {
-            self.ask_moment(context);
+        // While the disk stands the questions of before still wait for it.
+        let waiting: usize = self.unpersisted.iter().map(|turn| turn.send.len()).sum();
+        if waiting < WAITING_MAX {
+            for context in self.reads.ask_again() {
+                self.ask_moment(context);
+            }
         }
     }
 
@@ -292,7 +335,12 @@ impl Consensus {
     /// dice are overridden after every call that may have rolled them.
     fn pin_election_timeout(&mut self) {
         let spread = self.spread() % ELECTION_TICKS as u64;
-        self.node.raft.set_randomized_election_timeout(ELECTION_TICKS + spread as usize);
+        let raft = &mut self.node.raft;
+        if raft.leader_id != INVALID_ID {
+            self.led_term = raft.term;
+        }
+        let in_vain = raft.term.saturating_sub(self.led_term + 1).min(DOUBLINGS_MAX);
+        raft.set_randomized_election_timeout((ELECTION_TICKS + spread as usize) << in_vain);
     }
 
     fn spread(&self) -> u64 {
@@ -358,6 +406,23 @@ impl Consensus {
         let _ = self.node.step(self.to_raft(message));
         self.pin_election_timeout();
         Ok(())
+    }
+
+    /// A server is there and takes this one for its leader, whatever its disk does: that holds back its answers to heartbeats, and
+    /// a leader that was not answered for an election's time stepped down where every disk took half a second (an audit).
+    pub(super) fn heard(&mut self, from: ServerId) {
+        if self.is_leading() {
+            for seat in self.seats_of(from) {
+                if let Some(progress) = self.node.raft.mut_prs().get_mut(seat) {
+                    progress.recent_active = true;
+                }
+            }
+        }
+    }
+
+    /// Whether a seat has more of the log than this server's own disk.
+    pub(super) fn is_ahead(&self, seat: Seat) -> bool {
+        self.matched(seat).0 > self.node.raft.raft_log.persisted
     }
 
     /// Hands the lead to the voter among these that has the most of the log and will vote on. Returns whether there is one.
@@ -621,7 +686,12 @@ impl Consensus {
             send.extend(later);
         } else {
             let installed = install.map(|install| install.index);
-            self.unpersisted.push_back(Unpersisted { number, records, installed, send: later });
+            match self.unpersisted.back_mut().filter(|last| last.records == records) {
+                Some(last) => last.also(number, later),
+                None => {
+                    self.unpersisted.push_back(Unpersisted { number, records, installed, send: later });
+                }
+            }
         }
         self.pin_election_timeout();
         Some(Turn { install, append, committed, send })
@@ -701,6 +771,8 @@ fn raw_node(id: u64, applied: u64, store: Store) -> RawNode<Store> {
         id,
         election_tick: ELECTION_TICKS,
         heartbeat_tick: HEARTBEAT_TICKS,
+        min_election_tick: ELECTION_TICKS,
+        max_election_tick: (2 * ELECTION_TICKS) << DOUBLINGS_MAX,
         applied,
         check_quorum: true,
         pre_vote: true,

@@ -15,8 +15,14 @@ pub(super) struct Peers {
     leader: Option<(ServerId, Term)>,
     /// The last moment at which there was one.
     led_at: Millis,
-    /// Since when this server has asked how far it must be to serve.
+    /// When this server looked last.
+    looked_at: Millis,
+    /// For how long it has known of a leader, altogether: a time without one has its own end.
+    pub(super) led_for: Millis,
+    /// Of that time: when it asked last how far it must be to serve, and is not answered.
     pub(super) asked_to_serve: Option<Millis>,
+    /// Of that time: all that was acknowledged before is applied here.
+    fresh_at: Millis,
 }
 
 /// A server with a connection.
@@ -31,7 +37,15 @@ struct Peer {
 
 impl Peers {
     pub(super) fn new(now: Millis) -> Peers {
-        Peers { up: BTreeMap::new(), leader: None, led_at: now, asked_to_serve: None }
+        Peers {
+            up: BTreeMap::new(),
+            leader: None,
+            led_at: now,
+            looked_at: now,
+            led_for: Millis(0),
+            asked_to_serve: None,
+            fresh_at: Millis(0),
+        }
     }
 
     pub(super) fn all_up(&self) -> Vec<ServerId> {
@@ -45,6 +59,15 @@ impl Peers {
     /// The rules that a server knows.
     pub(super) fn rules(&self, peer: ServerId) -> Option<u32> {
         self.up.get(&peer).map(|peer| peer.rules)
+    }
+
+    /// Whether it is time to ask how far this server must be. Who serves asks again while it does, answered or not.
+    fn must_ask(&self, is_serving: bool, patience: u64) -> bool {
+        let is_time = |last: Millis| is_serving && self.led_for.since(last).0 >= patience / ASKS_IN_PATIENCE;
+        match self.asked_to_serve {
+            None => !is_serving || is_time(self.fresh_at),
+            Some(asked) => is_time(asked),
+        }
     }
 
     /// The data directory of a server that there is a connection with.
@@ -63,6 +86,8 @@ pub(super) struct Report {
 
 /// How often a follower reports: many times within the shortest session timeout that a server grants.
 const REPORT_MS: u64 = 100;
+/// How often a follower asks how far it must be, within the time that it may be behind.
+const ASKS_IN_PATIENCE: u64 = 4;
 
 impl Report {
     pub(super) fn heard(&mut self, session: SessionId, at: Millis) {
@@ -120,6 +145,7 @@ impl Sequencer {
     /// A follower's report. Its clock is another: spans are taken from this server's now, which is later than theirs was.
     /// A server speaks for the sessions that are attached to it, and for no other.
     fn on_report(&mut self, now: Millis, from: ServerId, heard: Heard) {
+        self.consensus.heard(from);
         if !self.leading {
             return;
         }
@@ -200,10 +226,23 @@ impl Sequencer {
         self.consensus.pending_reads()
     }
 
-    /// Hands the lead to another server: this one goes down, or its disk stands. Returns whether that is under way.
+    /// Hands the lead to another server: this one goes down. Returns whether that is under way.
     pub fn hand_over(&mut self) -> bool {
+        self.hand_over_to(|_| true)
+    }
+
+    /// This server's disk stands: the lead goes to one that has what it waits for. Where all disks are as slow nobody has, and
+    /// the next leader's would stand as soon.
+    pub(super) fn hand_over_ahead(&mut self) {
+        let voters = self.state.membership.conf.voters.iter().copied();
+        let ahead: BTreeSet<Seat> = voters.filter(|seat| self.consensus.is_ahead(*seat)).collect();
+        self.hand_over_to(|seat| ahead.contains(&seat));
+    }
+
+    fn hand_over_to(&mut self, may_lead: impl Fn(Seat) -> bool) -> bool {
         let (peers, members) = (&self.peers, &self.state.membership);
-        self.consensus.hand_over(|seat| peers.birth(seat.server()) == members.seats.get(&seat).copied())
+        let is_up = |seat: Seat| peers.birth(seat.server()) == members.seats.get(&seat).copied();
+        self.consensus.hand_over(|seat| is_up(seat) && may_lead(seat))
     }
 
     /// Ends this server's reign if it is over; also where another one of its own has followed at once.
@@ -252,11 +291,11 @@ impl Sequencer {
     /// asks the next leader: it would cease to serve in this very turn, and who hosts it would not see that it ever did. The
     /// local sessions of read-only mode had gone with that mode then, and their connections had not (the simulator, seed
     /// 60068667).
-    pub(super) fn start_following(&mut self) {
-        let asked = self.peers.asked_to_serve.take();
-        let now = self.last_seen.unwrap_or_default();
-        let is_fresh = asked.is_some_and(|at| now.since(at).0 <= self.options.leaderless_ms);
+    pub(super) fn start_following(&mut self, asked: Millis) {
+        self.peers.asked_to_serve.take_if(|last| *last == asked);
+        let is_fresh = self.peers.led_for.since(asked).0 <= self.options.leaderless_ms;
         if is_fresh && self.consensus.leader().is_some() {
+            self.peers.fresh_at = asked.max(self.peers.fresh_at);
             self.start_serving();
         }
     }
@@ -289,17 +328,28 @@ impl Sequencer {
     /// Goes on to serve, or ceases to, as there is a leader.
     pub(super) fn follow_leader(&mut self, now: Now) {
         let leader = self.see_leader();
+        let (peers, patience) = (&mut self.peers, self.options.leaderless_ms);
+        let span = now.mono.since(std::mem::replace(&mut peers.looked_at, now.mono));
         if leader.is_some() {
-            self.peers.led_at = now.mono;
+            (peers.led_at, peers.led_for) = (now.mono, peers.led_for.plus(span));
         }
+        if self.leading {
+            peers.fresh_at = peers.led_for;
+        }
+        let asked = peers.led_for;
         if leader.is_some()
-            && !self.is_serving()
             && !self.consensus.is_leading()
-            && self.peers.asked_to_serve.is_none()
+            && self.peers.must_ask(self.serving == Serving::Yes, patience)
         {
-            self.peers.asked_to_serve = Some(now.mono);
-            self.consensus.read_index(vec![Waiter::Serving]);
+            self.peers.asked_to_serve = Some(asked);
+            self.consensus.read_index(vec![Waiter::Serving { asked }]);
             self.pump();
+        }
+        // It hears its leader and applies nothing: its disk stands or is full, or what it has missed is long.
+        let behind = asked.since(self.peers.fresh_at);
+        if leader.is_some() && self.serving == Serving::Yes && behind.0 > patience {
+            self.stop_serving(Note::FellBehind { behind });
+            self.serving = Serving::No;
         }
         if self.leaderless_for(now.mono).0 > self.options.leaderless_ms {
             self.serve_without_leader();
@@ -323,8 +373,7 @@ impl Sequencer {
             false => Serving::No,
         };
         if self.serving == Serving::Yes {
-            self.void_locals(true);
-            self.effects.push_back(Effect::Note(Note::StoppedServing));
+            self.stop_serving(Note::StoppedServing);
         }
         if self.serving != serving {
             self.serving = serving;
@@ -334,6 +383,11 @@ impl Sequencer {
                 self.effects.push_back(Effect::Note(Note::ServesReadOnly));
             }
         }
+    }
+
+    fn stop_serving(&mut self, why: Note) {
+        self.void_locals(true);
+        self.effects.push_back(Effect::Note(why));
     }
 
     fn on_new_leader(&mut self, leader: Option<(ServerId, Term)>) {

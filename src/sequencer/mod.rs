@@ -349,8 +349,7 @@ impl Sequencer {
         self.run_errand(now);
         self.tell_chain(now.mono);
         if self.leading && self.log_stands(now.mono) {
-            // Others may have a disk that does not; without one of them it goes on as it can.
-            self.hand_over();
+            self.hand_over_ahead();
         }
         if self.leading || mutant::is(Mutant::ExpiredByFollower) {
             self.expire_sessions(now);

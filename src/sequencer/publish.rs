@@ -146,7 +146,7 @@ impl Sequencer {
         let mut answers = Vec::new();
         for waiter in done {
             match waiter {
-                Waiter::Serving => self.start_following(),
+                Waiter::Serving { asked } => self.start_following(asked),
                 Waiter::Sync { shard, conn, xid } => answers.push(Committed {
                     zxid,
                     changes: Default::default(),

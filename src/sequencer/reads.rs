@@ -121,12 +121,13 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ServerId;
+    use crate::ids::{Millis, ServerId};
 
     #[test]
     fn what_a_time_without_a_leader_has_heaped_up_is_asked_as_one_and_answered_whole() {
         let mut reads = Reads::new(Seat::new(ServerId(1), 0), 7);
-        let first: Vec<_> = (0..200).filter_map(|_| reads.ask(vec![Waiter::Serving])).collect();
+        let serving = || vec![Waiter::Serving { asked: Millis(0) }];
+        let first: Vec<_> = (0..200).filter_map(|_| reads.ask(serving())).collect();
         let again = reads.ask_again();
         assert_eq!((first.len(), again.len()), (200, 1));
         let answer = |context: &Vec<u8>| ReadState { index: 5, request_ctx: context.clone() };
@@ -136,8 +137,8 @@ mod tests {
         assert_eq!((reads.take(LogIndex(4)).len(), reads.take(LogIndex(5)).len()), (0, 200));
         assert!(reads.is_settled());
         // A few are asked each by itself: none waits for a later one's moment.
-        reads.ask(vec![Waiter::Serving]);
-        reads.ask(vec![Waiter::Serving]);
+        reads.ask(serving());
+        reads.ask(serving());
         assert_eq!(reads.ask_again().len(), 2);
     }
 }

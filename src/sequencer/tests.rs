@@ -180,7 +180,7 @@ fn an_answer_of_a_leader_that_is_gone_makes_nobody_serve() {
     let mut sequencer = Sequencer::new(options(), state, RecoveredLog::default(), now);
     assert_eq!((sequencer.leader(), sequencer.serving()), (None, Serving::No));
     sequencer.serving = Serving::ReadOnly;
-    sequencer.start_following();
+    sequencer.start_following(Millis(0));
     assert_eq!(
         sequencer.serving(),
         Serving::ReadOnly,
@@ -580,7 +580,7 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
         ..RaftMessage::default()
     };
     consensus.step(ServerId(2), from_leader(MessageType::MsgHeartbeat, Vec::new())).unwrap();
-    consensus.read_index(vec![Waiter::Serving]);
+    consensus.read_index(vec![Waiter::Serving { asked: Millis(0) }]);
     let (mut contexts, mut records) = (Vec::new(), 0);
     for _ in 0..3 {
         let mut said = Vec::new();
@@ -616,6 +616,53 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
         while consensus.next_turn(records).is_some() {}
         assert_eq!(consensus.take_reads(LogIndex(0)).len(), answered);
     }
+}
+
+/// While a disk stands, what may be said only behind it waits: answers to heartbeats, and the question of a sync at each tick,
+/// were heaped up for as long (an audit).
+#[test]
+fn what_waits_for_a_disk_that_stands_is_bounded() {
+    let births = [1, 2, 3].map(|id| (ServerId(id), u128::from(id)));
+    let conf = Membership::formed(&births).conf;
+    let seat = |id| Seat::new(ServerId(id), 0);
+    let mut consensus = Consensus::new(seat(1), 7, [3; 32], &conf, RecoveredLog::default());
+    let heartbeat = |context: Vec<u8>| RaftMessage {
+        kind: MessageType::MsgHeartbeat as u8,
+        from: seat(2),
+        to: seat(1),
+        term: Term(1),
+        context,
+        ..RaftMessage::default()
+    };
+    let mut records = 0;
+    for round in 0..10_000u64 {
+        // Each with a question of the leader's, but for the last ones.
+        let context = if round < 9_990 { round.to_be_bytes().to_vec() } else { Vec::new() };
+        consensus.step(ServerId(2), heartbeat(context)).unwrap();
+        if round == 0 {
+            consensus.read_index(vec![Waiter::Serving { asked: Millis(0) }]);
+        }
+        while let Some(turn) = consensus.next_turn(records) {
+            records += turn.append.len() as u64;
+            assert!(turn.send.is_empty(), "a follower's word waits for its vote");
+        }
+        consensus.tick();
+    }
+    assert_eq!(records, 1, "the term");
+    let said = consensus.persisted(records);
+    assert!(said.len() < 300, "{}", said.len());
+    let contexts = said.iter().filter_map(|said| match &said.message {
+        Message::Raft(raft) if raft.kind == MessageType::MsgHeartbeatResponse as u8 => {
+            Some(&raft.context[..])
+        }
+        _ => None,
+    });
+    let last_asked = 9_989u64.to_be_bytes();
+    assert_eq!(
+        contexts.collect::<Vec<_>>(),
+        [&last_asked[..], &[]],
+        "the leader's last question is answered"
+    );
 }
 
 /// To drop a large tree takes seconds: the host does it aside, where the sequencer would hold up everybody.

@@ -182,6 +182,10 @@ pub enum Note {
     ReconfigRefused(Refusal),
     /// Clients are turned away until there is a leader.
     StoppedServing,
+    /// There is a leader, but for so long nothing of what it had done was applied here: clients are turned away until it is.
+    FellBehind {
+        behind: Millis,
+    },
     /// Nobody leads: those that ask for it are served read-only.
     ServesReadOnly,
     /// A server said what no honest one says; it was dropped.

@@ -18,6 +18,12 @@ struct Three {
     records: Vec<u64>,
     /// Server 1..=3 that nobody hears and that hears nobody; 0: none.
     cut: u8,
+    /// Server 1..=3 whose disk takes nothing; 0: none.
+    stands: u8,
+    /// How long each disk takes for what is handed to it at once; what comes meanwhile waits for its turn.
+    slow_ms: u64,
+    /// By server: when how many records are durable.
+    due: Vec<Option<(Millis, u64)>>,
     wires: Vec<(ServerId, ServerId, Message)>,
     notes: Vec<(u8, Note)>,
     answers: Vec<(u8, Answer)>,
@@ -48,6 +54,9 @@ impl Three {
             nodes: (1..=3).map(node).collect(),
             records: vec![0; 3],
             cut: 0,
+            stands: 0,
+            slow_ms: 0,
+            due: vec![None; 3],
             wires: Vec::new(),
             notes: Vec::new(),
             answers: Vec::new(),
@@ -129,8 +138,15 @@ impl Three {
                 other => panic!("{other:?}"),
             }
         }
-        if any {
-            node.handle(self.now, Input::Persisted { records: self.records[at] });
+        if self.stands == id || node.persisted == self.records[at] {
+            return any;
+        }
+        let (due, records) =
+            *self.due[at].get_or_insert((self.now.mono.plus(Millis(self.slow_ms)), self.records[at]));
+        if due <= self.now.mono {
+            self.due[at] = None;
+            node.handle(self.now, Input::Persisted { records });
+            any = true;
         }
         any
     }
@@ -426,12 +442,13 @@ fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
     (0..50).for_each(|_| three.tick(None));
     for is_late in [true, false] {
         three.tick(None);
-        let (now, node) = (three.now.mono, &mut three.nodes[at]);
+        let node = &mut three.nodes[at];
         assert!(node.is_serving());
         node.serving = Serving::No;
         let waited = node.options.leaderless_ms + u64::from(is_late);
-        node.peers.asked_to_serve = Some(Millis(now.0.checked_sub(waited).expect("the world is old enough")));
-        node.start_following();
+        let asked = Millis(node.peers.led_for.0.checked_sub(waited).expect("the world is old enough"));
+        node.peers.asked_to_serve = Some(asked);
+        node.start_following(asked);
         assert_eq!((node.is_serving(), node.peers.asked_to_serve), (!is_late, None));
         three.tick(None);
         assert!(three.nodes[at].is_serving(), "it has asked once more");
@@ -439,6 +456,73 @@ fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
 }
 
 /// Three with local sessions, who leads, and one of its.
+/// Nothing of what the ensemble did was applied there, and its clients read on: the leader's heartbeats came all the same (an
+/// audit). ZooKeeper's leader drops a follower that acknowledges nothing for syncLimit, and that one its clients.
+#[test]
+fn a_follower_whose_disk_stands_serves_no_state_that_is_older_than_it_may_be() {
+    let (mut three, leader) = Three::led();
+    let follower = leader % 3 + 1;
+    three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 1_000);
+    let session = three.session(leader);
+    // An idle ensemble is never old.
+    (0..100).for_each(|_| three.tick(Some(session)));
+    let serving = |three: &Three| three.nodes.iter().map(Sequencer::is_serving).collect::<Vec<_>>();
+    assert_eq!(serving(&three), [true; 3]);
+    for is_full in [true, false, true] {
+        three.stands = if is_full { follower } else { 0 };
+        three.notes.clear();
+        for turn in 0..60 {
+            let (wish, arena) = create_bytes("/a");
+            three.up(leader, session, turn + 1, wish, arena);
+            three.tick(Some(session));
+            if turn == 20 && is_full {
+                assert_eq!(serving(&three), [true; 3], "half a second is not too much");
+            }
+        }
+        for (at, is_serving) in serving(&three).into_iter().enumerate() {
+            assert_eq!(is_serving, !is_full || at + 1 != usize::from(follower), "server {}", at + 1);
+        }
+        let fell = three.notes.iter().filter(|(_, note)| matches!(note, Note::FellBehind { .. }));
+        assert_eq!(
+            fell.map(|(at, _)| *at).collect::<Vec<_>>(),
+            if is_full { vec![follower] } else { vec![] }
+        );
+    }
+}
+
+/// Where a vote took longer to be on a disk than an election, every election was in vain; where the answers to heartbeats waited
+/// for disks, the leader stepped down; and a leader whose disk stood handed over to one whose disk stood as long (an audit).
+#[test]
+fn an_ensemble_with_slow_disks_elects_a_leader_and_keeps_it() {
+    for slow_ms in [300, 450, 700, 1_200, 2_000, 3_900] {
+        let mut three = Three::new();
+        three.slow_ms = slow_ms;
+        let mut ticks = 0;
+        while three.leader().is_none() {
+            three.tick(None);
+            ticks += 1;
+            assert!(ticks < 40 * 60, "{slow_ms} ms: nobody leads after a minute");
+        }
+        let leader = three.leader().expect("it was looked at just now");
+        let wish = Wish::CreateSession { timeout_ms: 40_000 };
+        three.up(leader, SessionId::NONE, 0, wish, Vec::new());
+        while three.answers.is_empty() {
+            three.tick(None);
+        }
+        let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+        three.notes.clear();
+        for xid in 1..1_200 {
+            let (wish, arena) = create_bytes("/a");
+            three.up(leader, granted.id, xid, wish, arena);
+            three.tick(Some(granted.id));
+        }
+        let done = three.answers.len();
+        assert!(done > 600, "{slow_ms} ms: {done} of 1,199 writes were done in half a minute");
+        three.notes.retain(|(_, note)| !matches!(note, Note::Stalled { .. }));
+        assert_eq!((three.leader(), &three.notes[..]), (Some(leader), &[][..]), "{slow_ms} ms");
+    }
+}
+
 fn with_local_session() -> (Three, u8, Granted) {
     let (mut three, leader) = Three::led();
     for node in &mut three.nodes {
