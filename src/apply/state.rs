@@ -187,7 +187,7 @@ impl State {
         self.last_zxid
     }
 
-    /// The last batch's time: the next one is not earlier.
+    /// The last batch's time.
     #[must_use]
     pub fn last_wall(&self) -> WallMillis {
         self.last_wall
@@ -242,7 +242,7 @@ impl State {
             }
             self.batches.insert(header.server, (header.incarnation, header.sequence));
         }
-        self.last_wall = self.last_wall.max(header.wall);
+        self.last_wall = header.wall;
         let mut next = header.first_zxid;
         let mut group: SmallVec<[Txn<'_>; AHEAD]> = SmallVec::new();
         loop {

@@ -73,7 +73,8 @@ impl Options {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchHeader {
     pub options: Options,
-    /// The leader's wall clock, never backwards.
+    /// The leader's wall clock. As ZooKeeper's it may go back, by an administrator's hand or with another leader: held back instead,
+    /// an hour that was once wrong would stay every later znode's (an audit).
     pub wall: WallMillis,
     /// The first transaction's; each that takes one takes the next.
     pub first_zxid: Zxid,

@@ -273,7 +273,6 @@ impl Sequencer {
         if !mutant::is(Mutant::ZxidsFromStart) {
             self.last_logged_zxid = self.consensus.last_zxid().max(self.state.last_zxid());
         }
-        self.last_wall = self.last_wall.max(self.state.last_wall());
         // A new leader gives every session its full timeout (TR29).
         let now = self.session_now();
         self.expiry = Expiry::new(self.options.tick_ms);

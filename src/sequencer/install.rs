@@ -189,7 +189,6 @@ impl Sequencer {
         self.reads_asked = 0;
         (self.applied, self.applied_term) = (at.index, at.term);
         self.last_logged_zxid = self.state.last_zxid();
-        self.last_wall = self.last_wall.max(self.state.last_wall());
         self.since_snapshot = (0, 0);
         let next = self.state.next_batch(self.options.server, self.options.incarnation);
         self.forget_own(next.saturating_sub(1));

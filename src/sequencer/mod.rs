@@ -26,7 +26,7 @@ pub use consensus::{is_heartbeat, Install, Logged, RecoveredEntry, RecoveredLog}
 pub use words::{Effect, Input, Note, Now, Options, Serving};
 
 use crate::apply::State;
-use crate::ids::{LogIndex, Millis, Seat, ServerId, Term, WallMillis, Zxid};
+use crate::ids::{LogIndex, Millis, Seat, ServerId, Term, Zxid};
 use crate::log::HardState;
 use crate::mutant::{self, Mutant};
 use crate::session::{Expiry, SessionClock};
@@ -59,7 +59,6 @@ pub struct Sequencer {
     applied_term: Term,
     /// The last zxid given to anything in the log.
     last_logged_zxid: Zxid,
-    last_wall: WallMillis,
     outbox: Outbox,
     records: u64,
     persisted: u64,
@@ -111,7 +110,6 @@ impl Sequencer {
         Sequencer {
             applied,
             applied_term: consensus.base_term(),
-            last_wall: state.last_wall(),
             expiry: Expiry::new(options.tick_ms),
             reaper: Reaper::new(&options, now.mono),
             // A shard that has not reported yet has heard nothing: nothing expires before it has.

@@ -218,11 +218,10 @@ impl Sequencer {
         if !mutant::is(Mutant::ZxidsFromStart) {
             first_zxid = first_zxid.max(first_of_term);
         }
-        self.last_wall = self.last_wall.max(now.wall);
         let (server, incarnation, sequence) = name;
         let header = BatchHeader {
             options: self.options.txn,
-            wall: self.last_wall,
+            wall: now.wall,
             first_zxid,
             server,
             incarnation,

@@ -6,7 +6,7 @@ use super::batch::Waiter;
 use super::*;
 use crate::apply::Options as TxnOptions;
 use crate::handoff::{Heard, Proposal, Publication, Upward, Wish};
-use crate::ids::{ConnId, SessionId, ShardId, Xid};
+use crate::ids::{ConnId, SessionId, ShardId, WallMillis, Xid};
 use crate::membership::Membership;
 use crate::peer::{Message, RaftMessage};
 use crate::tree::{Answer, Change, Path, PathHasher};
@@ -378,11 +378,20 @@ fn world_of_ttl_znodes(n: usize, ttl_ms: i64, reap_per_minute: u64) -> World {
     let txn = TxnOptions { extended_types: true, ..TxnOptions::default() };
     let mut world = World::new(Options { txn, reap_per_minute, ..options() });
     let session = world.new_session();
+    make_ttl_znodes(&mut world, session, (0..n).map(|at| format!("/t{at:07}")), ttl_ms);
+    assert_eq!(world.sequencer.state().reapable().count(), n);
+    world.now.mono = world.now.mono.plus(Millis(1_000));
+    world.now.wall.0 += 1_000;
+    world.sequencer.handle(world.now, Input::Tick);
+    world
+}
+
+fn make_ttl_znodes(world: &mut World, session: SessionId, paths: impl Iterator<Item = String>, ttl_ms: i64) {
     let mut arena = Vec::new();
     let mut proposals = Vec::new();
-    for at in 0..n {
+    for path in paths {
         let start = arena.len() as u32;
-        crate::wire::put_string(&mut arena, &format!("/t{at:07}"));
+        crate::wire::put_string(&mut arena, &path);
         crate::wire::put_buffer(&mut arena, None);
         crate::wire::put_i32(&mut arena, 1);
         crate::wire::Acl { perms: crate::wire::Perms::ALL, id: crate::wire::Id::new("world", "anyone") }
@@ -395,11 +404,24 @@ fn world_of_ttl_znodes(n: usize, ttl_ms: i64, reap_per_minute: u64) -> World {
     }
     world.sequencer.handle(world.now, Input::Up(Upward { shard: ShardId(0), arena, proposals, heard: None }));
     world.settle();
-    assert_eq!(world.sequencer.state().reapable().count(), n);
-    world.now.mono = world.now.mono.plus(Millis(1_000));
-    world.now.wall.0 += 1_000;
-    world.sequencer.handle(world.now, Input::Tick);
-    world
+}
+
+/// Times were never to go back: an hour that was once wrong was every later znode's, and none of them was ever too old (an
+/// audit). In ZooKeeper it is theirs alone who were written in it.
+#[test]
+fn a_clock_that_was_once_far_ahead_spoils_no_later_time() {
+    let mut world = world_of_ttl_znodes(0, 0, 10_000);
+    let session = world.new_session();
+    let right = world.now.wall;
+    world.now.wall.0 += 70 * 365 * 86_400_000;
+    world.create(session, "/wrong", 0);
+    world.now.wall = right;
+    make_ttl_znodes(&mut world, session, std::iter::once("/ttl".into()), 3_000);
+    let ctime = |world: &World, path: &str| world.sequencer.state().table.get(path).map(|node| node.ctime);
+    assert!(ctime(&world, "/wrong").is_some_and(|at| at > right));
+    assert_eq!(ctime(&world, "/ttl"), Some(right));
+    world.pass(5_000);
+    assert_eq!(ctime(&world, "/ttl"), None, "it is too old");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::super::*;
 use super::options;
 use crate::apply::Options as TxnOptions;
 use crate::handoff::{Heard, Proposal, Upward, Wish};
-use crate::ids::{ConnId, Owner, SessionId, ShardId, Xid};
+use crate::ids::{ConnId, Owner, SessionId, ShardId, WallMillis, Xid};
 use crate::membership::{Becomes, ConfChange, Membership};
 use crate::peer::{Addressed, Message, RaftMessage};
 use crate::tree::{Answer, Change, Granted, PathHasher};
