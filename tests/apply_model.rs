@@ -9,7 +9,7 @@ use model::{Answer as Want, Call, Identity, Kind, Model, Op, Rules};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use ringkeeper::apply::{znode_digest, BatchHeader, BatchWriter, Options, State, Txn, TxnBody};
+use ringkeeper::apply::{znode_digest, BatchHeader, BatchWriter, Options, SnapshotHead, State, Txn, TxnBody};
 use ringkeeper::ids::{ConnId, ServerId, SessionId, ShardId, WallMillis, Xid, Zxid};
 use ringkeeper::snapshot::{decode_bytes, encode_state, Meta};
 use ringkeeper::tree::{Answer, Node, PathHasher, Table, CONTAINER_OWNER, TTL_OWNER_BASE};
@@ -118,11 +118,25 @@ const OPEN_RULES: Rules = Rules {
 
 const PASSWORD: [u8; 16] = [9; 16];
 
+/// A new state but for the number of its next list.
+fn near_the_last_list(key: [u64; 4]) -> State {
+    let hasher = PathHasher::new(key);
+    let new = State::new(hasher.clone());
+    let head = SnapshotHead { next_acl: u32::MAX - 2, ..new.snapshot_head() };
+    let mut state = State::from_snapshot(hasher, head);
+    new.table.nodes().iter().for_each(|node| state.load_node(node));
+    state.loaded(new.table.clone());
+    state
+}
+
 impl Pair {
-    /// `furnished`: some znodes are there, and a quota on /a.
+    /// `furnished`: some znodes are there, and a quota on /a. So many lists were there before that their numbers go round.
     fn new(furnished: bool) -> Pair {
-        let state = State::new(PathHasher::new([1, 2, 3, 4]));
-        let twin = State::new(PathHasher::new([5, 6, 7, 8]));
+        let state = |key| match furnished {
+            true => near_the_last_list(key),
+            false => State::new(PathHasher::new(key)),
+        };
+        let (state, twin) = (state([1, 2, 3, 4]), state([5, 6, 7, 8]));
         let mut pair = Pair {
             table: state.table.clone(),
             state,

@@ -6,6 +6,7 @@
 /// and the old results while `State::rules` says the old one.
 pub const RULES: u32 = 1;
 
+mod acl_ids;
 mod create;
 mod cursor;
 mod data;

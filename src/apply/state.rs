@@ -4,6 +4,7 @@
 //! counts, the quotas, the reaper's list and the digest together, note how to take the step back (a multi that
 //! fails), and say what happened.
 
+use super::acl_ids;
 use super::cursor::StripeCursor;
 use super::digest;
 use super::txn::{Batch, Damaged, Identities, Options, Txn, TxnBody};
@@ -67,6 +68,7 @@ pub struct State {
     /// How many znodes have each list of a client; lists that the state owns are not counted.
     acl_references: BTreeMap<AclId, u64>,
     acl_ids: BTreeMap<AclList, AclId>,
+    /// The number that a new list gets if no list has it. After the last one the first one comes again.
     next_acl: u32,
     /// Containers and TTL nodes: what the reaper looks at.
     reapable: BTreeSet<Path>,
@@ -386,12 +388,12 @@ impl State {
         if node.acl == AclId::OPEN || stamp.options.skip_acl {
             return Ok(());
         }
-        let list = self.table.acls.list(node.acl);
+        let listed = self.table.acls.listed(node.acl);
         let mut last = self.judged.borrow_mut();
-        if !Judged::is_cheap(list, identities.list()) && *last.0 != *identities.bytes() {
+        if !Judged::is_cheap(&listed.list, identities.list()) && *last.0 != *identities.bytes() {
             *last = (identities.bytes().into(), Judged::default());
         }
-        match last.1.allows(node.acl, list, wanted, identities.list()) {
+        match last.1.allows(listed, wanted, identities.list()) {
             true => Ok(()),
             false => Err(Code::NoAuth),
         }
@@ -410,10 +412,8 @@ impl State {
         if let Some(id) = self.acl_ids.get(list) {
             return *id;
         }
-        let id = AclId(self.next_acl);
-        // 2^32 lists, one a create, take a century at a thousand a second.
-        self.next_acl =
-            self.next_acl.checked_add(1).expect("fewer than 2^32 access control lists in one history");
+        let id = acl_ids::free(&self.acl_references, AclId(self.next_acl));
+        self.next_acl = acl_ids::behind(id).0;
         let list: AclList = list.into();
         self.acl_ids.insert(list.clone(), id);
         self.acl_references.insert(id, 0);
@@ -503,6 +503,12 @@ impl State {
         }
     }
 
+    /// A history in which this number is the next.
+    #[cfg(test)]
+    pub(crate) fn set_next_acl(&mut self, next: AclId) {
+        self.next_acl = next.0;
+    }
+
     /// The end of a transaction, for tests that change the tree without one.
     #[cfg(test)]
     pub(super) fn forget_steps(&mut self) {
@@ -538,6 +544,7 @@ impl State {
         // Lists that this transaction brought have no znode now; nobody heard of them.
     }
 
+    /// At the end of a transaction, and not before: until then no number is free that was taken at its beginning.
     fn drop_unreferenced(&mut self) {
         while let Some(id) = self.unreferenced.pop() {
             if self.acl_references.get(&id) == Some(&0) {

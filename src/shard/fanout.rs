@@ -7,8 +7,9 @@ use super::connection::Connection;
 use super::Shard;
 use crate::ids::{ConnId, Zxid};
 use crate::mutant::{self, Mutant};
+use crate::tree::acl::Listed;
 use crate::tree::warm::AHEAD;
-use crate::tree::{AclId, AclList, Path};
+use crate::tree::{AclId, Path};
 use crate::watch::Recipients;
 use crate::wire::{watcher_event, EventType, Perms};
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ struct Crowd {
     zxid: Zxid,
     path: Path,
     /// Who may read the znode, judged as it was when the event happened. `None`: everybody.
-    acl: Option<(AclId, AclList)>,
+    acl: Option<Listed>,
     left: Recipients,
 }
 
@@ -52,8 +53,7 @@ impl Shard {
         if recipients.is_empty() {
             return;
         }
-        let acl =
-            (acl != AclId::OPEN && !self.options.skip_acl).then(|| (acl, self.table.acls.list(acl).clone()));
+        let acl = (acl != AclId::OPEN && !self.options.skip_acl).then(|| self.table.acls.listed(acl).clone());
         let mut crowd = Crowd { event, zxid, path: path.clone(), acl, left: Recipients::default() };
         if recipients.len() > self.options.slices.at_once_max {
             crowd.left = recipients;
@@ -151,8 +151,8 @@ impl Shard {
         if c.is_done() {
             return;
         }
-        if let Some((id, list)) = crowd.acl.as_ref().filter(|_| !mutant::is(Mutant::EventWithoutRead)) {
-            if !c.judged.allows(*id, list, Perms::READ, &c.identities) {
+        if let Some(listed) = crowd.acl.as_ref().filter(|_| !mutant::is(Mutant::EventWithoutRead)) {
+            if !c.judged.allows(listed, Perms::READ, &c.identities) {
                 return;
             }
         }

@@ -4,6 +4,7 @@
 use super::connection::Phase;
 use super::{Shard, Why};
 use crate::ids::Zxid;
+use crate::tree::acl::Judged;
 use crate::tree::Table;
 
 impl Shard {
@@ -11,6 +12,8 @@ impl Shard {
     /// holds up nobody: a large one takes seconds.
     pub fn serve(&mut self, table: Table, last_zxid: Zxid, sessions_total: usize) -> Table {
         let former = std::mem::replace(&mut self.table, table);
+        // What was found of the former table's lists holds for no other's.
+        self.slots.iter_mut().flatten().for_each(|c| c.judged = Judged::default());
         self.last_zxid = last_zxid;
         self.sessions_total = sessions_total;
         self.serving = true;

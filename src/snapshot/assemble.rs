@@ -214,10 +214,10 @@ fn check_sections(header: &Header, head: &SnapshotHead) -> Result<(), SnapshotEr
         }
     }
     let malformed = |what| Err(SnapshotError::Malformed { offset: 0, what });
-    // In ascending order: the first and the last speak for all.
+    // In ascending order: the first speaks for all. `next_acl` may lie below a list's number or be one, for the numbers go
+    // round.
     let first = head.acls.first().map_or(AclId::FIRST_FREE, |(id, _)| *id);
-    let last = head.acls.last().map_or(0, |(id, _)| id.0);
-    if first < AclId::FIRST_FREE || last >= head.next_acl {
+    if first.0.min(head.next_acl) < AclId::FIRST_FREE.0 {
         return malformed("an access control list with an impossible number");
     }
     let different: BTreeSet<_> = head.acls.iter().map(|(_, list)| list).collect();

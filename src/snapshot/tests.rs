@@ -184,6 +184,39 @@ fn a_state_survives_the_round_trip_and_goes_on_alike() {
     assert!(world.state.table.get("/eph").is_none());
 }
 
+/// The numbers of lists go round, before the snapshot or behind it: who begins with it gives the same ones.
+#[test]
+fn a_state_whose_list_numbers_go_round_survives_and_goes_on_alike() {
+    for below_the_end in [0, 1, 2, 3, 9] {
+        let mut world = World::rich();
+        let old: Vec<AclId> = world.state.snapshot_head().acls.iter().map(|(id, _)| *id).collect();
+        assert_eq!(old, [2, 3, 4].map(AclId));
+        world.state.set_next_acl(AclId(u32::MAX - below_the_end));
+        let open = |world: &mut World, range: std::ops::Range<usize>| {
+            for n in range {
+                let who = format!("{n}:x");
+                let body = create_body(OpCode::Create, &format!("/l{n}"), Some(b""), acl("digest", &who), 0);
+                world.request(OpCode::Create, &body);
+            }
+            world.commit();
+        };
+        open(&mut world, 0..3);
+        let loaded = decode_bytes(&bytes_of(&world.state)).unwrap();
+        assert_eq!(contents(&loaded.state), contents(&world.state));
+        let mut twin = World { state: loaded.state, writer: BatchWriter::new(0), sequence: world.sequence };
+        for world in [&mut world, &mut twin] {
+            world.request(OpCode::Delete, &delete_body("/mine"));
+            world.request(OpCode::Delete, &delete_body("/l1"));
+            open(world, 3..20);
+        }
+        assert_eq!(contents(&twin.state), contents(&world.state));
+        let head = twin.state.snapshot_head();
+        assert_eq!(head.acls.len(), 3 - 1 + 20 - 1);
+        assert!(head.next_acl < 32, "gone round: {}", head.next_acl);
+        assert_eq!(contents(&decode_bytes(&bytes_of(&twin.state)).unwrap().state), contents(&world.state));
+    }
+}
+
 #[test]
 fn a_new_state_survives_too() {
     let state = State::new(PathHasher::new([1, 1, 1, 1]));
@@ -339,6 +372,7 @@ fn trees_that_can_not_be_are_refused() {
         ("an unused list", head.clone(), without("/mine"), "without a znode"),
         ("a list twice", with_head(&|h| h.acls[1].1 = h.acls[0].1.clone()), nodes.clone(), "stands twice"),
         ("a list's number", with_head(&|h| h.acls[0].0 = AclId(1)), nodes.clone(), "impossible number"),
+        ("the next number", with_head(&|h| h.next_acl = 1), nodes.clone(), "impossible number"),
         ("lists in disorder", with_head(&|h| h.acls.swap(0, 1)), nodes.clone(), "out of order"),
         ("a session twice", with_head(&|h| h.sessions[1].0 = SessionId(7)), nodes.clone(), "out of order"),
     ] {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// A list's number in the state. Never given twice in a history.
+/// A list's number in the state. One list at a time has it: behind the last number come those again that are free.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct AclId(pub u32);
 
@@ -25,18 +25,29 @@ impl AclId {
 /// An access control list.
 pub type AclList = Arc<[Acl]>;
 
+/// A list as one table knows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub list: AclList,
+    /// How many came into the table before it. Other than its number, no other list of the table ever has it.
+    arrival: u64,
+}
+
 /// The lists of one owner's table.
 #[derive(Clone, Debug)]
 pub struct AclTable {
-    lists: BTreeMap<AclId, AclList>,
+    lists: BTreeMap<AclId, Listed>,
+    /// How many lists ever came.
+    arrivals: u64,
 }
 
 impl Default for AclTable {
     fn default() -> Self {
         let world = |perms| -> AclList { Arc::new([Acl { perms, id: Id::new("world", "anyone") }]) };
-        AclTable {
-            lists: BTreeMap::from([(AclId::OPEN, world(Perms::ALL)), (AclId::READ_ONLY, world(Perms::READ))]),
-        }
+        let mut table = AclTable { lists: BTreeMap::new(), arrivals: 0 };
+        table.insert(AclId::OPEN, world(Perms::ALL));
+        table.insert(AclId::READ_ONLY, world(Perms::READ));
+        table
     }
 }
 
@@ -44,12 +55,19 @@ impl AclTable {
     /// The list of a number. A znode's number is always there: that is apply's invariant.
     #[must_use]
     pub fn list(&self, id: AclId) -> &AclList {
+        &self.listed(id).list
+    }
+
+    /// The same with what tells it from those that had its number before, for who keeps it or judges it.
+    #[must_use]
+    pub fn listed(&self, id: AclId) -> &Listed {
         self.lists.get(&id).expect("a znode's ACL is in the table before the znode is")
     }
 
     /// Adds a list.
     pub fn insert(&mut self, id: AclId, list: AclList) {
-        self.lists.insert(id, list);
+        self.lists.insert(id, Listed { list, arrival: self.arrivals });
+        self.arrivals += 1;
     }
 
     /// Forgets a list that no znode has any more.
@@ -59,7 +77,7 @@ impl AclTable {
 
     /// All lists by number.
     pub fn iter(&self) -> impl Iterator<Item = (AclId, &AclList)> {
-        self.lists.iter().map(|(id, list)| (*id, list))
+        self.lists.iter().map(|(id, listed)| (*id, &listed.list))
     }
 
     /// Whether somebody with these identities may do any of `wanted` to a znode with this list. `judged` is what was found
@@ -67,15 +85,16 @@ impl AclTable {
     #[must_use]
     #[inline]
     pub fn allows(&self, id: AclId, wanted: Perms, identities: &[Id], judged: &Judged) -> bool {
-        id == AclId::OPEN || judged.allows(id, self.list(id), wanted, identities)
+        id == AclId::OPEN || judged.allows(self.listed(id), wanted, identities)
     }
 }
 
 /// What was found of one set of identities, where it was dear to find: a list of 1,000 entries and 64 identities take 0.3 ms,
-/// and a client may ask for it 60,000 times in one frame. A number stands for one list for ever, so this never grows old; with
-/// other identities it must be a new one.
+/// and a client may ask for it 60,000 times in one frame. It stands by the list's arrival, for a number may come again with
+/// another list; nothing here keeps a dropped list in memory. With other identities, and with another table, it must be a
+/// new one.
 #[derive(Debug, Default)]
-pub struct Judged(RefCell<BTreeMap<(AclId, i32), bool>>);
+pub struct Judged(RefCell<BTreeMap<(u64, i32), bool>>);
 
 impl Judged {
     /// Comparisons that are done again rather than remembered.
@@ -89,21 +108,22 @@ impl Judged {
         list.len() * identities.len() <= Self::CHEAP
     }
 
-    /// `list_allows` of the list with this number.
+    /// `list_allows` of this list.
     #[must_use]
-    pub fn allows(&self, id: AclId, list: &[Acl], wanted: Perms, identities: &[Id]) -> bool {
+    pub fn allows(&self, listed: &Listed, wanted: Perms, identities: &[Id]) -> bool {
+        let Listed { list, arrival } = listed;
         if Judged::is_cheap(list, identities) {
             return list_allows(list, wanted, identities);
         }
         let mut known = self.0.borrow_mut();
-        if let Some(allows) = known.get(&(id, wanted.0)) {
+        if let Some(allows) = known.get(&(*arrival, wanted.0)) {
             return *allows;
         }
         let allows = list_allows(list, wanted, identities);
         if known.len() >= Self::REMEMBERED_MAX {
             known.clear();
         }
-        known.insert((id, wanted.0), allows);
+        known.insert((*arrival, wanted.0), allows);
         allows
     }
 }
@@ -258,13 +278,38 @@ mod tests {
                 (2, Perms::READ, true),
                 (3, Perms::READ, false),
             ] {
-                let found = judged.allows(AclId(n.into()), &list(n), wanted, &identities);
+                let listed = Listed { list: list(n).into(), arrival: n.into() };
+                let found = judged.allows(&listed, wanted, &identities);
                 assert_eq!(found, want, "{n} {wanted:?}");
             }
             assert_eq!(judged.0.borrow().len(), 4);
         }
-        assert!(judged.allows(AclId(9), &list(2)[..10], Perms::READ, &identities));
+        let short = Listed { list: list(2)[..10].into(), arrival: 9 };
+        assert!(judged.allows(&short, Perms::READ, &identities));
         assert_eq!(judged.0.borrow().len(), 4, "a short one is judged anew");
+    }
+
+    #[test]
+    fn a_number_that_comes_again_is_judged_anew() {
+        let long = |who: &str| -> AclList { vec![acl(Perms::READ, "digest", who); 100].into() };
+        let (bob, judged) = ([Id::new("digest", "bob:x")], Judged::default());
+        let mut table = AclTable::default();
+        let kept = AclId(8);
+        table.insert(kept, long("bob:x"));
+        for (who, want) in [("bob:x", true), ("eve:x", false), ("bob:x", true)] {
+            table.insert(AclId(7), long(who));
+            // An event waits with the list of its time.
+            let waiting = table.listed(AclId(7)).clone();
+            assert_eq!(table.allows(AclId(7), Perms::READ, &bob, &judged), want, "{who}");
+            table.remove(AclId(7));
+            table.insert(AclId(7), long(if want { "eve:x" } else { "bob:x" }));
+            assert_eq!(table.allows(AclId(7), Perms::READ, &bob, &judged), !want, "the one after {who}");
+            assert_eq!(judged.allows(&waiting, Perms::READ, &bob), want, "what waits since {who}");
+            table.remove(AclId(7));
+            assert!(table.allows(kept, Perms::READ, &bob, &judged));
+        }
+        // Each list was judged once, the one that stays too.
+        assert_eq!(judged.0.borrow().len(), 7);
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use super::machines::client::*;
 use super::*;
+use ringkeeper::apply::SnapshotHead;
+use ringkeeper::ids::{WallMillis, Zxid};
 use ringkeeper::sequencer::Note;
-use ringkeeper::wire::OpCode as Op;
+use ringkeeper::tree::{AclId, Znode};
+use ringkeeper::wire::{Acl, Id, OpCode as Op, Perms};
 
 #[test]
 fn permissions_are_one_by_one_and_not_inherited_i01() {
@@ -64,6 +67,37 @@ fn many_znodes_share_a_list_that_goes_with_the_last_of_them_i17() {
     }
     world.settle();
     assert_eq!(lists(&world), before, "on every shard too");
+}
+
+#[test]
+fn a_list_is_not_taken_for_the_one_that_had_its_number_before() {
+    // Long enough to be remembered. The number 2 comes after the last one.
+    let others: Vec<String> = (0..100).map(|n| format!("10.8.0.{n}")).collect();
+    let long = |who: &'static str| -> Vec<(i32, &str, &str)> {
+        others.iter().map(|other| (31, "ip", other.as_str())).chain([(31, "ip", who)]).collect()
+    };
+    let first: Vec<Acl> =
+        long("10.9.9.9").iter().map(|(p, s, id)| Acl { perms: Perms(*p), id: Id::new(s, id) }).collect();
+    let root = Znode { num_children: 2, ..Znode::created("/", Zxid(0), WallMillis(0)) };
+    let closed = Znode { acl: AclId(2), ..Znode::created("/a", Zxid(0), WallMillis(0)) };
+    let head =
+        SnapshotHead { acls: vec![(AclId(2), first.into())], next_acl: u32::MAX, ..SnapshotHead::default() };
+    let mut world = World::with_head(vec![root, closed], head);
+    let c = world.login(0);
+    let asked = |world: &mut World, path: &str| {
+        let check = world.ask(c, Op::Multi, &multi(&[(Op::Check, path_and(path, -1))])).results()[0].1;
+        assert_eq!(check, err(world, c, Op::GetData, &read(path, false)), "the state and the shard agree");
+        check
+    };
+    assert_eq!(asked(&mut world, "/a"), NO_AUTH);
+    world.ask(c, Op::Delete, &path_and("/a", -1)).ok();
+    for (path, who) in [("/last", "10.9.9.8"), ("/b", "127.0.0.1")] {
+        world.ask(c, Op::Create, &create_acl(path, None, &long(who), 0)).ok();
+    }
+    let number = |path: &str| world.sides[0].shard.table().get(path).expect("it was made").acl;
+    assert_eq!((number("/last"), number("/b")), (AclId(u32::MAX), AclId(2)));
+    assert_eq!(asked(&mut world, "/last"), NO_AUTH);
+    assert_eq!(asked(&mut world, "/b"), 0);
 }
 
 #[test]

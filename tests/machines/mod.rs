@@ -161,9 +161,13 @@ impl World {
 
     /// A server that begins with these znodes, without data, beside, or in place of, those of a new one: as from an import.
     pub fn with_nodes(nodes: Vec<Znode>, acls: Vec<(AclId, AclList)>) -> World {
+        World::with_head(nodes, SnapshotHead { acls, ..SnapshotHead::default() })
+    }
+
+    /// The same with more of what a snapshot holds.
+    pub fn with_head(nodes: Vec<Znode>, head: SnapshotHead) -> World {
         let hasher = PathHasher::new(KEY);
-        let mut state =
-            State::from_snapshot(hasher.clone(), SnapshotHead { acls, ..SnapshotHead::default() });
+        let mut state = State::from_snapshot(hasher.clone(), head);
         let mut loader = TableLoader::new(hasher.clone(), AclTable::default());
         let mut all: BTreeMap<Vec<u8>, Node> = BTreeMap::new();
         for node in State::new(hasher).table.nodes().iter() {
