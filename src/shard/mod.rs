@@ -217,10 +217,12 @@ impl Shard {
         });
     }
 
-    /// The socket is broken: nothing can be said any more.
+    /// The socket is broken: nothing can be said any more. What was asked before is still done.
     pub fn lost(&mut self, id: ConnId) {
-        self.with(id, |_, c| {
+        self.with(id, |shard, c| {
+            shard.send_unsent(c);
             c.out.clear();
+            c.sent = 0;
             c.phase = Phase::Done;
         });
     }
@@ -538,8 +540,11 @@ impl Shard {
         self.closed.push_back(c.id);
     }
 
-    /// Ends a connection for a fault of its own: nothing more is said.
+    /// Ends a connection: nothing more is said. For a fault of its own what it asked before is still done.
     fn cut(&mut self, c: &mut Connection, why: Why) {
+        if !matches!(why, Why::SessionMoved | Why::NotServing | Why::ServesReadOnly) {
+            self.send_unsent(c);
+        }
         self.notes.push_back(Note::Cut { peer: c.peer, why });
         self.stats.cut += 1;
         c.out.clear();

@@ -8,7 +8,7 @@ use crate::handoff::Wish;
 use crate::ids::{Millis, Xid, Zxid};
 use crate::mutant::{self, Mutant};
 use crate::tree::warm::AHEAD;
-use crate::wire::{begin_frame, end_frame, reply_header, OpCode};
+use crate::wire::{begin_frame, end_frame, reply_header, OpCode, RequestHeader};
 
 /// Bytes of requests that are not answered yet, of all of a shard's connections: at so many nobody is read, however
 /// few requests they are. Between here and the log they lie in memory once or twice.
@@ -19,7 +19,7 @@ pub(super) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 pub(super) enum Pending {
     /// Sent up, so many bytes; answered by a publication.
     Write { xid: Xid, op: OpCode, since: Millis, bytes: usize },
-    /// A write behind a sync whose moment has not come: sent up once it has. In an ensemble it could else be done, and
+    /// A write behind a sync whose moment has not come: sent up once it has, or when the connection goes. In an ensemble it could else be done, and
     /// seen by the reads between the two, before the sync is answered. Behind a reconfig too, which is answered late.
     Held { xid: Xid, op: OpCode, since: Millis, identities: Box<[u8]>, request: Box<[u8]> },
     /// Sent up; may be answered before the writes in front of it, and then waits for them. Without a path it is a barrier of
@@ -194,6 +194,49 @@ impl Shard {
         }
     }
 
+    /// The connection goes, and what it has asked for is done, as in ZooKeeper: what was held back goes up, in its order, though
+    /// the sync in front of it is not answered. Nobody is told of that one, so nobody sees which came first. A reconfig others do
+    /// see: what stands behind one is not done. Where the session has another connection by now all is void: who applies it looks
+    /// at that.
+    pub(super) fn send_unsent(&mut self, c: &mut Connection) {
+        if c.is_done() {
+            return;
+        }
+        let mut may_enter = false;
+        for at in 0..c.pending.len() {
+            match &c.pending[at] {
+                Pending::Held { xid, op, since, identities, request } => {
+                    let (xid, op, since) = (*xid, *op, *since);
+                    let (identities, request) = (self.carry(identities), self.carry(request));
+                    let bytes = c.pending[at].bytes();
+                    self.propose(c, xid, Wish::Write { op: op.as_i32(), identities, request });
+                    c.pending[at] = Pending::Write { xid, op, since, bytes };
+                    may_enter |= makes_znodes(op);
+                    if op == OpCode::Reconfig {
+                        return;
+                    }
+                }
+                Pending::Write { op: OpCode::Reconfig, .. } => return,
+                Pending::Write { op, .. } => may_enter |= makes_znodes(*op),
+                // A local session's closeSession. One that may be on its way into the state is left to its timeout: as a local
+                // one it can not be closed any more, and as one of the state not yet.
+                Pending::Deferred { frame, .. } if !(c.is_local && may_enter) => {
+                    if let Some(xid) = closes(frame) {
+                        let wish = if c.is_local {
+                            Wish::CloseLocal
+                        } else {
+                            let identities = self.carry(&c.identities_encoded);
+                            Wish::Write { op: OpCode::CloseSession.as_i32(), identities, request: 0..0 }
+                        };
+                        self.propose(c, xid, wish);
+                        self.stats.writes += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Handles what stands in front and needs the sequencer no more. Nothing else waits here: the next transaction
     /// comes after it.
     pub(super) fn run_pending(&mut self, now: Millis, c: &mut Connection) {
@@ -255,4 +298,18 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether such a write may make an ephemeral znode, for which a local session enters the state.
+fn makes_znodes(op: OpCode) -> bool {
+    matches!(
+        op,
+        OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl | OpCode::Multi
+    )
+}
+
+/// The xid of a closeSession.
+fn closes(frame: &[u8]) -> Option<Xid> {
+    let (header, _) = RequestHeader::decode(frame).ok()?;
+    (header.op == OpCode::CloseSession.as_i32()).then_some(header.xid)
 }

@@ -2,7 +2,9 @@
 
 use super::machines::client::*;
 use super::*;
-use ringkeeper::ids::SessionId;
+use ringkeeper::handoff::{Addressee, AnswerKind, Committed, Concerns, Publication, Wish};
+use ringkeeper::ids::{SessionId, ShardId, Xid, Zxid};
+use ringkeeper::tree::{Answer, Granted};
 use ringkeeper::wire::OpCode as Op;
 
 #[test]
@@ -131,4 +133,126 @@ fn tr42_a_write_already_on_its_way_lands_not_after_the_attach() {
     world.settle();
     assert!(world.is_closed(old) && world.hear(old).is_empty());
     assert_eq!(world.ask(new, Op::GetData, &read("/a", false)).data().unwrap(), b"x");
+}
+
+/// Puts requests into the socket and lets the shard read them; nobody else moves.
+fn read_in(world: &mut World, c: Conn, requests: &[(Op, Vec<u8>)]) {
+    for (op, body) in requests {
+        world.post(c, *op, body);
+    }
+    assert!(world.read_some(c.0, usize::MAX));
+}
+
+/// What a shard sends up next, by the names of the wishes.
+fn wishes(world: &mut World, at: usize) -> Vec<String> {
+    let up = world.sides[at].shard.take_upward().map_or(Vec::new(), |up| up.proposals);
+    up.iter()
+        .map(|proposal| match proposal.wish {
+            Wish::Write { op, .. } => format!("{:?}", Op::from_i32(op).unwrap()),
+            Wish::Sync => "Sync".to_owned(),
+            Wish::CloseLocal => "CloseLocal".to_owned(),
+            _ => "a handshake".to_owned(),
+        })
+        .collect()
+}
+
+/// Chapter 2.8. What waits behind a sync had not been sent up yet, and was lost with its connection (a review).
+#[test]
+fn what_was_read_from_a_connection_that_breaks_is_done_behind_a_sync_too() {
+    let mut world = World::new(2);
+    let other = world.login(1);
+    let c = world.login(0);
+    world.make(c, "/e", 1);
+    let held = [
+        (Op::Sync, path("/")),
+        (Op::Create, create_acl("/mine", None, &[(31, "auth", "")], 0)),
+        (Op::Auth, auth("digest", b"too:late")),
+        (Op::GetData, read("/e", true)),
+        (Op::SetData, set("/e", b"x", -1)),
+        (Op::CloseSession, Vec::new()),
+    ];
+    world.ask(c, Op::Auth, &auth("digest", b"bob:pw")).ok();
+    read_in(&mut world, c, &held);
+    let log = world.sequencer.state().last_zxid();
+    world.lose(c);
+    assert!(world.is_closed(c));
+    assert_eq!(world.sequencer.state().sessions.len(), 1, "closed at once, and not by its timeout");
+    assert_eq!(world.ask(other, Op::Exists, &read("/e", false)).err, -101, "its ephemeral is gone");
+    world.ask(other, Op::Auth, &auth("digest", b"bob:pw")).ok();
+    let acl = world.ask(other, Op::GetAcl, &path("/mine"));
+    assert_eq!(acl.err, 0, "it was made");
+    let acl = String::from_utf8_lossy(acl.ok()).into_owned();
+    assert!(acl.contains("bob:") && !acl.contains("too:"), "with what was proved when it was read: {acl:?}");
+    assert_eq!(world.sequencer.state().last_zxid().0 - log.0, 3, "each once, and in its order");
+
+    // A fault of its own: what it asked before that is done, and the session stays, as behind no sync.
+    let c = world.login(0);
+    read_in(&mut world, c, &[(Op::Sync, path("/")), (Op::Create, create("/before", b"", 1))]);
+    world.put(c, &[0xff; 8]);
+    world.settle();
+    assert!(world.is_closed(c));
+    assert_eq!(world.ask(other, Op::Exists, &read("/before", false)).err, 0);
+    assert_eq!(world.sequencer.state().sessions.len(), 2);
+}
+
+#[test]
+fn who_has_lost_its_session_to_another_connection_sends_nothing_up_when_it_goes() {
+    let mut world = World::new(2);
+    let c = world.login(0);
+    world.make(c, "/e", 1);
+    let held = [(Op::Sync, path("/")), (Op::SetData, set("/e", b"x", -1)), (Op::CloseSession, Vec::new())];
+    world.sides[0].held = true;
+    read_in(&mut world, c, &held);
+    let d = world.attach(1, c);
+    world.catch_up(0);
+    assert_eq!(wishes(&mut world, 0), ["Sync"]);
+    world.sides[0].held = false;
+    world.settle();
+    assert!(world.is_closed(c) && !world.is_closed(d));
+    // It has not heard of that when it breaks: what it sends up is void.
+    world.sides[1].held = true;
+    read_in(&mut world, d, &held);
+    let e = world.attach(0, d);
+    let id = world.clients[d.0].id;
+    world.sides[1].shard.lost(id);
+    world.sides[1].held = false;
+    world.settle();
+    assert!(world.is_closed(d) && !world.is_closed(e));
+    assert_eq!(world.stat(e, "/e").version, 0);
+}
+
+/// Its closeSession waits even behind reads.
+#[test]
+fn a_local_session_is_closed_though_its_connection_breaks_first() {
+    for (front, want) in [
+        (vec![(Op::Sync, path("/"))], &["Sync", "CloseLocal"][..]),
+        (vec![(Op::Sync, path("/")), (Op::SetData, set("/", b"", -1))], &["Sync", "SetData", "CloseLocal"]),
+        // Its session may be on its way into the state.
+        (vec![(Op::Create, create("/e", b"", 1))], &["Create"]),
+    ] {
+        let mut world = World::new(1);
+        let c = world.connect(0);
+        let mut out = Vec::new();
+        hello(0, &[0; 16], 10_000).encode(&mut out);
+        world.put(c, &out);
+        world.read_some(c.0, usize::MAX);
+        wishes(&mut world, 0);
+        let (shard, conn) = (ShardId(0), world.clients[c.0].id);
+        let granted = Granted { id: SessionId(7), timeout_ms: 10_000, password: [0; 16], is_local: true };
+        let committed = vec![Committed {
+            zxid: Zxid(1),
+            changes: Default::default(),
+            to: Some(Addressee { shard, conn, xid: Xid(0), kind: AnswerKind::Handshake }),
+            answer: Answer::Session(Box::new(granted)),
+        }];
+        let (concerns, last_zxid) = (Concerns::ALL, Zxid(1));
+        let granted = Publication { number: 1, committed, sessions: 1, last_zxid, concerns, bytes: 0 };
+        let now = world.now.mono;
+        world.sides[0].shard.install(now, &granted);
+        world.flush(0);
+        read_in(&mut world, c, &front);
+        read_in(&mut world, c, &[(Op::CloseSession, Vec::new())]);
+        world.sides[0].shard.lost(conn);
+        assert_eq!(wishes(&mut world, 0), want);
+    }
 }
