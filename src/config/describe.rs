@@ -118,7 +118,9 @@ impl fmt::Display for Config {
         writeln!(f, "DigestAuthenticationProvider.enabled={}", self.auth.digest_enabled)?;
         let algorithm = match self.auth.digest_algorithm {
             DigestAlgorithm::Sha1 => "SHA1",
+            DigestAlgorithm::Sha224 => "SHA-224",
             DigestAlgorithm::Sha256 => "SHA-256",
+            DigestAlgorithm::Sha384 => "SHA-384",
             DigestAlgorithm::Sha512 => "SHA-512",
         };
         writeln!(f, "DigestAuthenticationProvider.digestAlg={algorithm}")?;

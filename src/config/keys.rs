@@ -377,7 +377,7 @@ fn read_auth(r: &mut Reader) -> Auth {
     let given = r.take(ALGORITHM);
     let digest_algorithm = given.as_ref().and_then(|given| DigestAlgorithm::parse(&given.value));
     if let Some(given) = given.filter(|_| digest_algorithm.is_none()) {
-        r.refuse(ALGORITHM, &given, "expected SHA1, SHA-256 or SHA-512".to_owned());
+        r.refuse(ALGORITHM, &given, "expected SHA1, SHA-224, SHA-256, SHA-384 or SHA-512".to_owned());
     }
     let digest_enabled = r.boolean("DigestAuthenticationProvider.enabled").unwrap_or(true);
     let super_digest =

@@ -213,7 +213,7 @@ pub struct Containers {
 pub struct Auth {
     /// `DigestAuthenticationProvider.enabled`, default true.
     pub digest_enabled: bool,
-    /// `DigestAuthenticationProvider.digestAlg`: SHA1 (default), SHA-256 or SHA-512.
+    /// `DigestAuthenticationProvider.digestAlg`: SHA1 (default), SHA-224, SHA-256, SHA-384 or SHA-512.
     pub digest_algorithm: DigestAlgorithm,
     /// `DigestAuthenticationProvider.superDigest`, `user:base64(hash)`: who authenticates as this passes every ACL.
     pub super_digest: Option<String>,
