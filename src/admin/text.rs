@@ -1,7 +1,8 @@
 //! Small texts that several words share.
 
 use super::view::{Build, View};
-use crate::ids::{plain_ip, WallMillis};
+use crate::auth::ip_identity;
+use crate::ids::WallMillis;
 use std::fmt;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -27,9 +28,14 @@ pub(super) fn mean(sum: u64, count: u64) -> String {
     text
 }
 
-/// An address as Java prints it.
+/// An address as Java prints it, which shortens no IPv6 address.
 pub(super) fn peer(address: SocketAddr) -> String {
-    format!("/{}", SocketAddr::new(plain_ip(address.ip()), address.port()))
+    let (ip, port) = (ip_identity(address.ip()).id, address.port());
+    if ip.contains(':') {
+        format!("/[{ip}]:{port}")
+    } else {
+        format!("/{ip}:{port}")
+    }
 }
 
 /// A moment as `java.util.Date` prints it in UTC: `Wed Nov 25 03:50:26 UTC 2026`.
