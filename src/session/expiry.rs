@@ -12,6 +12,9 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 
+/// So many that are gone may stay to be looked at, however few live.
+const GONE_MAX: usize = 1024;
+
 /// Time as sessions see it: the host's monotonic milliseconds without the server's own stalls.
 #[derive(Clone, Debug, Default)]
 pub struct SessionClock {
@@ -44,6 +47,8 @@ pub struct Expiry {
     tick_ms: u64,
     /// Whom to look at when: who lives, where its deadline says `look`; else one that is gone or was to be looked at sooner.
     looks: BTreeMap<u64, Vec<SessionId>>,
+    /// Invariant: they name no more than `GONE_MAX` and twice as many as live.
+    looked: usize,
     sessions: HashMap<SessionId, Deadline, RandomState>,
 }
 
@@ -62,7 +67,7 @@ impl Expiry {
         assert!(tick_ms > 0, "config refuses a tickTime of 0");
         // Servers give the ids: no stranger chooses them.
         let sessions = HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
-        Expiry { tick_ms, looks: BTreeMap::new(), sessions }
+        Expiry { tick_ms, looks: BTreeMap::new(), looked: 0, sessions }
     }
 
     /// Starts or restarts a session's time: a new one, a re-attach, a new leader's full timeout.
@@ -72,8 +77,10 @@ impl Expiry {
         let look = known.filter(|look| *look <= bucket).unwrap_or(bucket);
         if known != Some(look) {
             self.looks.entry(look).or_default().push(id);
+            self.looked += 1;
         }
         self.sessions.insert(id, Deadline { timeout_ms, bucket, look });
+        self.drop_gone();
     }
 
     /// A client was heard. Never moves a deadline back.
@@ -95,6 +102,21 @@ impl Expiry {
     /// Stops watching a session.
     pub fn forget(&mut self, id: SessionId) {
         self.sessions.remove(&id);
+        self.drop_gone();
+    }
+
+    /// Who is gone stays to be looked at until its deadline: with an hour's timeout that is an hour of short sessions. Where those
+    /// are the most by far, all are named anew, which costs each that went about as much as its coming did.
+    fn drop_gone(&mut self) {
+        if self.looked <= GONE_MAX + 2 * self.sessions.len() {
+            return;
+        }
+        self.looks.clear();
+        for (id, deadline) in &mut self.sessions {
+            deadline.look = deadline.bucket;
+            self.looks.entry(deadline.look).or_default().push(*id);
+        }
+        self.looked = self.sessions.len();
     }
 
     /// The sessions whose time is over at `heard_through`, the moment up to which every shard has told what it
@@ -103,6 +125,7 @@ impl Expiry {
         let mut expired = Vec::new();
         while let Some(entry) = self.looks.first_entry().filter(|entry| *entry.key() <= heard_through.0) {
             let (look, ids) = entry.remove_entry();
+            self.looked -= ids.len();
             for id in ids {
                 let Some(deadline) = self.sessions.get_mut(&id).filter(|deadline| deadline.look == look)
                 else {
@@ -114,6 +137,7 @@ impl Expiry {
                 } else {
                     deadline.look = deadline.bucket;
                     self.looks.entry(deadline.look).or_default().push(id);
+                    self.looked += 1;
                 }
             }
         }
@@ -198,6 +222,27 @@ mod tests {
         assert!(expiry.expired(Millis(90_000)).is_empty());
     }
 
+    #[test]
+    fn sessions_that_were_closed_long_before_their_deadline_take_no_memory() {
+        let mut expiry = Expiry::new(1_000);
+        let looked = |expiry: &Expiry| expiry.looks.values().map(Vec::len).sum::<usize>();
+        // Some live meanwhile: they are heard, and come back with a shorter time.
+        let living: Vec<SessionId> = (1..=10).map(SessionId).collect();
+        living.iter().for_each(|id| expiry.track(*id, 4_000_000, Millis(0)));
+        for n in 0..20_000 {
+            let id = SessionId(1_000 + n);
+            expiry.track(id, 3_600_000, Millis(n as u64 * 10));
+            expiry.forget(id);
+            expiry.track(living[0], 4_000_000 - n as u64 * 100, Millis(0));
+            expiry.touch(living[1], Millis(n as u64 * 10));
+            assert!(looked(&expiry) <= GONE_MAX + 2 * 11, "after {n}: {}", looked(&expiry));
+        }
+        assert_eq!(expiry.expired(Millis(2_001_000)), living[..1]);
+        assert_eq!(expiry.expired(Millis(4_001_000)), living[2..]);
+        assert_eq!(expiry.expired(Millis(4_200_000)), living[1..2]);
+        assert_eq!(looked(&expiry), 0);
+    }
+
     /// Against the plain rule: whoever's last deadline has passed.
     #[test]
     fn whoever_is_heard_when_ends_when_its_last_deadline_has_passed() {
@@ -234,6 +279,7 @@ mod tests {
                 plain.iter().filter(|(_, (_, end))| *end <= now).map(|(id, _)| *id).collect();
             plain.retain(|_, (_, end)| *end > now);
             assert_eq!(expiry.expired(Millis(now)), ended, "at {now}");
+            assert_eq!(expiry.looked, expiry.looks.values().map(Vec::len).sum::<usize>());
             let left: usize = expiry.buckets().iter().map(|(_, ids)| ids.len()).sum();
             assert_eq!(left, plain.len());
         }
