@@ -133,11 +133,11 @@ pub(super) struct LoopState {
     throttle: Throttle,
 }
 
-/// A large tree takes seconds to be dropped, in which others believe this server dead.
-fn discard(state: Box<State>) {
+/// A large tree takes seconds to be dropped, and a large file its time, in which others believe this server dead.
+fn discard(unneeded: impl Send + 'static) {
     let dropped = std::thread::Builder::new().name("drop".into()).spawn(move || {
         super::pin::step_back();
-        drop(state);
+        drop(unneeded);
     });
     if let Err(error) = dropped {
         warn!(%error, "no thread could be started: this server stood still while a former tree was dropped");
@@ -444,7 +444,10 @@ impl SequencerThread {
                 Effect::Fetch { from, index, listens, .. } => self.fetch(from, index, listens),
                 Effect::Seat(seat) => self.write_seat(seat)?,
                 Effect::Install { at, former } => self.install(&at, former)?,
-                Effect::Discard(state) => discard(state),
+                Effect::Discard(state) => {
+                    let file = self.peers.as_mut().and_then(|peers| peers.discard_fetched(&state));
+                    discard((state, file));
+                }
                 Effect::Note(Note::UnknownRules { version }) => return Err(Fatal::unknown_rules(version)),
                 Effect::Note(Note::Left) => {
                     let dir = self.dir.path().display();

@@ -25,6 +25,7 @@ pub(super) use transfer::Transfer;
 
 use super::epoll::{self, Change, Epoll};
 use super::notes::{Say, Throttle};
+use crate::apply::State;
 use crate::ids::{LogIndex, Millis, ServerId};
 use crate::membership::PeerAddress;
 use crate::peer::Addressed;
@@ -154,6 +155,11 @@ impl Peers {
     /// Gives the fetched snapshot its name on the disk.
     pub(super) fn publish_fetched(&mut self, index: LogIndex) -> io::Result<()> {
         self.transfer.publish(index)
+    }
+
+    /// A fetched state is not needed. Gives its file, which goes when it is dropped.
+    pub(super) fn discard_fetched(&mut self, state: &State) -> Option<transfer::PartFile> {
+        self.transfer.discard(state)
     }
 
     fn read_sockets(&mut self, now: Millis, give: &mut dyn FnMut(Input)) -> io::Result<bool> {

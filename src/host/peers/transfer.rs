@@ -53,7 +53,7 @@ pub struct Fetched {
 
 /// A fetch's own file. It is removed with this, unless it was given its name; after a crash by the next start, as all that
 /// ends in `.tmp`.
-struct PartFile {
+pub struct PartFile {
     path: PathBuf,
     is_published: bool,
 }
@@ -74,6 +74,19 @@ impl Drop for PartFile {
     }
 }
 
+/// A fetched snapshot without a name.
+struct Unpublished {
+    index: LogIndex,
+    /// Where its state lies, which tells it from any other that is here: two may be of one index.
+    state: usize,
+    part: PartFile,
+    path: PathBuf,
+}
+
+fn address(state: &State) -> usize {
+    std::ptr::from_ref(state).addr()
+}
+
 /// Fetches and serves.
 pub struct Transfer {
     dir: Arc<DataDir>,
@@ -83,7 +96,7 @@ pub struct Transfer {
     tell: Sender<Fetched>,
     fetched: Receiver<Fetched>,
     /// What was fetched last: its file is not published yet.
-    unpublished: Option<(LogIndex, PartFile, PathBuf)>,
+    unpublished: Option<Unpublished>,
     /// The fetch that is wanted has no thread: when that is told.
     unstarted: Option<(LogIndex, Instant)>,
     serving: Arc<AtomicUsize>,
@@ -161,19 +174,27 @@ impl Transfer {
         let Fetched { index, state, names, .. } = self.fetched.try_iter().find(|one| one.number == wanted)?;
         // One that has failed says nothing against what came before it.
         if let Some((part, path)) = names {
-            self.unpublished = Some((index, part, path));
+            let state = state.as_deref().map_or(0, address);
+            self.unpublished = Some(Unpublished { index, state, part, path });
         }
         Some((index, state))
     }
 
     /// Gives the fetched snapshot its name. Durable when it returns.
     pub fn publish(&mut self, index: LogIndex) -> io::Result<()> {
-        let fetched = self.unpublished.take().filter(|(fetched, _, _)| *fetched == index);
-        let (_, mut part, path) = fetched.ok_or_else(|| io::Error::other("it was not fetched"))?;
+        let fetched = self.unpublished.take().filter(|fetched| fetched.index == index);
+        let Unpublished { mut part, path, .. } =
+            fetched.ok_or_else(|| io::Error::other("it was not fetched"))?;
         let disk = self.dir.disk();
         disk.rename(&part.path, &path)?;
         part.is_published = true;
         disk.sync_dir(&self.dir.snapshot_path())
+    }
+
+    /// Nobody needs this fetched state: its file goes with it, and not with the next fetch, which may be never. It is dropped by the
+    /// caller: a large one takes its time.
+    pub fn discard(&mut self, state: &State) -> Option<PartFile> {
+        self.unpublished.take_if(|one| one.state == address(state)).map(|one| one.part)
     }
 
     /// Another server fetches one of this server's; those that are sent whole are counted.
@@ -503,7 +524,18 @@ mod tests {
         tell(&transfer, 3);
         assert!(transfer.next_fetched().is_some());
         assert!(transfer.publish(LogIndex(8)).is_err());
-        tell(&transfer, 4);
+        // Taken, and not needed: neither the one in front of it, which is of the same index, nor one from elsewhere takes its file.
+        let take = |transfer: &mut Transfer, number| {
+            tell(transfer, number);
+            transfer.next_fetched().and_then(|(_, state)| state).unwrap()
+        };
+        let (one, other) = (take(&mut transfer, 4), take(&mut transfer, 5));
+        let foreign = State::new(transfer.hasher.clone());
+        assert!(transfer.discard(&one).is_none() && transfer.discard(&foreign).is_none());
+        assert_eq!(files(&dir).len(), 2);
+        drop(transfer.discard(&other));
+        assert_eq!(files(&dir), [published.as_str()]);
+        tell(&transfer, 6);
         assert_eq!(files(&dir).len(), 2);
         drop(transfer);
         assert_eq!(files(&dir), [published.as_str()]);
