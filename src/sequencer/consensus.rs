@@ -157,7 +157,8 @@ pub(super) struct Consensus {
     campaigned: bool,
     /// Ticks until this server stands for election, the leader's connection being gone.
     hurry: Option<u64>,
-    /// The last term in which there was a leader, or that this server began with.
+    /// The last term in which something was committed, as far as this server knows, or that it began with. One whose leader was
+    /// elected only to be followed by the next election counts as in vain (the simulator, seed 108 of slow disks).
     led_term: u64,
 }
 
@@ -336,7 +337,8 @@ impl Consensus {
     fn pin_election_timeout(&mut self) {
         let spread = self.spread() % ELECTION_TICKS as u64;
         let raft = &mut self.node.raft;
-        if raft.leader_id != INVALID_ID {
+        let committed = raft.raft_log.committed;
+        if self.led_term < raft.term && raft.raft_log.term(committed).is_ok_and(|term| term == raft.term) {
             self.led_term = raft.term;
         }
         let in_vain = raft.term.saturating_sub(self.led_term + 1).min(DOUBLINGS_MAX);

@@ -86,6 +86,8 @@ pub(super) struct Report {
 
 /// How often a follower reports: many times within the shortest session timeout that a server grants.
 const REPORT_MS: u64 = 100;
+/// A leader whose disk stands keeps the lead for so long at least.
+const REIGN_MS: u64 = 10_000;
 /// How often a follower asks how far it must be, within the time that it may be behind.
 const ASKS_IN_PATIENCE: u64 = 4;
 
@@ -232,8 +234,12 @@ impl Sequencer {
     }
 
     /// This server's disk stands: the lead goes to one that has what it waits for. Where all disks are as slow nobody has, and
-    /// the next leader's would stand as soon.
-    pub(super) fn hand_over_ahead(&mut self) {
+    /// the next leader's would stand as soon. Nor does a lead that has just come go on: to hand it over takes as long as two
+    /// writes, and where every disk stands now and then it would go round for ever (the simulator).
+    pub(super) fn hand_over_ahead(&mut self, now: Millis) {
+        if now.since(self.reigns_since).0 < REIGN_MS {
+            return;
+        }
         let voters = self.state.membership.conf.voters.iter().copied();
         let ahead: BTreeSet<Seat> = voters.filter(|seat| self.consensus.is_ahead(*seat)).collect();
         self.hand_over_to(|seat| ahead.contains(&seat));
@@ -267,6 +273,7 @@ impl Sequencer {
         }
         self.leading = true;
         self.reign = self.consensus.term();
+        self.reigns_since = self.last_seen.unwrap_or_default();
         // What was proposed before may not be in the log that this server was elected with.
         self.outbox.begin_reign();
         self.void_locals(false);

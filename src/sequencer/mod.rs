@@ -68,6 +68,8 @@ pub struct Sequencer {
     leading: bool,
     /// The term of its last reign.
     reign: Term,
+    /// When it began.
+    reigns_since: Millis,
     serving: Serving,
     locals: locals::Locals,
     peers: Peers,
@@ -129,6 +131,7 @@ impl Sequencer {
             groups: VecDeque::new(),
             leading: false,
             reign: Term(0),
+            reigns_since: now.mono,
             serving: Serving::No,
             peers: Peers::new(now.mono),
             chains: agree::Chains::default(),
@@ -347,7 +350,7 @@ impl Sequencer {
         self.run_errand(now);
         self.tell_chain(now.mono);
         if self.leading && self.log_stands(now.mono) {
-            self.hand_over_ahead();
+            self.hand_over_ahead(now.mono);
         }
         if self.leading || mutant::is(Mutant::ExpiredByFollower) {
             self.expire_sessions(now);

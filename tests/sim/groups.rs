@@ -1,10 +1,10 @@
-//! Partitions of groups that may last, wires that clog all the time, and a minority that is dead at the end: some seeds have
-//! them. Their dice are their own, so that a seed's other choices stay what they were.
+//! Partitions of groups that may last, wires that clog all the time, disks that are all slow, and a minority that is dead at the
+//! end: some seeds have them. Their dice are their own, so that a seed's other choices stay what they were.
 
 use crate::check;
 use crate::client::Client;
 use crate::dice::Dice;
-use crate::server::Server;
+use crate::server::{DiskManners, Server};
 use crate::{World, HEAL_MS};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,8 @@ pub struct Groups {
     heal: Option<u64>,
     /// Wires that clog do so for as long as there are faults.
     pub keep_clogs: bool,
+    /// All disks take up to so long for each write, all the time.
+    slow_disks_ms: Option<u64>,
     /// Once all is well a minority dies: the others get on without it.
     leaves_dead: bool,
     /// Since when a run of a server has heard no majority.
@@ -37,7 +39,21 @@ impl Groups {
         let heal = [None, None, Some(1), Some(16)][dice.pick(4)].filter(|_| may_be);
         let keep_clogs = dice.permille(500) && may_be;
         let leaves_dead = dice.permille(350) && may_be;
-        Groups { dice, cut, heal, keep_clogs, leaves_dead, lonely: BTreeMap::new() }
+        let slow_disks_ms = (dice.permille(50) && may_be).then(|| 200 + dice.below(800));
+        Groups { dice, cut, heal, keep_clogs, slow_disks_ms, leaves_dead, lonely: BTreeMap::new() }
+    }
+
+    /// Where each write takes up to a second everything takes longer.
+    pub fn patience(&self, usual: u64) -> u64 {
+        if self.slow_disks_ms.is_some() {
+            usual * 3
+        } else {
+            usual
+        }
+    }
+
+    pub fn slowed(&self, manners: DiskManners) -> DiskManners {
+        DiskManners { write_ms: self.slow_disks_ms.unwrap_or(manners.write_ms), ..manners }
     }
 
     /// Whether cuts are healed now; `usual`: they were, before groups.
@@ -121,7 +137,7 @@ impl World {
         }
         // Who stays away for ten seconds of its own will has to come back first (seed 3186314398).
         let back = self.clients.iter().filter_map(Client::comes_back_at).max();
-        let until = back.unwrap_or(0).max(self.now) + MAJORITY_MS;
+        let until = back.unwrap_or(0).max(self.now) + self.groups.patience(MAJORITY_MS);
         while !self.is_calm_without(dead as usize) {
             self.pulse(false);
             assert!(self.now < until, "a majority did not get on without {dead}: {}", self.stuck());
@@ -129,7 +145,7 @@ impl World {
         for (_, at) in self.down.values_mut() {
             *at = self.now;
         }
-        let until = self.now + HEAL_MS;
+        let until = self.now + self.groups.patience(HEAL_MS);
         while !self.is_calm() {
             self.pulse(false);
             assert!(self.now < until, "not everybody is there after {dead} were dead: {}", self.stuck());

@@ -210,7 +210,7 @@ impl World {
             clients,
             history: History::default(),
             watchman: Watchman::default(),
-            disk_manners,
+            disk_manners: groups.slowed(disk_manners),
             snapshot_txns,
             slices,
             is_quiet_at_last,
@@ -521,7 +521,11 @@ impl World {
         }
         while !self.is_calm() {
             self.pulse(false);
-            assert!(self.now < self.healed_at + HEAL_MS, "not everybody got on again: {}", self.stuck());
+            assert!(
+                self.now < self.healed_at + self.groups.patience(HEAL_MS),
+                "not everybody got on again: {}",
+                self.stuck()
+            );
         }
         self.bear_a_minority();
         if self.is_quiet_at_last {
@@ -572,7 +576,7 @@ impl World {
         let sessions =
             |clients: &[Client]| -> BTreeSet<i64> { clients.iter().map(|one| one.session).collect() };
         let before = sessions(&self.clients);
-        let (mut until, latest) = (self.now + QUIET_MS, self.now + QUIET_MS + HEAL_MS);
+        let (mut until, latest) = (self.now + QUIET_MS, self.now + QUIET_MS + self.groups.patience(HEAL_MS));
         let mut reign = self.reign();
         while self.now < until || !self.is_calm() {
             self.pulse(false);
