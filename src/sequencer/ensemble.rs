@@ -86,8 +86,11 @@ pub(super) struct Report {
 
 /// How often a follower reports: many times within the shortest session timeout that a server grants.
 const REPORT_MS: u64 = 100;
-/// A leader whose disk stands keeps the lead for so long at least.
+/// A leader whose disk stands keeps the lead for so long at least, and 2^5 times as long when it has handed it over again and again
+/// within an hour.
 const REIGN_MS: u64 = 10_000;
+const REIGN_DOUBLINGS: u32 = 5;
+const FORGOTTEN_MS: u64 = 3_600_000;
 /// How often a follower asks how far it must be, within the time that it may be behind.
 const ASKS_IN_PATIENCE: u64 = 4;
 
@@ -233,16 +236,22 @@ impl Sequencer {
         self.hand_over_to(|_| true)
     }
 
-    /// This server's disk stands: the lead goes to one that has what it waits for. Where all disks are as slow nobody has, and
-    /// the next leader's would stand as soon. Nor does a lead that has just come go on: to hand it over takes as long as two
-    /// writes, and where every disk stands now and then it would go round for ever (the simulator).
+    /// This server's disk stands: the lead goes to one that has what it waits for. To hand it over takes as long as two writes, and
+    /// where every disk stands now and then it would go round for ever (the simulator): who has just got it keeps it for
+    /// a while, and each time that it was in vain twice as long.
     pub(super) fn hand_over_ahead(&mut self, now: Millis) {
-        if now.since(self.reigns_since).0 < REIGN_MS {
+        let (times, last) = self.handed_over;
+        let times = if now.since(last).0 < FORGOTTEN_MS { times } else { 0 };
+        if now.since(self.reigns_since).0 < REIGN_MS << times.min(REIGN_DOUBLINGS)
+            || self.consensus.is_handing_over()
+        {
             return;
         }
         let voters = self.state.membership.conf.voters.iter().copied();
         let ahead: BTreeSet<Seat> = voters.filter(|seat| self.consensus.is_ahead(*seat)).collect();
-        self.hand_over_to(|seat| ahead.contains(&seat));
+        if self.hand_over_to(|seat| ahead.contains(&seat)) {
+            self.handed_over = (times + 1, now);
+        }
     }
 
     fn hand_over_to(&mut self, may_lead: impl Fn(Seat) -> bool) -> bool {

@@ -70,6 +70,8 @@ pub struct Sequencer {
     reign: Term,
     /// When it began.
     reigns_since: Millis,
+    /// How often it was handed over because the disk stood, and when last.
+    handed_over: (u32, Millis),
     serving: Serving,
     locals: locals::Locals,
     peers: Peers,
@@ -132,6 +134,7 @@ impl Sequencer {
             leading: false,
             reign: Term(0),
             reigns_since: now.mono,
+            handed_over: (0, Millis(0)),
             serving: Serving::No,
             peers: Peers::new(now.mono),
             chains: agree::Chains::default(),

@@ -43,9 +43,13 @@ impl Groups {
         Groups { dice, cut, heal, keep_clogs, slow_disks_ms, leaves_dead, lonely: BTreeMap::new() }
     }
 
+    pub fn has_slow_disks(&self) -> bool {
+        self.slow_disks_ms.is_some()
+    }
+
     /// Where each write takes up to a second everything takes longer.
     pub fn patience(&self, usual: u64) -> u64 {
-        if self.slow_disks_ms.is_some() {
+        if self.has_slow_disks() {
             usual * 3
         } else {
             usual

@@ -162,7 +162,8 @@ impl World {
         };
         let snapshot_txns = [u64::MAX, 30, 100, 400][dice.pick(4)];
         let slices = Slices { at_once_max: [0, 1, 64][dice.pick(3)], slice: 1 + dice.pick(3) };
-        let is_quiet_at_last = dice.permille(200);
+        // Where all disks are slow connections end without a fault, and who goes elsewhere leaves its local session.
+        let is_quiet_at_last = dice.permille(200) && !groups.has_slow_disks();
         // Some come later: named as observers, or not at all.
         let voters = count;
         let extra = if voters > 1 { [0, 0, 0, 1, 2][dice.pick(5)] } else { 0 };
