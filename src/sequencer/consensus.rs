@@ -104,15 +104,16 @@ struct Unpersisted {
 }
 
 impl Unpersisted {
-    /// A later turn without a record of its own. One answer to a leader's heartbeats does for all before it: while a disk stood
-    /// they were heaped up for hours (an audit).
+    /// A later turn without a record of its own. While a disk stood its words were heaped up for hours (an audit): the last one
+    /// does for all before it.
     fn also(&mut self, number: u64, send: Vec<Addressed>) {
         self.number = number;
         for said in send {
-            if let Some((to, asks)) = heartbeat_answer(&said) {
+            if let Some((kind, to, asks)) = repeated(&said) {
                 // One that confirms nobody's question leaves those that do.
                 self.send.retain(|old| {
-                    heartbeat_answer(old).is_none_or(|(whom, asked)| whom != to || asked && !asks)
+                    repeated(old)
+                        .is_none_or(|(what, whom, asked)| (what, whom) != (kind, to) || asked && !asks)
                 });
             }
             self.send.push(said);
@@ -120,14 +121,20 @@ impl Unpersisted {
     }
 }
 
-/// Of an answer to a heartbeat: whose it was, and whether it confirms a question.
-fn heartbeat_answer(said: &Addressed) -> Option<(Seat, bool)> {
-    match &said.message {
-        Message::Raft(raft) if raft.kind == MessageType::MsgHeartbeatResponse as u8 => {
-            Some((raft.to, !raft.context.is_empty()))
-        }
-        _ => None,
-    }
+/// Of a word that makes earlier ones needless: its kind, whose it is, and whether it confirms a question.
+fn repeated(said: &Addressed) -> Option<(u8, Seat, bool)> {
+    const HEARTBEAT_ANSWER: u8 = MessageType::MsgHeartbeatResponse as u8;
+    const ANSWER: u8 = MessageType::MsgAppendResponse as u8;
+    const PRE_VOTE: u8 = MessageType::MsgRequestPreVote as u8;
+    const PRE_VOTE_ANSWER: u8 = MessageType::MsgRequestPreVoteResponse as u8;
+    let Message::Raft(raft) = &said.message else { return None };
+    let is_repeated = match raft.kind {
+        HEARTBEAT_ANSWER | PRE_VOTE | PRE_VOTE_ANSWER => true,
+        // What a leader of an earlier term is told, at each of its heartbeats.
+        ANSWER => raft.index.0 == 0 && !raft.reject,
+        _ => false,
+    };
+    is_repeated.then_some((raft.kind, raft.to, raft.kind == HEARTBEAT_ANSWER && !raft.context.is_empty()))
 }
 
 /// Election and heartbeat, in ticks.
@@ -248,8 +255,9 @@ impl Consensus {
             self.campaigned = true;
             self.campaign();
         }
-        // The others' votes come behind its own: until that is on the disk the time to win them has not begun.
-        if self.node.raft.state != StateRole::Candidate || self.unpersisted.is_empty() {
+        // Its questions wait for its disk, and the others' votes come behind its own: the time to win them has not begun.
+        let stands = matches!(self.node.raft.state, StateRole::Candidate | StateRole::PreCandidate);
+        if !stands || self.unpersisted.is_empty() {
             self.node.tick();
         }
         if let Some(ticks) = self.hurry {
@@ -410,14 +418,12 @@ impl Consensus {
         Ok(())
     }
 
-    /// A server is there and takes this one for its leader, whatever its disk does: that holds back its answers to heartbeats, and
-    /// a leader that was not answered for an election's time stepped down where every disk took half a second (an audit).
-    pub(super) fn heard(&mut self, from: ServerId) {
+    /// A seat's server is there and takes this one for its leader, whatever its disk does: that holds back its answers to heartbeats,
+    /// and a leader that was not answered for an election's time stepped down where every disk took half a second (an audit).
+    pub(super) fn heard(&mut self, seat: Seat) {
         if self.is_leading() {
-            for seat in self.seats_of(from) {
-                if let Some(progress) = self.node.raft.mut_prs().get_mut(seat) {
-                    progress.recent_active = true;
-                }
+            if let Some(progress) = self.node.raft.mut_prs().get_mut(seat.0) {
+                progress.recent_active = true;
             }
         }
     }

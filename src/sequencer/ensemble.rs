@@ -33,6 +33,8 @@ struct Peer {
     rules: u32,
     /// The moment up to which it has told what it heard.
     through: Millis,
+    /// When it last said anything in Raft, for which a follower's disk must have moved.
+    said_at: Millis,
 }
 
 impl Peers {
@@ -86,6 +88,8 @@ pub(super) struct Report {
 
 /// How often a follower reports: many times within the shortest session timeout that a server grants.
 const REPORT_MS: u64 = 100;
+/// No follower is turned out for less: it looks only every few ticks.
+const BEHIND_MIN_MS: u64 = 1_000;
 /// A leader whose disk stands keeps the lead for so long at least, and 2^5 times as long when it has handed it over again and again
 /// within an hour.
 const REIGN_MS: u64 = 10_000;
@@ -107,7 +111,7 @@ impl Report {
 
 impl Sequencer {
     pub(super) fn on_peer_up(&mut self, now: Now, peer: ServerId, birth: u128, rules: u32) {
-        self.peers.up.insert(peer, Peer { birth, rules, through: now.mono });
+        self.peers.up.insert(peer, Peer { birth, rules, through: now.mono, said_at: now.mono });
         self.consensus.peer_up(peer);
         self.tell_seat(peer);
         if self.consensus.leader().is_some_and(|(leader, _)| leader == peer) {
@@ -129,6 +133,9 @@ impl Sequencer {
         if !self.peers.is_up(from) {
             return;
         }
+        if let (Message::Raft(_), Some(peer)) = (&message, self.peers.up.get_mut(&from)) {
+            peer.said_at = now.mono;
+        }
         match message {
             Message::Raft(raft) if install::is_offer(&raft) => self.on_offer(from, *raft),
             Message::Raft(raft) => {
@@ -147,10 +154,21 @@ impl Sequencer {
         }
     }
 
+    /// A server is there and takes this one for its leader: that counts, though its disk holds back what it has to say in Raft. But
+    /// not for ever: with a majority whose disks stand a leader would lead on and heap up what nobody can have.
+    fn count_alive(&mut self, now: Millis, from: ServerId) {
+        let Some(peer) = self.peers.up.get(&from) else { return };
+        if now.since(peer.said_at).0 <= self.options.leaderless_ms {
+            if let Some(seat) = self.state.membership.seat_of(from, peer.birth) {
+                self.consensus.heard(seat);
+            }
+        }
+    }
+
     /// A follower's report. Its clock is another: spans are taken from this server's now, which is later than theirs was.
     /// A server speaks for the sessions that are attached to it, and for no other.
     fn on_report(&mut self, now: Millis, from: ServerId, heard: Heard) {
-        self.consensus.heard(from);
+        self.count_alive(now, from);
         if !self.leading {
             return;
         }
@@ -242,9 +260,9 @@ impl Sequencer {
     pub(super) fn hand_over_ahead(&mut self, now: Millis) {
         let (times, last) = self.handed_over;
         let times = if now.since(last).0 < FORGOTTEN_MS { times } else { 0 };
-        if now.since(self.reigns_since).0 < REIGN_MS << times.min(REIGN_DOUBLINGS)
-            || self.consensus.is_handing_over()
-        {
+        let is_new = now.since(self.reigns_since).0 < REIGN_MS << times.min(REIGN_DOUBLINGS);
+        let is_long = now.since(self.log_moved_at).0 > self.options.leaderless_ms;
+        if is_new && !is_long || self.consensus.is_handing_over() {
             return;
         }
         let voters = self.state.membership.conf.voters.iter().copied();
@@ -282,7 +300,6 @@ impl Sequencer {
         }
         self.leading = true;
         self.reign = self.consensus.term();
-        self.reigns_since = self.last_seen.unwrap_or_default();
         // What was proposed before may not be in the log that this server was elected with.
         self.outbox.begin_reign();
         self.void_locals(false);
@@ -362,7 +379,7 @@ impl Sequencer {
         }
         // It hears its leader and applies nothing: its disk stands or is full, or what it has missed is long.
         let behind = asked.since(self.peers.fresh_at);
-        if leader.is_some() && self.serving == Serving::Yes && behind.0 > patience {
+        if leader.is_some() && self.serving == Serving::Yes && behind.0 > patience.max(BEHIND_MIN_MS) {
             self.stop_serving(Note::FellBehind { behind });
             self.serving = Serving::No;
         }
@@ -411,7 +428,10 @@ impl Sequencer {
             self.tell_again();
         }
         let note = match leader {
-            Some((leader, _)) if leader == self.options.server => return,
+            Some((leader, _)) if leader == self.options.server => {
+                self.reigns_since = self.last_seen.unwrap_or_default();
+                return;
+            }
             Some((leader, term)) => Note::Follows { leader, term },
             None => Note::Leaderless,
         };

@@ -68,7 +68,7 @@ pub struct Sequencer {
     leading: bool,
     /// The term of its last reign.
     reign: Term,
-    /// When it began.
+    /// When Raft made it the leader last.
     reigns_since: Millis,
     /// How often it was handed over because the disk stood, and when last.
     handed_over: (u32, Millis),
@@ -245,7 +245,7 @@ impl Sequencer {
     #[must_use]
     pub fn wants_proposals(&self) -> bool {
         // Without a leader shards send no writes; what is left of those before waits for one and must hold up nobody.
-        !self.gather.is_full() || self.serving == Serving::ReadOnly
+        !self.gather.is_full() || self.serving != Serving::Yes
     }
 
     /// Who leads in which term, as far as this server knows.
@@ -352,7 +352,8 @@ impl Sequencer {
         self.send_report(now.mono);
         self.run_errand(now);
         self.tell_chain(now.mono);
-        if self.leading && self.log_stands(now.mono) {
+        // Also one whose first entry does not become durable: the others commit it, and nobody writes.
+        if self.consensus.is_leading() && self.log_stands(now.mono) {
             self.hand_over_ahead(now.mono);
         }
         if self.leading || mutant::is(Mutant::ExpiredByFollower) {

@@ -670,6 +670,20 @@ fn what_waits_for_a_disk_that_stands_is_bounded() {
         }
         consensus.tick();
     }
+    // The leader is gone, and somebody asks again and again whether an election would be won.
+    for _ in 0..1_000 {
+        let asks = RaftMessage {
+            kind: MessageType::MsgRequestPreVote as u8,
+            from: seat(3),
+            ..heartbeat(Vec::new())
+        };
+        consensus.step(ServerId(3), RaftMessage { term: Term(2), ..asks }).unwrap();
+        while let Some(turn) = consensus.next_turn(records) {
+            records += turn.append.len() as u64;
+            assert!(turn.send.is_empty(), "an answer waits, too");
+        }
+        consensus.tick();
+    }
     assert_eq!(records, 1, "the term");
     let said = consensus.persisted(records);
     assert!(said.len() < 300, "{}", said.len());

@@ -455,7 +455,6 @@ fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
     }
 }
 
-/// Three with local sessions, who leads, and one of its.
 /// Nothing of what the ensemble did was applied there, and its clients read on: the leader's heartbeats came all the same (an
 /// audit). ZooKeeper's leader drops a follower that acknowledges nothing for syncLimit, and that one its clients.
 #[test]
@@ -506,8 +505,10 @@ fn an_ensemble_with_slow_disks_elects_a_leader_and_keeps_it() {
         let leader = three.leader().expect("it was looked at just now");
         let wish = Wish::CreateSession { timeout_ms: 40_000 };
         three.up(leader, SessionId::NONE, 0, wish, Vec::new());
-        while three.answers.is_empty() {
-            three.tick(None);
+        for _ in 0..2_400 {
+            if three.answers.is_empty() {
+                three.tick(None);
+            }
         }
         let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
         three.notes.clear();
@@ -528,6 +529,63 @@ fn an_ensemble_with_slow_disks_elects_a_leader_and_keeps_it() {
     }
 }
 
+/// The first stand of a leader's disk hands the lead over at once; one that has just come stays, unless it stands for longer than
+/// a follower may be behind.
+#[test]
+fn a_leader_whose_disk_stands_hands_over_but_not_a_lead_that_has_just_come() {
+    for patience_ms in [100_000, 3_000] {
+        let (mut three, first) = Three::led();
+        three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = patience_ms);
+        let session = three.session(first);
+        let mut xid = 0;
+        let mut pass = |three: &mut Three, ms: u64| {
+            for _ in 0..ms / 25 {
+                xid += 1;
+                let (wish, arena) = create_bytes("/a");
+                three.up(first, session, xid, wish, arena);
+                three.tick(Some(session));
+            }
+            three.leader()
+        };
+        assert_eq!(pass(&mut three, 11_000), Some(first));
+        three.stands = first;
+        let second = pass(&mut three, 1_000);
+        assert!(second.is_some_and(|second| second != first), "{patience_ms}: {second:?}");
+        three.stands = second.expect("it was looked at just now");
+        assert_eq!(pass(&mut three, 2_500), second, "{patience_ms}");
+        if patience_ms > 10_000 {
+            assert_eq!(pass(&mut three, 4_000), second);
+            pass(&mut three, 4_000);
+        } else {
+            pass(&mut three, 1_500);
+        }
+        assert!(three.leader().is_some_and(|third| Some(third) != second), "{patience_ms}");
+    }
+}
+
+/// It led on and heaped up what nobody could have: whoever tells it of clients counted as there.
+#[test]
+fn a_leader_whose_majority_has_disks_that_stand_does_not_lead_for_ever() {
+    let (mut three, leader) = Three::led();
+    three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 2_000);
+    let session = three.session(leader);
+    let (gone, stands) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    (three.cut, three.stands) = (gone, stands);
+    for other in [leader, stands] {
+        three.link(other, gone, false);
+        three.link(gone, other, false);
+    }
+    let mut led_ms = 0;
+    for xid in 1..200 {
+        let (wish, arena) = create_bytes("/a");
+        three.up(leader, session, xid, wish, arena);
+        three.tick(Some(session));
+        led_ms += if three.nodes[usize::from(leader) - 1].is_leading() { 25 } else { 0 };
+    }
+    assert!((2_000..=3_500).contains(&led_ms), "{led_ms} ms");
+}
+
+/// Three with local sessions, who leads, and one of its.
 fn with_local_session() -> (Three, u8, Granted) {
     let (mut three, leader) = Three::led();
     for node in &mut three.nodes {
