@@ -151,8 +151,14 @@ impl Reader {
     }
 
     pub fn warn_about_the_rest(&mut self) {
+        let mut misspelt = Vec::new();
         for (key, given) in &self.given {
             if self.asked.contains(key.as_str()) || server_number(key).is_some() {
+                continue;
+            }
+            // A server that was started with `datadir` served from another directory.
+            if let Some(meant) = self.asked.iter().find(|known| known.eq_ignore_ascii_case(key)) {
+                misspelt.push((key.clone(), given.clone(), *meant));
                 continue;
             }
             let shown = printable("key", key);
@@ -165,6 +171,9 @@ impl Reader {
                 ),
             };
             self.warnings.push(Warning { source: given.source.clone(), text });
+        }
+        for (key, given, meant) in misspelt {
+            self.refuse(&key, &given, format!("expected {meant}: upper and lower case are told apart"));
         }
     }
 }

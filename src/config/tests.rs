@@ -535,6 +535,24 @@ fn keys_without_effect_are_named_once_each() {
     );
 }
 
+/// A server with `datadir` served what lay in another directory (a trial).
+#[test]
+fn a_key_that_is_only_written_in_another_case_is_refused() {
+    for (key, meant) in [
+        ("datadir", "dataDir"),
+        ("clientport", "clientPort"),
+        ("READONLYMODE.enabled", "readonlymode.enabled"),
+    ] {
+        let problems = bad(file(&format!("tickTime=2000\n{key}=1\n")));
+        assert!(
+            problems.contains(&format!(
+                "zoo.cfg:2: {key}=1: expected {meant}: upper and lower case are told apart"
+            )),
+            "{problems}"
+        );
+    }
+}
+
 /// All keys of ZooKeeper 3.9 (chapter 12 of the wire reference and the list of its administrator's guide): none is
 /// a stranger.
 #[test]

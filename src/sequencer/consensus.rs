@@ -505,10 +505,12 @@ impl Consensus {
         LogIndex(self.node.raft.prs().get(seat.0).map_or(0, |progress| progress.matched))
     }
 
-    /// Whether a leader's appends go to it one behind the other: it has been found to follow.
+    /// Whether it has been found to follow: a leader's appends go to it one behind the other, or it has all there is. Who comes
+    /// back to an idle ensemble is sent nothing until somebody writes.
     pub(super) fn is_synced(&self, seat: Seat) -> bool {
+        let is_whole = |matched| matched == self.node.raft.raft_log.last_index();
         let progress = self.node.raft.prs().get(seat.0);
-        progress.is_some_and(|progress| progress.state == ProgressState::Replicate)
+        progress.is_some_and(|one| one.state == ProgressState::Replicate || is_whole(one.matched))
     }
 
     pub(super) fn last_index(&self) -> LogIndex {

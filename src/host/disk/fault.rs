@@ -104,7 +104,9 @@ impl fmt::Display for LogError {
             LogError::Damaged(damage) => write!(
                 f,
                 "{damage}. This server must not serve from it: restore the file from a copy, or restore the \
-                 data directory from a backup (`ringkeeper verify DIR` shows what is whole)"
+                 data directory from a backup (`ringkeeper verify DIR` shows what is whole). As a member of an \
+                 ensemble whose other servers are a majority, start it with an empty data directory (keep myid), and \
+                 it has all from them; never from a backup"
             ),
             LogError::Disk(fault) => write!(f, "{fault}"),
             LogError::NoSpace { dir, needed_bytes } => write!(

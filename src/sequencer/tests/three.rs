@@ -529,6 +529,22 @@ fn an_ensemble_with_slow_disks_elects_a_leader_and_keeps_it() {
     }
 }
 
+/// `mntr` said one synced follower of two until somebody wrote (a trial).
+#[test]
+fn who_comes_back_to_an_idle_ensemble_is_synced() {
+    let (mut three, leader) = Three::led();
+    let (at, follower) = (usize::from(leader) - 1, leader % 3 + 1);
+    three.session(leader);
+    for is_up in [false, true] {
+        three.link(leader, follower, is_up);
+        three.link(follower, leader, is_up);
+        for _ in 0..20 {
+            three.tick(None);
+        }
+        assert_eq!((three.leader(), three.nodes[at].synced()), (Some(leader), (1 + usize::from(is_up), 0)));
+    }
+}
+
 /// The first stand of a leader's disk hands the lead over at once; one that has just come stays, unless it stands for longer than
 /// a follower may be behind.
 #[test]
