@@ -397,14 +397,16 @@ impl Disk {
     }
 }
 
-/// The entries that records above `base` make: one whose index is not above the last one replaces that suffix.
+/// The entries above `base` that the records make: one whose index is not above the last one replaces that suffix, also where it is
+/// itself not above the base (seed 3533417077).
 fn replay(records: &[Record], base: LogIndex) -> Vec<&Record> {
     let mut entries: Vec<&Record> = Vec::new();
-    for one in records.iter().filter(|one| one.logged.index > base) {
+    for one in records.iter().filter(|one| one.logged.index > LogIndex(0)) {
         while entries.last().is_some_and(|last| last.logged.index >= one.logged.index) {
             entries.pop();
         }
         entries.push(one);
     }
+    entries.retain(|one| one.logged.index > base);
     entries
 }
