@@ -109,6 +109,8 @@ pub enum Mutant {
     ElectedWithoutVoice = 51,
     /// A new leader begins when all servers are there.
     ReignNeedsAll = 52,
+    /// A follower that applies nothing any more serves what it has.
+    StaleServes = 53,
 }
 
 #[cfg(feature = "mutants")]

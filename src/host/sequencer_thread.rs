@@ -560,8 +560,9 @@ impl SequencerThread {
                 "without a leader for too long: clients are turned away until there is one. {NO_MAJORITY}"
             ),
             Note::FellBehind { behind } => warn!(
-                "what is here is {} ms old: this server hears its leader, and has not done what the ensemble did. Clients are \
-                 turned away until it has. Look at its disk (full, or slow) and its network; syncLimit says how old it may be",
+                "what is here may be {} ms old: nothing newer of what the ensemble did is known to be done here. Clients are turned \
+                 away until it is. This server stood still, or its disk (full, or slow), or its network; syncLimit says how old it \
+                 may be",
                 behind.0
             ),
             Note::ServesReadOnly => warn!(

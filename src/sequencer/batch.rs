@@ -1,9 +1,10 @@
 //! Gathering what shards send into batches: one batch, one Raft entry, one log record.
 
+use super::fresh::Moment;
 use super::{Options, Sequencer};
 use crate::apply::{BatchWriter, State, Txn, TxnBody};
 use crate::handoff::{Proposal, Upward, Wish};
-use crate::ids::{ConnId, Millis, SessionId, ShardId, WallMillis, Xid};
+use crate::ids::{ConnId, SessionId, ShardId, WallMillis, Xid};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,8 +15,7 @@ pub(super) enum Waiter {
     /// A client's sync.
     Sync { shard: ShardId, conn: ConnId, xid: Xid },
     /// The server itself: from then on it is not older than what was acknowledged before it came.
-    /// `asked`: when, in the time that it has known of a leader.
-    Serving { asked: Millis },
+    Serving { asked: Moment },
 }
 
 /// A batch is closed before it would hold more than this, unless a single transaction does: the host sees to it that

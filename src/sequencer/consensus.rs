@@ -9,15 +9,16 @@ use super::conf;
 use super::guard::{self, Nonsense};
 use super::reads::Reads;
 use super::storage::{self, Slot, Store};
+use super::unpersisted::Unpersisted;
 use crate::ids::{LogIndex, Seat, ServerId, Term, Zxid};
 use crate::log::{Append, HardState as Vote};
 use crate::membership::{Conf, ConfChange};
 use crate::mutant::{self, Mutant};
-use crate::peer::{Addressed, Message, RaftMessage};
+use crate::peer::{Addressed, RaftMessage};
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, HardState, MessageType, Snapshot};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole, INVALID_ID};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A record to be written, or an entry that was.
 #[derive(Clone, Debug)]
@@ -92,51 +93,6 @@ pub struct Install {
     pub hard_state: Vote,
 }
 
-/// A turn of Raft whose records are not all durable.
-struct Unpersisted {
-    number: u64,
-    /// How many records must be.
-    records: u64,
-    /// The snapshot that it installs counts as applied only then.
-    installed: Option<LogIndex>,
-    /// What may be said only then: a follower's word is its disk's.
-    send: Vec<Addressed>,
-}
-
-impl Unpersisted {
-    /// A later turn without a record of its own. While a disk stood its words were heaped up for hours (an audit): the last one
-    /// does for all before it.
-    fn also(&mut self, number: u64, send: Vec<Addressed>) {
-        self.number = number;
-        for said in send {
-            if let Some((kind, to, asks)) = repeated(&said) {
-                // One that confirms nobody's question leaves those that do.
-                self.send.retain(|old| {
-                    repeated(old)
-                        .is_none_or(|(what, whom, asked)| (what, whom) != (kind, to) || asked && !asks)
-                });
-            }
-            self.send.push(said);
-        }
-    }
-}
-
-/// Of a word that makes earlier ones needless: its kind, whose it is, and whether it confirms a question.
-fn repeated(said: &Addressed) -> Option<(u8, Seat, bool)> {
-    const HEARTBEAT_ANSWER: u8 = MessageType::MsgHeartbeatResponse as u8;
-    const ANSWER: u8 = MessageType::MsgAppendResponse as u8;
-    const PRE_VOTE: u8 = MessageType::MsgRequestPreVote as u8;
-    const PRE_VOTE_ANSWER: u8 = MessageType::MsgRequestPreVoteResponse as u8;
-    let Message::Raft(raft) = &said.message else { return None };
-    let is_repeated = match raft.kind {
-        HEARTBEAT_ANSWER | PRE_VOTE | PRE_VOTE_ANSWER => true,
-        // What a leader of an earlier term is told, at each of its heartbeats.
-        ANSWER => raft.index.0 == 0 && !raft.reject,
-        _ => false,
-    };
-    is_repeated.then_some((raft.kind, raft.to, raft.kind == HEARTBEAT_ANSWER && !raft.context.is_empty()))
-}
-
 /// Election and heartbeat, in ticks.
 const ELECTION_TICKS: usize = 16;
 const HEARTBEAT_TICKS: usize = 3;
@@ -159,7 +115,7 @@ pub(super) struct Consensus {
     base_term: Term,
     /// Payloads of proposals and of peers' entries that Raft may take in this turn, by index and term.
     arriving: BTreeMap<(u64, u64), (Bytes, (Zxid, Zxid))>,
-    unpersisted: VecDeque<Unpersisted>,
+    unpersisted: Unpersisted,
     reads: Reads,
     campaigned: bool,
     /// Ticks until this server stands for election, the leader's connection being gone.
@@ -203,7 +159,7 @@ impl Consensus {
             seed: u64::from_le_bytes(seed_bytes),
             base_term: Term(term),
             arriving: BTreeMap::new(),
-            unpersisted: VecDeque::new(),
+            unpersisted: Unpersisted::default(),
             reads: Reads::new(seat, incarnation),
             campaigned: false,
             hurry: None,
@@ -268,8 +224,7 @@ impl Consensus {
         }
         self.pin_election_timeout();
         // While the disk stands the questions of before still wait for it.
-        let waiting: usize = self.unpersisted.iter().map(|turn| turn.send.len()).sum();
-        if waiting < WAITING_MAX {
+        if self.unpersisted.words() < WAITING_MAX {
             for context in self.reads.ask_again() {
                 self.ask_moment(context);
             }
@@ -304,7 +259,7 @@ impl Consensus {
     /// Whether a snapshot has taken the log's place and is not durable yet. The crate counts it as applied only then, and who
     /// stands for election before looks for entries that are gone (the simulator, seed 1780189776).
     fn is_installing(&self) -> bool {
-        self.unpersisted.iter().any(|turn| turn.installed.is_some())
+        self.unpersisted.has_install()
     }
 
     /// Whether this server may not stand for election yet: its log is not on its disk. Who needs others' votes asks for them
@@ -619,8 +574,7 @@ impl Consensus {
     /// This many records are durable. Returns what may be said now.
     pub(super) fn persisted(&mut self, records: u64) -> Vec<Addressed> {
         let mut send = Vec::new();
-        while self.unpersisted.front().is_some_and(|turn| turn.records <= records) {
-            let turn = self.unpersisted.pop_front().expect("it was looked at just now");
+        while let Some(turn) = self.unpersisted.pop(records) {
             self.node.on_persist_ready(turn.number);
             if let Some(index) = turn.installed {
                 self.node.advance_apply_to(index.0);
@@ -695,13 +649,7 @@ impl Consensus {
             self.node.on_persist_ready(number);
             send.extend(later);
         } else {
-            let installed = install.map(|install| install.index);
-            match self.unpersisted.back_mut().filter(|last| last.records == records) {
-                Some(last) => last.also(number, later),
-                None => {
-                    self.unpersisted.push_back(Unpersisted { number, records, installed, send: later });
-                }
-            }
+            self.unpersisted.push(number, records, install.map(|install| install.index), later);
         }
         self.pin_election_timeout();
         Some(Turn { install, append, committed, send })

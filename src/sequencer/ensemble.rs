@@ -1,6 +1,7 @@
 //! One server among others: who leads, who is there, and what followers tell of their clients.
 
 use super::batch::Waiter;
+use super::fresh::{Freshness, Moment};
 use super::{install, Effect, Note, Now, Sequencer, Serving};
 use crate::ids::{Millis, Seat, ServerId, SessionId, Term};
 use crate::mutant::{self, Mutant};
@@ -15,14 +16,8 @@ pub(super) struct Peers {
     leader: Option<(ServerId, Term)>,
     /// The last moment at which there was one.
     led_at: Millis,
-    /// When this server looked last.
-    looked_at: Millis,
-    /// For how long it has known of a leader, altogether: a time without one has its own end.
-    pub(super) led_for: Millis,
-    /// Of that time: when it asked last how far it must be to serve, and is not answered.
-    pub(super) asked_to_serve: Option<Millis>,
-    /// Of that time: all that was acknowledged before is applied here.
-    fresh_at: Millis,
+    /// How old what this server serves may be.
+    pub(super) fresh: Freshness,
 }
 
 /// A server with a connection.
@@ -39,15 +34,7 @@ struct Peer {
 
 impl Peers {
     pub(super) fn new(now: Millis) -> Peers {
-        Peers {
-            up: BTreeMap::new(),
-            leader: None,
-            led_at: now,
-            looked_at: now,
-            led_for: Millis(0),
-            asked_to_serve: None,
-            fresh_at: Millis(0),
-        }
+        Peers { up: BTreeMap::new(), leader: None, led_at: now, fresh: Freshness::new(now) }
     }
 
     pub(super) fn all_up(&self) -> Vec<ServerId> {
@@ -61,15 +48,6 @@ impl Peers {
     /// The rules that a server knows.
     pub(super) fn rules(&self, peer: ServerId) -> Option<u32> {
         self.up.get(&peer).map(|peer| peer.rules)
-    }
-
-    /// Whether it is time to ask how far this server must be. Who serves asks again while it does, answered or not.
-    fn must_ask(&self, is_serving: bool, patience: u64) -> bool {
-        let is_time = |last: Millis| is_serving && self.led_for.since(last).0 >= patience / ASKS_IN_PATIENCE;
-        match self.asked_to_serve {
-            None => !is_serving || is_time(self.fresh_at),
-            Some(asked) => is_time(asked),
-        }
     }
 
     /// The data directory of a server that there is a connection with.
@@ -88,15 +66,11 @@ pub(super) struct Report {
 
 /// How often a follower reports: many times within the shortest session timeout that a server grants.
 const REPORT_MS: u64 = 100;
-/// No follower is turned out for less: it looks only every few ticks.
-const BEHIND_MIN_MS: u64 = 1_000;
 /// A leader whose disk stands keeps the lead for so long at least, and 2^5 times as long when it has handed it over again and again
 /// within an hour.
 const REIGN_MS: u64 = 10_000;
 const REIGN_DOUBLINGS: u32 = 5;
 const FORGOTTEN_MS: u64 = 3_600_000;
-/// How often a follower asks how far it must be, within the time that it may be behind.
-const ASKS_IN_PATIENCE: u64 = 4;
 
 impl Report {
     pub(super) fn heard(&mut self, session: SessionId, at: Millis) {
@@ -313,6 +287,7 @@ impl Sequencer {
             let timeout = if mutant::is(Mutant::NoFullTimeout) { 1 } else { session.timeout_ms };
             self.expiry.track(id, u64::try_from(timeout).unwrap_or(0), now);
         }
+        self.peers.fresh.renew();
         self.start_serving();
         self.begin_membership();
         self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));
@@ -323,11 +298,9 @@ impl Sequencer {
     /// asks the next leader: it would cease to serve in this very turn, and who hosts it would not see that it ever did. The
     /// local sessions of read-only mode had gone with that mode then, and their connections had not (the simulator, seed
     /// 60068667).
-    pub(super) fn start_following(&mut self, asked: Millis) {
-        self.peers.asked_to_serve.take_if(|last| *last == asked);
-        let is_fresh = self.peers.led_for.since(asked).0 <= self.options.leaderless_ms;
+    pub(super) fn start_following(&mut self, asked: Moment) {
+        let is_fresh = self.peers.fresh.answered(asked, self.options.leaderless_ms);
         if is_fresh && self.consensus.leader().is_some() {
-            self.peers.fresh_at = asked.max(self.peers.fresh_at);
             self.start_serving();
         }
     }
@@ -360,26 +333,20 @@ impl Sequencer {
     /// Goes on to serve, or ceases to, as there is a leader.
     pub(super) fn follow_leader(&mut self, now: Now) {
         let leader = self.see_leader();
-        let (peers, patience) = (&mut self.peers, self.options.leaderless_ms);
-        let span = now.mono.since(std::mem::replace(&mut peers.looked_at, now.mono));
+        let (peers, patience_ms) = (&mut self.peers, self.options.leaderless_ms);
+        peers.fresh.observe(now.mono, leader.is_some());
         if leader.is_some() {
-            (peers.led_at, peers.led_for) = (now.mono, peers.led_for.plus(span));
+            peers.led_at = now.mono;
         }
-        if self.leading {
-            peers.fresh_at = peers.led_for;
+        // A leader, too: one that stood still may be none any more, and its disk may stand.
+        if leader.is_some() && self.consensus.is_leading() == self.leading {
+            if let Some(asked) = peers.fresh.ask(self.serving == Serving::Yes, patience_ms) {
+                self.consensus.read_index(vec![Waiter::Serving { asked }]);
+                self.pump();
+            }
         }
-        let asked = peers.led_for;
-        if leader.is_some()
-            && !self.consensus.is_leading()
-            && self.peers.must_ask(self.serving == Serving::Yes, patience)
-        {
-            self.peers.asked_to_serve = Some(asked);
-            self.consensus.read_index(vec![Waiter::Serving { asked }]);
-            self.pump();
-        }
-        // It hears its leader and applies nothing: its disk stands or is full, or what it has missed is long.
-        let behind = asked.since(self.peers.fresh_at);
-        if leader.is_some() && self.serving == Serving::Yes && behind.0 > patience.max(BEHIND_MIN_MS) {
+        // It hears its leader, or is it, and applies nothing: its disk stands or is full, or what it has missed is long.
+        if let Some(behind) = self.peers.fresh.too_old(patience_ms).filter(|_| self.serving == Serving::Yes) {
             self.stop_serving(Note::FellBehind { behind });
             self.serving = Serving::No;
         }

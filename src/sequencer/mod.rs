@@ -9,6 +9,7 @@ mod conf;
 mod consensus;
 mod ensemble;
 mod expire;
+mod fresh;
 mod guard;
 mod install;
 mod locals;
@@ -19,6 +20,7 @@ mod reads;
 mod snapshots;
 mod storage;
 mod translate;
+mod unpersisted;
 mod words;
 
 pub use batch::BATCH_BYTES;

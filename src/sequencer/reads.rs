@@ -120,13 +120,14 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fresh::Moment;
     use super::*;
     use crate::ids::{Millis, ServerId};
 
     #[test]
     fn what_a_time_without_a_leader_has_heaped_up_is_asked_as_one_and_answered_whole() {
         let mut reads = Reads::new(Seat::new(ServerId(1), 0), 7);
-        let serving = || vec![Waiter::Serving { asked: Millis(0) }];
+        let serving = || vec![Waiter::Serving { asked: Moment::at(Millis(0)) }];
         let first: Vec<_> = (0..200).filter_map(|_| reads.ask(serving())).collect();
         let again = reads.ask_again();
         assert_eq!((first.len(), again.len()), (200, 1));

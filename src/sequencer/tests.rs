@@ -3,6 +3,7 @@
 mod three;
 
 use super::batch::Waiter;
+use super::fresh::Moment;
 use super::*;
 use crate::apply::Options as TxnOptions;
 use crate::handoff::{Heard, Proposal, Publication, Upward, Wish};
@@ -180,7 +181,7 @@ fn an_answer_of_a_leader_that_is_gone_makes_nobody_serve() {
     let mut sequencer = Sequencer::new(options(), state, RecoveredLog::default(), now);
     assert_eq!((sequencer.leader(), sequencer.serving()), (None, Serving::No));
     sequencer.serving = Serving::ReadOnly;
-    sequencer.start_following(Millis(0));
+    sequencer.start_following(Moment::at(Millis(0)));
     assert_eq!(
         sequencer.serving(),
         Serving::ReadOnly,
@@ -602,7 +603,7 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
         ..RaftMessage::default()
     };
     consensus.step(ServerId(2), from_leader(MessageType::MsgHeartbeat, Vec::new())).unwrap();
-    consensus.read_index(vec![Waiter::Serving { asked: Millis(0) }]);
+    consensus.read_index(vec![Waiter::Serving { asked: Moment::at(Millis(0)) }]);
     let (mut contexts, mut records) = (Vec::new(), 0);
     for _ in 0..3 {
         let mut said = Vec::new();
@@ -662,7 +663,7 @@ fn what_waits_for_a_disk_that_stands_is_bounded() {
         let context = if round < 9_990 { round.to_be_bytes().to_vec() } else { Vec::new() };
         consensus.step(ServerId(2), heartbeat(context)).unwrap();
         if round == 0 {
-            consensus.read_index(vec![Waiter::Serving { asked: Millis(0) }]);
+            consensus.read_index(vec![Waiter::Serving { asked: Moment::at(Millis(0)) }]);
         }
         while let Some(turn) = consensus.next_turn(records) {
             records += turn.append.len() as u64;

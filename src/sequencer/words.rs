@@ -182,7 +182,7 @@ pub enum Note {
     ReconfigRefused(Refusal),
     /// Clients are turned away until there is a leader.
     StoppedServing,
-    /// There is a leader, but for so long nothing of what it had done was applied here: clients are turned away until it is.
+    /// For so long nothing of what the ensemble had done was known to be applied here: clients are turned away until it is.
     FellBehind {
         behind: Millis,
     },

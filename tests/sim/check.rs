@@ -31,12 +31,14 @@ pub struct Watchman {
     elected: BTreeSet<u64>,
     /// What was applied, in order: no server keeps all of it.
     log: Vec<Bytes>,
+    /// When each of them was applied first, by whomever.
+    applied_at: Vec<u64>,
     pub elections: u64,
 }
 
 impl Watchman {
     /// One leader a term, whomever one asks; equal states at equal indices.
-    pub fn look(&mut self, server: &Server) {
+    pub fn look(&mut self, world: u64, server: &Server) {
         if let Some((leader, term)) = server.sequencer.leader() {
             let known = *self.leaders.entry(term.0).or_insert_with(|| {
                 self.elections += 1;
@@ -49,6 +51,7 @@ impl Watchman {
         while (self.log.len() as u64) < index.0 {
             let Some(entry) = server.disk.entry(LogIndex(self.log.len() as u64 + 1)) else { break };
             self.log.push(entry.payload.clone());
+            self.applied_at.push(world);
         }
         let state = server.sequencer.state();
         let seen = (term.0, state.digest(), state.chain(), state.last_zxid().0);
@@ -58,6 +61,20 @@ impl Watchman {
 }
 
 impl Watchman {
+    /// Who serves is no older than twice what it may be behind, and a moment.
+    pub fn look_at_age(&self, world: u64, server: &Server, leaderless_ms: u64) {
+        let next = self.applied_at.get(server.sequencer.applied().0 .0 as usize);
+        let Some(next) = next.filter(|_| server.sequencer.is_serving()) else {
+            return;
+        };
+        let age = world - next;
+        assert!(
+            age <= 2 * leaderless_ms.max(1_000) + AGE_SLACK_MS,
+            "server {} serves, and lacks since {age} ms what another one has done",
+            server.id
+        );
+    }
+
     /// Who is elected had a voice: now, or before what was applied in the same moment.
     fn look_at_voice(&mut self, server: &Server) {
         let members = &server.sequencer.state().membership;
@@ -74,6 +91,9 @@ impl Watchman {
         }
     }
 }
+
+/// A clock that drifts, and a turn.
+const AGE_SLACK_MS: u64 = 100;
 
 /// What no honest server gives another one a reason to say.
 fn is_alarming(note: &Note) -> bool {

@@ -433,6 +433,26 @@ fn a_server_that_differs_from_the_majority_is_told_so_and_no_other_is() {
     }
 }
 
+/// In its first turn it still took itself for the leader, and what it had for the newest (the simulator, seed 17).
+#[test]
+fn a_leader_that_stood_still_serves_nobody_until_a_majority_has_answered() {
+    let (mut three, leader) = Three::led();
+    three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 2_000);
+    (0..200).for_each(|_| three.tick(None));
+    let at = usize::from(leader) - 1;
+    for (stood_ms, is_serving) in [(1_400, true), (2_100, false)] {
+        three.now.mono = three.now.mono.plus(Millis(stood_ms));
+        three.nodes[at].turn(three.now);
+        assert_eq!(
+            (three.nodes[at].is_leading(), three.nodes[at].is_serving()),
+            (true, is_serving),
+            "{stood_ms}"
+        );
+        (0..4).for_each(|_| three.tick(None));
+        assert_eq!((three.leader(), three.nodes[at].is_serving()), (Some(leader), true));
+    }
+}
+
 /// The answer lay there while the server fetched and replayed for minutes: it began to serve a state of minutes ago.
 #[test]
 fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
@@ -442,14 +462,14 @@ fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
     (0..50).for_each(|_| three.tick(None));
     for is_late in [true, false] {
         three.tick(None);
-        let node = &mut three.nodes[at];
+        let (now, node) = (three.now.mono, &mut three.nodes[at]);
         assert!(node.is_serving());
         node.serving = Serving::No;
-        let waited = node.options.leaderless_ms + u64::from(is_late);
-        let asked = Millis(node.peers.led_for.0.checked_sub(waited).expect("the world is old enough"));
-        node.peers.asked_to_serve = Some(asked);
+        let asked = node.peers.fresh.ask(false, 500).expect("it waits for no answer");
+        node.peers.fresh.observe(now.plus(Millis(500 + u64::from(is_late))), true);
         node.start_following(asked);
-        assert_eq!((node.is_serving(), node.peers.asked_to_serve), (!is_late, None));
+        assert_eq!(node.is_serving(), !is_late);
+        three.now.mono = now.plus(Millis(1_000));
         three.tick(None);
         assert!(three.nodes[at].is_serving(), "it has asked once more");
     }
