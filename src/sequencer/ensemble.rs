@@ -335,6 +335,10 @@ impl Sequencer {
         let leader = self.see_leader();
         let (peers, patience_ms) = (&mut self.peers, self.options.leaderless_ms);
         peers.fresh.observe(now.mono, leader.is_some());
+        // Where nobody else votes, nobody else has acknowledged anything, however long this server stood still.
+        if self.leading && self.consensus.is_sole_voter() {
+            peers.fresh.renew();
+        }
         if leader.is_some() {
             peers.led_at = now.mono;
         }

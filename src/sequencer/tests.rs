@@ -330,6 +330,19 @@ fn a_server_speaks_for_the_sessions_that_are_attached_to_it_alone() {
     assert!(world.notes.contains(&Note::SessionExpired { session }));
 }
 
+/// Nobody else can have acknowledged anything: who stood still alone turns no client away (the conversation of
+/// `tests/golden/sessions.txt` heard it do so).
+#[test]
+fn a_server_alone_that_stood_still_serves_on() {
+    let mut world = World::new(options());
+    world.new_session();
+    world.notes.clear();
+    world.tick(600_000);
+    world.pass(1_000);
+    assert!(!world.notes.iter().any(|note| matches!(note, Note::FellBehind { .. })), "{:?}", world.notes);
+    assert!(world.sequencer.is_serving());
+}
+
 #[test]
 fn a_shard_that_does_not_report_expires_nobody() {
     let mut world = World::new(options());
