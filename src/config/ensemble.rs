@@ -19,7 +19,7 @@ pub struct Ensemble {
     /// Invariant: the server whose [`Config::server_id`](super::Config::server_id) this is is among them.
     pub servers: Vec<ServerEntry>,
     /// `initLimit`, 1 to 2147483647 ticks, default 10 (ZooKeeper has none and refuses to start; its image sets 5):
-    /// how long a server may take to connect to the leader and to catch up.
+    /// taken for ZooKeeper's sake and shown; a server here may take as long as it makes progress.
     pub init_limit: Millis,
     /// `syncLimit`, 1 to 2147483647 ticks, default 5 (ZooKeeper has none and refuses to start; its image sets 2):
     /// how long a server may stay silent.

@@ -116,7 +116,7 @@ pub struct Sessions {
 /// Every limit of the server, with what happens there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// `jute.maxbuffer` in bytes, 4096 to 268435456, default 1048575. A longer frame closes the connection before
+    /// `jute.maxbuffer` in bytes, 4096 to 2147483647, default 1048575. A longer frame closes the connection before
     /// anything is allocated for it.
     pub frame_bytes_max: u32,
     /// `maxClientCnxns` per address, over all shards; 0 and less = no limit. ZooKeeper's default is 60; ours is 0, because 60

@@ -367,10 +367,32 @@ impl Consensus {
                 self.arriving.insert((index, entry.term.0), (payload, (entry.first_zxid, entry.last_zxid)));
             }
         }
+        let is_answer = message.kind == MessageType::MsgHeartbeatResponse as u8;
+        let mut message = self.to_raft(message);
+        if is_answer && message.term == self.node.raft.term {
+            self.confirm_earlier(&mut message);
+        }
         // What it refuses it drops, and says so to nobody but its log.
-        let _ = self.node.step(self.to_raft(message));
+        let _ = self.node.step(message);
         self.pin_election_timeout();
         Ok(())
+    }
+
+    /// Who confirms a question confirms all that were asked before it. The crate counts each by itself: where two followers must, each
+    /// may have confirmed another one, for one whose disk is slow says the last of them alone (a review).
+    fn confirm_earlier(&mut self, answer: &mut raft::eraftpb::Message) {
+        let raft = &mut self.node.raft;
+        let at = raft.read_only.read_index_queue.iter().position(|context| *context == answer.context);
+        let Some(at @ 1..) = at.filter(|_| raft.state == StateRole::Leader) else { return };
+        let asked: Vec<Vec<u8>> = raft.read_only.read_index_queue.iter().take(at + 1).cloned().collect();
+        for context in asked.into_iter().rev() {
+            let confirmed = raft.read_only.recv_ack(answer.from, &context).cloned();
+            if confirmed.is_some_and(|by| raft.prs().has_quorum(&by)) {
+                // Those before it go with it.
+                answer.context = context;
+                return;
+            }
+        }
     }
 
     /// A seat's server is there and takes this one for its leader, whatever its disk does: that holds back its answers to heartbeats,

@@ -1,7 +1,7 @@
 //! One server among others: who leads, who is there, and what followers tell of their clients.
 
 use super::batch::Waiter;
-use super::fresh::{Freshness, Moment};
+use super::fresh::{Freshness, Moment, PATIENCE_MIN_MS};
 use super::{install, Effect, Note, Now, Sequencer, Serving};
 use crate::ids::{Millis, Seat, ServerId, SessionId, Term};
 use crate::mutant::{self, Mutant};
@@ -287,8 +287,10 @@ impl Sequencer {
             let timeout = if mutant::is(Mutant::NoFullTimeout) { 1 } else { session.timeout_ms };
             self.expiry.track(id, u64::try_from(timeout).unwrap_or(0), now);
         }
-        self.peers.fresh.renew();
-        self.start_serving();
+        self.peers.fresh.begin_reign(self.reign);
+        if self.peers.fresh.too_old(self.patience_ms()).is_none() {
+            self.start_serving();
+        }
         self.begin_membership();
         self.effects.push_back(Effect::Note(Note::BecameLeader { term: self.consensus.term() }));
     }
@@ -299,10 +301,16 @@ impl Sequencer {
     /// local sessions of read-only mode had gone with that mode then, and their connections had not (the simulator, seed
     /// 60068667).
     pub(super) fn start_following(&mut self, asked: Moment) {
-        let is_fresh = self.peers.fresh.answered(asked, self.options.leaderless_ms);
+        let (is_serving, patience_ms) = (self.is_serving(), self.patience_ms());
+        let is_fresh = self.peers.fresh.answered(asked, is_serving, patience_ms);
         if is_fresh && self.consensus.leader().is_some() {
             self.start_serving();
         }
+    }
+
+    /// How old what a server serves may be.
+    fn patience_ms(&self) -> u64 {
+        self.options.leaderless_ms.max(PATIENCE_MIN_MS)
     }
 
     fn start_serving(&mut self) {
@@ -333,8 +341,10 @@ impl Sequencer {
     /// Goes on to serve, or ceases to, as there is a leader.
     pub(super) fn follow_leader(&mut self, now: Now) {
         let leader = self.see_leader();
-        let (peers, patience_ms) = (&mut self.peers, self.options.leaderless_ms);
-        peers.fresh.observe(now.mono, leader.is_some());
+        let is_leading = self.consensus.is_leading();
+        let leads = is_leading.then(|| self.consensus.term());
+        let (patience_ms, peers) = (self.patience_ms(), &mut self.peers);
+        peers.fresh.observe(now.mono, leader.is_some(), leads);
         // Where nobody else votes, nobody else has acknowledged anything, however long this server stood still.
         if self.leading && self.consensus.is_sole_voter() {
             peers.fresh.renew();
@@ -343,7 +353,7 @@ impl Sequencer {
             peers.led_at = now.mono;
         }
         // A leader, too: one that stood still may be none any more, and its disk may stand.
-        if leader.is_some() && self.consensus.is_leading() == self.leading {
+        if leader.is_some() && is_leading == self.leading {
             if let Some(asked) = peers.fresh.ask(self.serving == Serving::Yes, patience_ms) {
                 self.consensus.read_index(vec![Waiter::Serving { asked }]);
                 self.pump();
@@ -403,7 +413,10 @@ impl Sequencer {
                 self.reigns_since = self.last_seen.unwrap_or_default();
                 return;
             }
-            Some((leader, term)) => Note::Follows { leader, term },
+            Some((leader, term)) => {
+                self.peers.fresh.follow();
+                Note::Follows { leader, term }
+            }
             None => Note::Leaderless,
         };
         self.effects.push_back(Effect::Note(note));

@@ -42,10 +42,11 @@ impl Reads {
         self.seat = seat;
     }
 
-    /// How many wait, for an answer or until that moment is applied.
+    /// How many clients wait, for an answer or until that moment is applied.
     pub(super) fn waiting(&self) -> usize {
-        let asked = self.asked.iter().map(|asked| asked.waiters.len());
-        asked.chain(self.answered.iter().map(|(_, waiters)| waiters.len())).sum()
+        let asked = self.asked.iter().map(|asked| &asked.waiters);
+        let all = asked.chain(self.answered.iter().map(|(_, waiters)| waiters)).flatten();
+        all.filter(|waiter| matches!(waiter, Waiter::Sync { .. })).count()
     }
 
     /// Nobody waits for the leader's answer.
@@ -137,6 +138,7 @@ mod tests {
         reads.answered(&[answer(&again[0])]);
         assert_eq!((reads.take(LogIndex(4)).len(), reads.take(LogIndex(5)).len()), (0, 200));
         assert!(reads.is_settled());
+        assert_eq!(reads.waiting(), 0, "no client");
         // A few are asked each by itself: none waits for a later one's moment.
         reads.ask(serving());
         reads.ask(serving());

@@ -654,6 +654,76 @@ fn a_read_is_asked_again_under_another_context_and_any_of_them_answers_it() {
     }
 }
 
+/// Two of four followers must confirm a leader. One whose disk is slow says the last of its answers alone: each confirmed
+/// another question, and none was (a review).
+#[test]
+fn who_confirms_a_question_confirms_those_before_it() {
+    let births = [1, 2, 3, 4, 5].map(|id| (ServerId(id), u128::from(id)));
+    let conf = Membership::formed(&births).conf;
+    let seat = |id| Seat::new(ServerId(id), 0);
+    let mut consensus = Consensus::new(seat(1), 7, [3; 32], &conf, RecoveredLog::default());
+    let (mut records, mut asked) = (0, Vec::new());
+    // Servers 2 and 3 say yes to everything but questions.
+    for _ in 0..200 {
+        consensus.tick();
+        let mut said = Vec::new();
+        while let Some(turn) = consensus.next_turn(records) {
+            records += turn.append.len() as u64;
+            said.extend(turn.send);
+            said.extend(consensus.persisted(records));
+        }
+        for addressed in said.into_iter().filter(|said| [2, 3].contains(&said.to.0)) {
+            let Message::Raft(raft) = addressed.message else { continue };
+            let kinds = [
+                (MessageType::MsgRequestPreVote, MessageType::MsgRequestPreVoteResponse),
+                (MessageType::MsgRequestVote, MessageType::MsgRequestVoteResponse),
+                (MessageType::MsgAppend, MessageType::MsgAppendResponse),
+            ];
+            if !raft.context.is_empty() && !asked.contains(&raft.context) {
+                asked.push(raft.context.clone());
+            }
+            let Some((_, answer)) = kinds.into_iter().find(|(kind, _)| raft.kind == *kind as u8) else {
+                continue;
+            };
+            let index = LogIndex(raft.index.0 + raft.entries.len() as u64);
+            let yes = RaftMessage {
+                kind: answer as u8,
+                from: raft.to,
+                to: seat(1),
+                term: raft.term,
+                index,
+                ..Default::default()
+            };
+            consensus.step(addressed.to, yes).unwrap();
+        }
+        if consensus.is_leading() && asked.is_empty() {
+            for _ in 0..2 {
+                consensus.read_index(vec![Waiter::Serving { asked: Moment::at(Millis(0)) }]);
+            }
+        }
+        if asked.len() >= 2 {
+            break;
+        }
+    }
+    let confirms = |from, context: &Vec<u8>| RaftMessage {
+        kind: MessageType::MsgHeartbeatResponse as u8,
+        from: seat(from),
+        to: seat(1),
+        term: consensus.term(),
+        context: context.clone(),
+        ..RaftMessage::default()
+    };
+    let (first, second) = (confirms(2, &asked[0]), confirms(3, &asked[1]));
+    let done = |consensus: &mut Consensus| {
+        while consensus.next_turn(records).is_some() {}
+        consensus.take_reads(LogIndex(9)).len()
+    };
+    consensus.step(ServerId(2), first).unwrap();
+    assert_eq!(done(&mut consensus), 0, "two of five");
+    consensus.step(ServerId(3), second).unwrap();
+    assert_eq!(done(&mut consensus), 1, "three of five for the first");
+}
+
 /// While a disk stands, what may be said only behind it waits: answers to heartbeats, and the question of a sync at each tick,
 /// were heaped up for as long (an audit).
 #[test]

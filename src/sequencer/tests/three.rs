@@ -23,6 +23,8 @@ struct Three {
     cut: u8,
     /// Server 1..=3 whose disk takes nothing; 0: none.
     stands: u8,
+    /// The disk of who is elected takes nothing from then on.
+    stands_once_elected: bool,
     /// How long each disk takes for what is handed to it at once; what comes meanwhile waits for its turn.
     slow_ms: u64,
     /// By server: when how many records are durable.
@@ -58,6 +60,7 @@ impl Three {
             records: vec![0; 3],
             cut: 0,
             stands: 0,
+            stands_once_elected: false,
             slow_ms: 0,
             due: vec![None; 3],
             wires: Vec::new(),
@@ -122,6 +125,9 @@ impl Three {
         let node = &mut self.nodes[at];
         let id = at as u8 + 1;
         node.turn(self.now);
+        if self.stands_once_elected && node.consensus.is_leading() {
+            self.stands = id;
+        }
         let mut any = false;
         while let Some(effect) = node.next_effect() {
             any = true;

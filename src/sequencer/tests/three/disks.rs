@@ -27,15 +27,15 @@ fn a_leader_that_stood_still_serves_nobody_until_a_majority_has_answered() {
 fn a_follower_that_caught_up_for_too_long_asks_anew_before_it_serves() {
     let (mut three, leader) = Three::led();
     let at = usize::from(leader % 3);
-    three.nodes[at].options.leaderless_ms = 500;
+    three.nodes[at].options.leaderless_ms = 1_000;
     (0..50).for_each(|_| three.tick(None));
     for is_late in [true, false] {
         three.tick(None);
         let (now, node) = (three.now.mono, &mut three.nodes[at]);
         assert!(node.is_serving());
         node.serving = Serving::No;
-        let asked = node.peers.fresh.ask(false, 500).expect("it waits for no answer");
-        node.peers.fresh.observe(now.plus(Millis(500 + u64::from(is_late))), true);
+        let asked = node.peers.fresh.ask(false, 1_000).expect("it waits for no answer");
+        node.peers.fresh.observe(now.plus(Millis(750 + u64::from(is_late))), true, None);
         node.start_following(asked);
         assert_eq!(node.is_serving(), !is_late);
         three.now.mono = now.plus(Millis(1_000));
@@ -116,6 +116,67 @@ fn an_ensemble_with_slow_disks_elects_a_leader_and_keeps_it() {
         three.notes.retain(|(_, note)| !matches!(note, Note::Stalled { .. }));
         assert_eq!((three.leader(), &three.notes[..]), (Some(leader), &[][..]), "{slow_ms} ms");
     }
+}
+
+/// Its answers take two or three writes: those that it waits for are under way while it serves nobody, too. It was turned away and
+/// taken back for as long as clients wrote (a review).
+#[test]
+fn servers_with_slow_disks_do_not_turn_their_clients_away_again_and_again() {
+    for slow_ms in [400, 1_000, 1_100] {
+        let mut three = Three::new();
+        three.slow_ms = slow_ms;
+        three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 4_000);
+        while three.leader().is_none() {
+            three.tick(None);
+        }
+        let leader = three.leader().expect("it was looked at just now");
+        three.answers.clear();
+        let wish = Wish::CreateSession { timeout_ms: 40_000 };
+        three.up(leader, SessionId::NONE, 0, wish, Vec::new());
+        while three.answers.is_empty() {
+            three.tick(None);
+        }
+        let Some((_, Answer::Session(granted))) = three.answers.pop() else { panic!("no session") };
+        for xid in 1..2_400 {
+            let (wish, arena) = create_bytes("/a");
+            three.up(leader, granted.id, xid, wish, arena);
+            three.tick(Some(granted.id));
+        }
+        let fell = three.notes.iter().filter(|(_, note)| matches!(note, Note::FellBehind { .. }));
+        let serve = three.nodes.iter().filter(|node| node.is_serving()).count();
+        // Where three writes and the time till the next question are longer than it may be behind, a follower serves nobody.
+        let (most_falls, serving) = if slow_ms > 1_000 { (2, 1) } else { (0, 3) };
+        assert!(
+            fell.count() <= most_falls && serve >= serving,
+            "{slow_ms} ms: {serve} serve, {:?}",
+            three.notes
+        );
+    }
+}
+
+/// Its first entry was on the others' disks at once, and on its own when another one had led for a minute: it served what
+/// it had as if that were the newest (a review).
+#[test]
+fn a_leader_that_stood_still_before_its_first_entry_serves_nobody() {
+    let mut three = Three::new();
+    three.stands_once_elected = true;
+    while three.stands == 0 {
+        three.tick(None);
+    }
+    three.tick(None);
+    let (id, at) = (three.stands, usize::from(three.stands) - 1);
+    assert!(three.nodes[at].consensus.is_leading() && !three.nodes[at].is_serving());
+    (three.cut, three.stands, three.stands_once_elected) = (id, 0, false);
+    three.nodes[at].options.leaderless_ms = 10_000;
+    three.now.mono = three.now.mono.plus(Millis(60_000));
+    for _ in 0..3 {
+        three.turn(at);
+    }
+    assert!(three.nodes[at].leading, "its first entry is applied");
+    assert!(!three.nodes[at].is_serving());
+    three.cut = 0;
+    (0..100).for_each(|_| three.tick(None));
+    assert!(three.nodes.iter().all(Sequencer::is_serving));
 }
 
 /// The first stand of a leader's disk hands the lead over at once; one that has just come stays, unless it stands for longer than
