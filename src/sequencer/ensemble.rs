@@ -132,7 +132,7 @@ impl Sequencer {
     /// not for ever: with a majority whose disks stand a leader would lead on and heap up what nobody can have.
     fn count_alive(&mut self, now: Millis, from: ServerId) {
         let Some(peer) = self.peers.up.get(&from) else { return };
-        if now.since(peer.said_at).0 <= self.options.leaderless_ms {
+        if now.since(peer.said_at).0 <= self.patience_ms() {
             if let Some(seat) = self.state.membership.seat_of(from, peer.birth) {
                 self.consensus.heard(seat);
             }
@@ -234,8 +234,9 @@ impl Sequencer {
     pub(super) fn hand_over_ahead(&mut self, now: Millis) {
         let (times, last) = self.handed_over;
         let times = if now.since(last).0 < FORGOTTEN_MS { times } else { 0 };
-        let is_new = now.since(self.reigns_since).0 < REIGN_MS << times.min(REIGN_DOUBLINGS);
-        let is_long = now.since(self.log_moved_at).0 > self.options.leaderless_ms;
+        let doublings = times.min(REIGN_DOUBLINGS);
+        let is_new = now.since(self.reigns_since).0 < REIGN_MS << doublings;
+        let is_long = now.since(self.log_moved_at).0 > self.patience_ms().saturating_mul(1 << doublings);
         if is_new && !is_long || self.consensus.is_handing_over() {
             return;
         }

@@ -213,6 +213,32 @@ fn a_leader_whose_disk_stands_hands_over_but_not_a_lead_that_has_just_come() {
     }
 }
 
+/// Where a write takes longer than a follower may be behind, every disk seemed to stand, and the lead went round until the simulator
+/// gave up (seed 318568261).
+#[test]
+fn the_lead_does_not_go_round_where_a_write_takes_longer_than_sync_limit() {
+    for slow_ms in [1_000, 1_200] {
+        let mut three = Three::new();
+        three.slow_ms = slow_ms;
+        three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 500);
+        for _ in 0..40 * 60 {
+            if three.leader().is_none() {
+                three.tick(None);
+            }
+        }
+        let at = three.leader().expect("somebody leads within a minute");
+        for xid in 0..2_400 {
+            // Somebody's whom it does not know: a batch like any other.
+            let (wish, arena) = create_bytes("/a");
+            three.up(at, SessionId::NONE, xid, wish, arena);
+            three.tick(None);
+        }
+        let reigns = three.notes.iter().filter(|(_, note)| matches!(note, Note::BecameLeader { .. }));
+        let reigns = reigns.count();
+        assert!((1..=2).contains(&reigns), "{slow_ms} ms: {reigns} reigns in a minute");
+    }
+}
+
 /// It led on and heaped up what nobody could have: whoever tells it of clients counted as there.
 #[test]
 fn a_leader_whose_majority_has_disks_that_stand_does_not_lead_for_ever() {
