@@ -33,8 +33,8 @@ pub(super) fn check_dir(config: &Config, dir: &DataDir) -> Result<(), Fatal> {
             return Ok(());
         }
         return refused(format!(
-            "data directory {at}: it belongs to an ensemble of servers {}, and the configuration has one server alone: \
-             bring its server lines back, or name another directory (--data-dir)",
+            "data directory {at}: it belongs to an ensemble, which servers {} began, and the configuration has one \
+             server alone: bring its server lines back, or name another directory (--data-dir)",
             list(&formed)
         ));
     };

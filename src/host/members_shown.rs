@@ -33,7 +33,7 @@ impl MembersShown {
                 info!(
                     server = server.0,
                     %seat,
-                    "it came with a new data directory, which has a seat of its own: what the former one has promised is void"
+                    "this member came with a new data directory, which has a seat of its own: what the former one has promised is void"
                 );
             }
         }

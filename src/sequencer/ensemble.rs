@@ -362,7 +362,8 @@ impl Sequencer {
         }
         // It hears its leader, or is it, and applies nothing: its disk stands or is full, or what it has missed is long.
         if let Some(behind) = self.peers.fresh.too_old(patience_ms).filter(|_| self.serving == Serving::Yes) {
-            self.stop_serving(Note::FellBehind { behind });
+            self.void_locals(true);
+            self.effects.push_back(Effect::Note(Note::FellBehind { behind }));
             self.serving = Serving::No;
         }
         if self.leaderless_for(now.mono).0 > self.options.leaderless_ms {
@@ -386,22 +387,20 @@ impl Sequencer {
             true => Serving::ReadOnly,
             false => Serving::No,
         };
+        if self.serving == serving {
+            return;
+        }
         if self.serving == Serving::Yes {
-            self.stop_serving(Note::StoppedServing);
+            self.void_locals(true);
         }
-        if self.serving != serving {
-            self.serving = serving;
-            if serving == Serving::ReadOnly {
-                self.skip_known_sessions();
-                self.renew_locals();
-                self.effects.push_back(Effect::Note(Note::ServesReadOnly));
-            }
+        self.serving = serving;
+        if serving == Serving::ReadOnly {
+            self.skip_known_sessions();
+            self.renew_locals();
+            self.effects.push_back(Effect::Note(Note::ServesReadOnly));
+        } else {
+            self.effects.push_back(Effect::Note(Note::StoppedServing));
         }
-    }
-
-    fn stop_serving(&mut self, why: Note) {
-        self.void_locals(true);
-        self.effects.push_back(Effect::Note(why));
     }
 
     fn on_new_leader(&mut self, leader: Option<(ServerId, Term)>) {

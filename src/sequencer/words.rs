@@ -186,7 +186,7 @@ pub enum Note {
     FellBehind {
         behind: Millis,
     },
-    /// Nobody leads: those that ask for it are served read-only.
+    /// Nobody leads: those that ask for it are served read-only, all others are turned away.
     ServesReadOnly,
     /// A server said what no honest one says; it was dropped.
     Nonsense {

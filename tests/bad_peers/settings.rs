@@ -58,7 +58,7 @@ pub fn a_directory_of_another_ensemble_is_refused_and_a_server_alone_begins_one(
 
     let mut alone = Server::start(dirs[0].path(), 0, "");
     assert_eq!(alone.exit_code(), Some(78));
-    alone.wait_line(&["it belongs to an ensemble of servers 1, 2"]);
+    alone.wait_line(&["it belongs to an ensemble, which servers 1, 2 began"]);
     let dir = tempdir().unwrap();
     let alone = Server::start(dir.path(), 0, "");
     alone.wait_line(&["ringkeeper serves on"]);

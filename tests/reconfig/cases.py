@@ -581,7 +581,7 @@ def wiped_one(lab):
     same((client.sync(), client.exists("/before")), (OK, OK), "what was there before, at the wiped one")
     shows(wiped, config, "the config, or the same one")
     goes_on(writers, "with the wiped one back")
-    until(lambda: all(server.has_logged("it came with a new data directory") for server in rest), "the others' logs tell of it", SOON_S)
+    until(lambda: all(server.has_logged("this member came with a new data directory") for server in rest), "the others' logs tell of it", SOON_S)
     # A full voter again: it is half of a majority.
     other.kill()
     left = [server for server in ensemble.first if server is not other]

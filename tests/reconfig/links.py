@@ -83,6 +83,8 @@ def strict_listener(lab):
         strict[server] = PORTS.take()
         server.configure(ensemble.first, ["ringkeeper.strictClientPort=%d" % strict[server]])
     ensemble.start(ensemble.first)
+    for server, port in strict.items():
+        same(server.has_logged(":%d; configuration file" % port), True, "the log names the strict port")
     leader, (follower, another) = ensemble.leader(), ensemble.followers()
     writer = lab.client(leader)
     same(writer.create("/strict"), OK, "a write")

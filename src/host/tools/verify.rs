@@ -256,11 +256,14 @@ impl Check<'_> {
                 return Ok(false);
             }
         };
-        let base = if newest.is_some() { "the newest whole snapshot" } else { "nothing" };
+        let from_what = match newest {
+            Some(_) => format!("the newest whole snapshot and {entries} entries after it"),
+            None => format!("all {entries} entries of the log, without a snapshot"),
+        };
         let (last, term) = recovered.last().max((from, term));
         writeln!(
             out,
-            "state          {base} and {entries} entries after it: up to entry {}, term {}; zxid {}, {} znodes, {} sessions, \
+            "state          {from_what}: up to entry {}, term {}; zxid {}, {} znodes, {} sessions, \
              digest {:016x}",
             last.0,
             term.0,

@@ -187,6 +187,9 @@ fn a_session_that_enters_behind_its_servers_back_leaves_the_connection_that_it_w
         three.tick(Some(granted.id));
     }
     assert_eq!(three.nodes[at].serving(), Serving::ReadOnly);
+    // Who serves on, though read-only, does not say before that it turns all away.
+    let said = |note: &Note| three.notes.iter().any(|(of, one)| *of == follower && one == note);
+    assert!(said(&Note::ServesReadOnly) && !said(&Note::StoppedServing), "{:?}", three.notes);
     three.answers.clear();
     three.replaced.clear();
     Said::by(granted.id).attach(6, granted.password.as_slice()).to(&mut three, follower);
