@@ -164,6 +164,38 @@ class ZooKeeper(Ensemble):
         subprocess.run([ZOOKEEPER, "stop", self.dir], check=False, stdout=sys.stderr)
 
 
+class Null:
+    """Three null responders of the load generator: what sockets and load alone take here. No server can be beyond it."""
+
+    name = "null responders"
+
+    def __init__(self, base, load):
+        self.ports = [base + n for n in range(3)]
+        self.running = [subprocess.Popen([load, "null", "--listen", f"127.0.0.1:{port}"], stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL) for port in self.ports]
+        for port in self.ports:
+            wait_for("a null responder", lambda port=port: answers(port))
+
+    def servers(self):
+        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def pids(self):
+        return [one.pid for one in self.running]
+
+    def stop(self):
+        for one in self.running:
+            one.kill()
+            one.wait()
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+        return True
+    except OSError:
+        return False
+
+
 def zombie(pid):
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -448,12 +480,12 @@ def measure(args, parts, ensembles):
     names = [one.name for one in ensembles]
     print(f"{datetime.date.today()}, commit {args.commit}, {os.cpu_count()} CPUs, Linux {os.uname().release}, three servers each"
           f" on one machine; CPU is summed over the servers\n")
-    print(f"| point | | {' | '.join(names)} | ratio |")
-    print(f"|---|---|{'---|' * (len(names) + 1)}")
+    print(f"| point | | {' | '.join(names)} | ratio | {Null.name} |")
+    print(f"|---|---|{'---|' * (len(names) + 2)}")
 
-    def row(point, label, cells, form):
+    def row(point, label, cells, form, floor=""):
         ratio = f"{cells[-1] / cells[0]:.2f}" if len(cells) == 2 and cells[0] else ""
-        print(f"| {point} | {label} | {' | '.join(form.format(cell) for cell in cells)} | {ratio} |", flush=True)
+        print(f"| {point} | {label} | {' | '.join(form.format(cell) for cell in cells)} | {ratio} | {floor} |", flush=True)
 
     if "race" in parts:
         # The JVM compiles what it runs often.
@@ -462,12 +494,17 @@ def measure(args, parts, ensembles):
                 subprocess.run([args.load, "run", "--closed", "-c", "64", "-d", "14", "-m", mix, "--duration",
                                 str(args.seconds + 3), "--warmup", "0", "-q", "-s", one.servers(), "--root", "/warm"],
                                capture_output=True, check=False)
-        results = race(args, ensembles)
+        floor = Null(args.ports + 200, args.load)
+        try:
+            results = race(args, [*ensembles, floor])
+        finally:
+            floor.stop()
         for point, servers in results.items():
             for label, key, form in (("ops/s", "rate", "{:.0f}"), ("CPU/op, us", "cpu", "{:.2f}"), ("p50, us", "p50", "{:.0f}"),
                                      ("p99, us", "p99", "{:.0f}")):
-                row(point, label, [median([one[key] for one in servers[name]]) for name in names], form)
-            for name in names:
+                row(point, label, [median([one[key] for one in servers[name]]) for name in names], form,
+                    form.format(median([one[key] for one in servers[floor.name]])))
+            for name in (*names, floor.name):
                 errors = sum(one["errors"] for one in servers[name])
                 if errors:
                     print(f"\n{point} on {name}: {errors} errors\n")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The race of ensembles: three ZooKeepers and three of us on one machine, under the same load; then idle, then with their
-# leaders killed, then with a follower far behind. Prints a Markdown table of medians and ratios.
+# leaders killed, then with a follower far behind. Prints a Markdown table of medians and ratios, and beside the race what three
+# null responders, which do nothing, need for the same load.
 #
 #   scripts/compare_ensemble.sh [PART...]     default: race idle failover rejoin; also: catchup
 #
