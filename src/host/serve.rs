@@ -146,7 +146,8 @@ fn run(config: Config, joins: bool) -> Result<(), Fatal> {
     .map_err(|error| Fatal::os("starting the snapshot thread", &error))?;
     let (shards_started, sockets) = (preflight.shards, driver_name(preflight.driver));
     let (address, places) = (preflight.client_address, config.places());
-    let strict = preflight.strict_address.map(|at| format!(", each read linearizable on {at}")).unwrap_or_default();
+    let strict =
+        preflight.strict_address.map(|at| format!(", each read linearizable on {at}")).unwrap_or_default();
     let on_serving: Box<dyn FnOnce() + Send> = Box::new(move || {
         info!(
             version = config::flags::VERSION,

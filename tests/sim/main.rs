@@ -614,8 +614,9 @@ impl World {
     /// How often servers that run have turned their clients away.
     fn turned_away(&self) -> usize {
         let notes = self.servers.values().flat_map(|server| &server.notes);
-        let is_one =
-            |note: &&Note| matches!(note, Note::FellBehind { .. } | Note::StoppedServing | Note::ServesReadOnly);
+        let is_one = |note: &&Note| {
+            matches!(note, Note::FellBehind { .. } | Note::StoppedServing | Note::ServesReadOnly)
+        };
         notes.filter(is_one).count()
     }
 
