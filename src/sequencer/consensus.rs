@@ -224,7 +224,7 @@ impl Consensus {
         }
         self.pin_election_timeout();
         // While the disk stands the questions of before still wait for it.
-        if self.unpersisted.words() < WAITING_MAX {
+        if self.may_ask() {
             for context in self.reads.ask_again() {
                 self.ask_moment(context);
             }
@@ -378,14 +378,24 @@ impl Consensus {
         Ok(())
     }
 
+    /// Whether the disk does not hold back so much already that a question more would only be heaped up.
+    pub(super) fn may_ask(&self) -> bool {
+        self.unpersisted.words() < WAITING_MAX
+    }
+
     /// Who confirms a question confirms all that were asked before it. The crate counts each by itself: where two followers must, each
     /// may have confirmed another one, for one whose disk is slow says the last of them alone (a review).
     fn confirm_earlier(&mut self, answer: &mut raft::eraftpb::Message) {
         let raft = &mut self.node.raft;
-        let at = raft.read_only.read_index_queue.iter().position(|context| *context == answer.context);
+        let at = raft.read_only.read_index_queue.iter().rposition(|context| *context == answer.context);
         let Some(at @ 1..) = at.filter(|_| raft.state == StateRole::Leader) else { return };
-        let asked: Vec<Vec<u8>> = raft.read_only.read_index_queue.iter().take(at + 1).cloned().collect();
-        for context in asked.into_iter().rev() {
+        for one in (0..=at).rev() {
+            let context = raft.read_only.read_index_queue[one].clone();
+            let known = raft.read_only.pending_read_index.get(&context);
+            // All before it were confirmed with it. Each answer went through all that nobody else confirmed (a review).
+            if one < at && known.is_some_and(|question| question.acks.contains(&answer.from)) {
+                return;
+            }
             let confirmed = raft.read_only.recv_ack(answer.from, &context).cloned();
             if confirmed.is_some_and(|by| raft.prs().has_quorum(&by)) {
                 // Those before it go with it.

@@ -230,20 +230,24 @@ impl Sequencer {
 
     /// This server's disk stands: the lead goes to one that has what it waits for. To hand it over takes as long as two writes, and
     /// where every disk stands now and then it would go round for ever (the simulator): who has just got it keeps it for
-    /// a while, and each time that it was in vain twice as long.
+    /// a while, and twice as long with each reign that ended so. Not one whose disk hangs: it takes longer than may be waited, and
+    /// than twice what its writes took lately.
     pub(super) fn hand_over_ahead(&mut self, now: Millis) {
-        let (times, last) = self.handed_over;
-        let times = if now.since(last).0 < FORGOTTEN_MS { times } else { 0 };
-        let doublings = times.min(REIGN_DOUBLINGS);
-        let is_new = now.since(self.reigns_since).0 < REIGN_MS << doublings;
-        let is_long = now.since(self.log_moved_at).0 > self.patience_ms().saturating_mul(1 << doublings);
+        let (reigns, last, counted) = self.handed_over;
+        let reigns = if now.since(last).0 < FORGOTTEN_MS { reigns } else { 0 };
+        let is_new = now.since(self.reigns_since).0 < REIGN_MS << reigns.min(REIGN_DOUBLINGS);
+        let patience_ms = self.patience_ms();
+        let usual_ms = self.write_ms.min(patience_ms.saturating_mul(2)).saturating_mul(2);
+        let is_long = now.since(self.log_moved_at).0 > patience_ms.max(usual_ms);
         if is_new && !is_long || self.consensus.is_handing_over() {
             return;
         }
         let voters = self.state.membership.conf.voters.iter().copied();
         let ahead: BTreeSet<Seat> = voters.filter(|seat| self.consensus.is_ahead(*seat)).collect();
         if self.hand_over_to(|seat| ahead.contains(&seat)) {
-            self.handed_over = (times + 1, now);
+            // It is tried until it succeeds; the reign counts once.
+            let term = self.consensus.term();
+            self.handed_over = (reigns + u32::from(counted != term), now, term);
         }
     }
 
@@ -354,20 +358,20 @@ impl Sequencer {
             peers.led_at = now.mono;
         }
         // A leader, too: one that stood still may be none any more, and its disk may stand.
-        if leader.is_some() && is_leading == self.leading {
+        if leader.is_some() && is_leading == self.leading && self.consensus.may_ask() {
             if let Some(asked) = peers.fresh.ask(self.serving == Serving::Yes, patience_ms) {
                 self.consensus.read_index(vec![Waiter::Serving { asked }]);
                 self.pump();
             }
+        }
+        if self.leaderless_for(now.mono).0 > self.options.leaderless_ms {
+            self.serve_without_leader();
         }
         // It hears its leader, or is it, and applies nothing: its disk stands or is full, or what it has missed is long.
         if let Some(behind) = self.peers.fresh.too_old(patience_ms).filter(|_| self.serving == Serving::Yes) {
             self.void_locals(true);
             self.effects.push_back(Effect::Note(Note::FellBehind { behind }));
             self.serving = Serving::No;
-        }
-        if self.leaderless_for(now.mono).0 > self.options.leaderless_ms {
-            self.serve_without_leader();
         }
     }
 

@@ -72,8 +72,10 @@ pub struct Sequencer {
     reign: Term,
     /// When Raft made it the leader last.
     reigns_since: Millis,
-    /// How often it was handed over because the disk stood, and when last.
-    handed_over: (u32, Millis),
+    /// How many reigns it handed over because the disk stood, when last, and the term of the last one.
+    handed_over: (u32, Millis, Term),
+    /// How long the log's writes took lately, in ms: at most so long, and each that takes less leaves seven eighths of it.
+    write_ms: u64,
     serving: Serving,
     locals: locals::Locals,
     peers: Peers,
@@ -136,7 +138,8 @@ impl Sequencer {
             leading: false,
             reign: Term(0),
             reigns_since: now.mono,
-            handed_over: (0, Millis(0)),
+            handed_over: (0, Millis(0), Term(0)),
+            write_ms: 0,
             serving: Serving::No,
             peers: Peers::new(now.mono),
             chains: agree::Chains::default(),
@@ -381,6 +384,8 @@ impl Sequencer {
             if self.log_stands(now.mono) {
                 self.forgive(self.log_moved_at, now.mono);
             }
+            let took_ms = now.mono.since(self.log_moved_at).0;
+            self.write_ms = took_ms.max(self.write_ms - self.write_ms.div_ceil(8));
             self.log_moved_at = now.mono;
         }
         self.persisted = self.persisted.max(records);

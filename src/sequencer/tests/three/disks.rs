@@ -239,6 +239,51 @@ fn the_lead_does_not_go_round_where_a_write_takes_longer_than_sync_limit() {
     }
 }
 
+/// Each try counted, and so often the bound was doubled: a leader whose disk hung for good kept the lead for minutes (a review).
+#[test]
+fn a_leader_whose_disk_hangs_hands_over_soon_however_often_it_did_before() {
+    let (mut three, leader) = Three::led();
+    let at = usize::from(leader) - 1;
+    three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 500);
+    let session = three.session(leader);
+    three.nodes[at].handed_over = (5, three.now.mono, Term(0));
+    three.stands = leader;
+    let mut waited_ms = 0;
+    while three.leader() == Some(leader) && waited_ms < 60_000 {
+        let (wish, arena) = create_bytes("/a");
+        three.up(leader, session, 1, wish, arena);
+        three.tick(Some(session));
+        waited_ms += 25;
+    }
+    assert!((1_000..=1_500).contains(&waited_ms), "{waited_ms} ms");
+    assert_eq!(three.nodes[at].handed_over.0, 6, "this reign counts once");
+}
+
+/// It asked how fresh it was for as long as its disk stood, and the questions waited for the disk: hours of them went out at once, and
+/// the others cut it off (a review).
+#[test]
+fn a_follower_whose_disk_stands_heaps_up_no_questions() {
+    let (mut three, leader) = Three::led();
+    three.nodes.iter_mut().for_each(|node| node.options.leaderless_ms = 500);
+    let session = three.session(leader);
+    let follower = leader % 3 + 1;
+    three.stands = follower;
+    let (wish, arena) = create_bytes("/a");
+    three.up(leader, session, 1, wish, arena);
+    for _ in 0..40 * 300 {
+        three.tick(Some(session));
+    }
+    three.stands = 0;
+    while three.turn(usize::from(follower) - 1) {}
+    let words = three.wires.iter().filter(|(from, ..)| from.0 == follower).count();
+    assert!((1..400).contains(&words), "{words} words");
+    three.settle();
+    for _ in 0..40 {
+        three.tick(Some(session));
+    }
+    assert_eq!(three.nodes[usize::from(follower) - 1].serving(), Serving::Yes);
+}
+
 /// It led on and heaped up what nobody could have: whoever tells it of clients counted as there.
 #[test]
 fn a_leader_whose_majority_has_disks_that_stand_does_not_lead_for_ever() {
