@@ -231,7 +231,7 @@ impl Sequencer {
     /// This server's disk stands: the lead goes to one that has what it waits for. To hand it over takes as long as two writes, and
     /// where every disk stands now and then it would go round for ever (the simulator): who has just got it keeps it for
     /// a while, and twice as long with each reign that ended so. Not one whose disk hangs: it takes longer than may be waited, and
-    /// than twice what its writes took lately.
+    /// than twice what its writes took lately; four times what may be waited is too long for any.
     pub(super) fn hand_over_ahead(&mut self, now: Millis) {
         let (reigns, last, counted) = self.handed_over;
         let reigns = if now.since(last).0 < FORGOTTEN_MS { reigns } else { 0 };
