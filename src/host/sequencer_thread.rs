@@ -204,7 +204,8 @@ impl SequencerThread {
 
     /// Nothing is under way that a client was promised an answer to. What a full disk keeps waiting never will be.
     fn is_quiet(&self) -> bool {
-        (self.state.to_append.is_empty() || self.state.no_space) && self.state.in_flight.is_empty()
+        let is_written = self.state.to_append.is_empty() || self.state.no_space;
+        is_written && self.state.in_flight.is_empty() && self.sequencer.rests(self.clock.mono()).is_none()
     }
 
     /// The last record says how far the log is known to be committed: a server that starts without a leader, for read-only
@@ -242,7 +243,8 @@ impl SequencerThread {
         let waits = if self.links.is_stopping() { self.peers.is_some() } else { !has_mail };
         if waits {
             let wake = self.peers.as_ref().map_or(bell.as_fd(), Peers::as_fd);
-            let pause = Duration::from_millis(pause);
+            let rest = self.sequencer.rests(self.clock.mono());
+            let pause = Duration::from_millis(rest.map_or(pause, |rest| rest.0.clamp(1, pause)));
             let pause = self.peers.as_ref().and_then(Peers::rests).map_or(pause, |rest| rest.min(pause));
             let waited = self.log.wait(pause, wake).map_err(Fatal::disk)?;
             if waited.woken {

@@ -109,6 +109,16 @@ impl Gather {
         self.clients.is_full() || self.wishes.is_full()
     }
 
+    /// Whether a batch of this server's clients takes no more.
+    pub(super) fn has_full_batch(&self) -> bool {
+        !self.clients.closed.is_empty()
+    }
+
+    /// Whether there is nothing to propose.
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.wishes.is_empty()
+    }
+
     pub(super) fn push(&mut self, txn: &Txn<'_>) {
         self.clients.push(txn);
     }
@@ -194,6 +204,7 @@ impl Sequencer {
                     _ => self.body_for_local(*session, from, *op, identities, request),
                 };
                 let Some(body) = body else { return };
+                self.returns.wrote(*session);
                 (*session, body)
             }
             Wish::CloseLocal => return self.close_local(*session, shard, *conn),

@@ -500,6 +500,11 @@ impl Consensus {
         progress.is_some_and(|one| one.state == ProgressState::Replicate || is_whole(one.matched))
     }
 
+    /// Up to where a majority has the log, as far as this server knows.
+    pub(super) fn committed(&self) -> LogIndex {
+        LogIndex(self.node.raft.raft_log.committed)
+    }
+
     pub(super) fn last_index(&self) -> LogIndex {
         LogIndex(self.node.raft.raft_log.last_index())
     }

@@ -17,6 +17,7 @@ mod members;
 mod propose;
 mod publish;
 mod reads;
+mod returns;
 mod snapshots;
 mod storage;
 mod translate;
@@ -39,6 +40,7 @@ use ensemble::{Peers, Report};
 use expire::Reaper;
 use members::Errand;
 use propose::Outbox;
+use returns::Returns;
 use std::collections::VecDeque;
 
 /// The host ticks at least this often.
@@ -64,8 +66,9 @@ pub struct Sequencer {
     outbox: Outbox,
     records: u64,
     persisted: u64,
-    /// The last record of each group of batches that this server proposed and its log owes.
-    groups: VecDeque<u64>,
+    /// Groups of batches that this server proposed, and that its log owes or that are not committed.
+    groups: VecDeque<propose::Group>,
+    returns: Returns,
     /// This server leads and has applied all that was logged before its reign.
     leading: bool,
     /// The term of its last reign.
@@ -135,6 +138,7 @@ impl Sequencer {
             records: 0,
             persisted: 0,
             groups: VecDeque::new(),
+            returns: Returns::default(),
             leading: false,
             reign: Term(0),
             reigns_since: now.mono,
@@ -184,10 +188,16 @@ impl Sequencer {
         self.restore();
         self.take_seat();
         self.reap_slice(now);
-        self.propose_batches(now);
+        self.ask_for_syncs();
+        if self.returns.has_enough() {
+            // The disk works while this server applies.
+            self.propose_batches(now);
+        }
         self.pump();
         self.publish_locals(now);
         self.apply_committed(now);
+        // Whether the next group waits depends on who was answered.
+        self.propose_batches(now);
         // What was applied may have let Raft answer reads.
         self.pump();
         self.follow_leader(now);
@@ -389,9 +399,6 @@ impl Sequencer {
             self.log_moved_at = now.mono;
         }
         self.persisted = self.persisted.max(records);
-        while self.groups.front().is_some_and(|last| *last <= self.persisted) {
-            self.groups.pop_front();
-        }
         let said = self.consensus.persisted(self.persisted);
         self.effects.extend(said.into_iter().map(Effect::Send));
     }

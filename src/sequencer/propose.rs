@@ -5,9 +5,10 @@
 //! client of a living server does not notice an election.
 
 use super::batch::BATCH_BYTES;
+use super::returns::GATHER_MS;
 use super::{Effect, Note, Now, Sequencer};
 use crate::apply::{stamp, Batch, BatchHeader, BatchWriter, Txn, TxnBody};
-use crate::ids::{ServerId, SessionId, Zxid};
+use crate::ids::{LogIndex, Millis, ServerId, SessionId, Zxid};
 use crate::log::PAYLOAD_BYTES_MAX;
 use crate::mutant::{self, Mutant};
 use crate::peer::{Addressed, Forward, Message};
@@ -21,6 +22,15 @@ const WAITING_MAX: usize = 4 * FORWARDED_MAX;
 /// Bytes of batches in one group, at the most, unless a single batch has more.
 const GROUP_BYTES: usize = BATCH_BYTES;
 
+/// Batches that went to the log, and to the others, at one go.
+pub(super) struct Group {
+    /// Its last record.
+    record: u64,
+    /// The next one waits until this is committed; no longer than until `at` is `GATHER_MS` ago.
+    last: LogIndex,
+    at: Millis,
+}
+
 /// One of this server's batches, on its way.
 struct Own {
     sequence: u64,
@@ -29,6 +39,17 @@ struct Own {
     zxids: i64,
     /// Proposed, or forwarded, to the leader of the moment.
     is_handed_on: bool,
+    /// When it was numbered.
+    at: Millis,
+}
+
+/// Another server's batch, at a leader.
+struct Forwarded {
+    from: ServerId,
+    forward: Forward,
+    zxids: i64,
+    /// Whose writes it has.
+    sessions: BTreeSet<SessionId>,
 }
 
 /// Batches between their clients and the log.
@@ -37,7 +58,7 @@ pub(super) struct Outbox {
     own: VecDeque<Own>,
     sequence: u64,
     /// Of other servers, at a leader: in the order in which they came.
-    forwarded: VecDeque<(ServerId, Forward)>,
+    forwarded: VecDeque<Forwarded>,
     /// The number that each server's run proposes next, of those that proposed in this reign.
     next: BTreeMap<ServerId, (u64, u64)>,
 }
@@ -73,11 +94,6 @@ impl Outbox {
     pub(super) fn oldest(&self) -> Option<u64> {
         self.own.front().map(|own| own.sequence)
     }
-
-    /// Whether so many of this server's batches are unanswered that the next one only gathers.
-    pub(super) fn is_full(&self) -> bool {
-        self.own.len() >= FORWARDED_MAX
-    }
 }
 
 impl Sequencer {
@@ -88,8 +104,12 @@ impl Sequencer {
         if self.leading {
             self.propose_all(now);
         } else {
-            self.forward_all();
+            self.forward_all(now.mono);
         }
+    }
+
+    /// Asks Raft for the moment that syncs wait for.
+    pub(super) fn ask_for_syncs(&mut self) {
         let waiting = self.gather.take_syncs();
         if !waiting.is_empty() {
             self.consensus.read_index(waiting);
@@ -100,11 +120,51 @@ impl Sequencer {
         !self.consensus.is_handing_over() && self.groups.len() < self.options.in_flight_max
     }
 
+    /// Whether more than fits into one group waits: it gains nothing by waiting longer.
+    fn has_full_group(&self) -> bool {
+        let bytes = |one: &Forwarded| one.forward.batch.len();
+        self.gather.has_full_batch() || self.outbox.forwarded.iter().map(bytes).sum::<usize>() >= GROUP_BYTES
+    }
+
+    /// For how long the host may sleep at most: what gathers goes out then, though what went before is not applied and those who
+    /// were answered are not back.
+    #[must_use]
+    pub fn rests(&self, now: Millis) -> Option<Millis> {
+        if !self.leading {
+            let waits = self.is_serving() && !self.gather.is_empty();
+            return self.follower_rests(now).filter(|left| waits && *left > 0).map(Millis);
+        }
+        let waits = !self.gather.is_empty()
+            || !self.outbox.forwarded.is_empty()
+            || self.outbox.own.iter().any(|own| !own.is_handed_on);
+        let left = match self.groups.front() {
+            // The log will tell of it.
+            Some(oldest) if oldest.record > self.persisted => return None,
+            Some(oldest) => GATHER_MS.saturating_sub(now.since(oldest.at).0),
+            None => self.returns.rests(now),
+        };
+        (waits && left > 0).then_some(Millis(left))
+    }
+
+    /// For how long a follower's next batch only gathers; `None` where that is until others are applied.
+    fn follower_rests(&self, now: Millis) -> Option<u64> {
+        let own = &self.outbox.own;
+        let left = |last: &Own| GATHER_MS.saturating_sub(now.since(last.at).0);
+        let left = own.back().map_or_else(|| self.returns.rests(now), left);
+        let is_full = own.len() >= FORWARDED_MAX;
+        (!is_full).then_some(if self.gather.has_full_batch() { 0 } else { left })
+    }
+
     /// A leader's turn. All that waits goes as one group: what an earlier leader left undone, then everybody's by turns. The
     /// host writes a group at one go, and a follower is told of it at one go: batch by batch, with as many in flight, three
     /// servers with 64 clients on 16 CPUs let each batch wait for six others' writes.
     fn propose_all(&mut self, now: Now) {
-        if !self.log_has_room() {
+        let (persisted, committed) = (self.persisted, self.consensus.committed());
+        self.groups.retain(|group| {
+            let is_done = committed >= group.last || now.mono.since(group.at).0 >= GATHER_MS;
+            group.record > persisted || !is_done
+        });
+        if !self.log_has_room() || self.returns.rests(now.mono) > 0 && !self.has_full_group() {
             return;
         }
         let records = self.records;
@@ -124,23 +184,26 @@ impl Sequencer {
                 let zxids = wishes.zxids();
                 room = room.saturating_sub(self.propose(now, name, wishes.into_unstamped(), zxids).len());
             }
-            if self.number_batch() {
+            if self.number_batch(now.mono) {
                 more = true;
                 room = room.saturating_sub(self.propose_own(now, self.outbox.own.len() - 1));
             }
-            if let Some((server, forward)) = self.outbox.forwarded.pop_front() {
+            if let Some(forwarded) = self.outbox.forwarded.pop_front() {
                 more = true;
-                room = room.saturating_sub(self.propose_forwarded(now, server, forward));
+                room = room.saturating_sub(self.propose_forwarded(now, forwarded));
             }
         }
         self.pump();
         if self.records > records {
-            self.groups.push_back(self.records);
+            self.returns.handed_on();
+            // Behind a full one there is more.
+            let last = if room > 0 { self.consensus.last_index() } else { LogIndex(0) };
+            self.groups.push_back(Group { record: self.records, last, at: now.mono });
         }
     }
 
     /// Takes the next batch that gathered. Returns whether there was one.
-    fn number_batch(&mut self) -> bool {
+    fn number_batch(&mut self, at: Millis) -> bool {
         let Some(batch) = self.gather.next_batch() else { return false };
         self.outbox.sequence += 1;
         let zxids = batch.zxids();
@@ -149,6 +212,7 @@ impl Sequencer {
             batch: Bytes::from(batch.into_unstamped()),
             zxids,
             is_handed_on: false,
+            at,
         };
         self.outbox.own.push_back(own);
         true
@@ -169,7 +233,8 @@ impl Sequencer {
     }
 
     /// Apply would pass over all but the next one of each server: so would this leader's log be filled in vain.
-    fn propose_forwarded(&mut self, now: Now, from: ServerId, forward: Forward) -> usize {
+    fn propose_forwarded(&mut self, now: Now, forwarded: Forwarded) -> usize {
+        let Forwarded { from, forward, zxids, sessions } = forwarded;
         let Forward { incarnation, sequence, batch, .. } = forward;
         let next = match self.outbox.next.get(&from) {
             Some((known, next)) if *known == incarnation => *next,
@@ -181,12 +246,10 @@ impl Sequencer {
         if sequence < next && !is_next {
             return 0;
         }
-        let taken = taken(&batch).filter(|_| is_next);
-        let Some((zxids, sessions)) = taken else {
-            let why = "a forwarded batch that no honest server sends";
-            self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
+        if !is_next {
+            self.refuse_forward(from);
             return 0;
-        };
+        }
         self.outbox.next.insert(from, (incarnation, sequence + 1));
         // Who asks lives, though the report that says so be lost on its way.
         let at = self.session_now();
@@ -235,8 +298,10 @@ impl Sequencer {
     }
 
     /// A follower's turn: what the leader does not have yet goes to it, in order.
-    fn forward_all(&mut self) {
-        while self.is_serving() && !self.outbox.is_full() && self.number_batch() {}
+    fn forward_all(&mut self, now: Millis) {
+        while self.is_serving() && self.follower_rests(now) == Some(0) && self.number_batch(now) {
+            self.returns.handed_on();
+        }
         let Some((leader, term)) = self.consensus.leader() else { return };
         if leader == self.options.server || !self.peers.is_up(leader) {
             return;
@@ -263,17 +328,24 @@ impl Sequencer {
         }
         // What an earlier run of it left is nobody's; what it tells again over a new connection is here already.
         let waiting = &mut self.outbox.forwarded;
-        waiting.retain(|(server, one)| *server != from || one.incarnation == forward.incarnation);
-        let mut of_it = waiting.iter().filter(|(server, _)| *server == from);
-        if of_it.any(|(_, one)| one.sequence == forward.sequence) {
+        waiting.retain(|one| one.from != from || one.forward.incarnation == forward.incarnation);
+        let mut of_it = waiting.iter().filter(|one| one.from == from);
+        if of_it.any(|one| one.forward.sequence == forward.sequence) {
             return;
         }
-        if waiting.iter().filter(|(server, _)| *server == from).count() >= WAITING_MAX {
+        if waiting.iter().filter(|one| one.from == from).count() >= WAITING_MAX {
             let why = "more batches than an honest server sends";
             self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
             return;
         }
-        self.outbox.forwarded.push_back((from, forward));
+        let Some((zxids, sessions)) = taken(&forward.batch) else { return self.refuse_forward(from) };
+        sessions.iter().for_each(|session| self.returns.wrote(*session));
+        self.outbox.forwarded.push_back(Forwarded { from, forward, zxids, sessions });
+    }
+
+    fn refuse_forward(&mut self, from: ServerId) {
+        let why = "a forwarded batch that no honest server sends";
+        self.effects.push_back(Effect::Note(Note::Nonsense { from, why }));
     }
 
     /// A batch of this run of this server is in the log and applied: all up to it are done.

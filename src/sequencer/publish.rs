@@ -51,7 +51,9 @@ impl Sequencer {
         let now = self.session_now();
         let (state, effects) = (&mut self.state, &mut self.effects);
         let me = (self.options.server, self.options.incarnation);
-        let locals = &mut self.locals;
+        let (locals, returns) = (&mut self.locals, &mut self.returns);
+        let is_awaited = mine || self.leading;
+        let mono = self.last_seen.unwrap_or_default();
         let mut left = Vec::new();
         let applied = state.apply_batch(payload, |txn, mut outcome| {
             // Told once: by the server whose client it was, and by no later run of it that reads its log.
@@ -77,6 +79,9 @@ impl Sequencer {
                     }
                     _ => {}
                 }
+            }
+            if is_awaited && matches!(txn.body, TxnBody::Request { .. }) {
+                returns.answered(mono, txn.session);
             }
             committed.push(Committed {
                 zxid: outcome.zxid,

@@ -52,7 +52,8 @@ pub struct Options {
     pub reap_interval_ms: u64,
     pub reap_per_minute: u64,
     pub reap_never_used_ms: u64,
-    /// Groups of batches handed to the log and not yet durable, at the most. The next one gathers meanwhile.
+    /// Groups of batches under way, at the most: not yet durable, or not yet committed for a short time. The next one
+    /// gathers meanwhile.
     pub in_flight_max: usize,
 }
 

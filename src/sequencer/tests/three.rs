@@ -259,6 +259,9 @@ fn what_waits_goes_to_the_log_and_to_the_others_at_one_go() {
     let session = three.session(leader);
     // Two of each follower's, one of its own.
     for (n, at) in [1, 2, 3, 1, 2, 3].into_iter().enumerate().filter(|(n, at)| *n < 3 || *at != leader) {
+        if n == 3 {
+            three.now.mono = three.now.mono.plus(Millis(2));
+        }
         let (wish, arena) = create_bytes(&format!("/n{n}"));
         three.take(at, session, n as i32, wish, arena);
         if at != leader {
@@ -366,10 +369,127 @@ fn nothing_goes_to_a_log_that_owes_as_many_groups_as_it_may() {
         counts.push(appended(&mut three));
     }
     assert_eq!(counts, [1, 1, 0, 0, 0]);
-    // The first group is durable: the three that gathered are the next one.
+    assert_eq!(three.nodes[at].rests(three.now.mono), None, "its log will wake the host up");
+    // The first group is durable, and the others say nothing of it: for a little while what gathered waits for them, and is
+    // one group then.
     let records = three.records[at] - 1;
     three.nodes[at].handle(three.now, Input::Persisted { records });
+    assert_eq!(appended(&mut three), 0);
+    assert_eq!(three.nodes[at].rests(three.now.mono), Some(Millis(2)));
+    three.now.mono = three.now.mono.plus(Millis(2));
     assert_eq!((appended(&mut three), appended(&mut three)), (1, 0));
+    assert_eq!(three.nodes[at].rests(three.now.mono), None, "nothing waits");
+}
+
+#[test]
+fn a_group_goes_as_soon_as_the_one_before_it_is_committed() {
+    let (mut three, leader) = Three::led();
+    let session = three.session(leader);
+    let at = usize::from(leader) - 1;
+    three.nodes[at].options.in_flight_max = 1;
+    let take = |three: &mut Three, n: i32| {
+        let (wish, arena) = create_bytes(&format!("/n{n}"));
+        three.take(leader, session, n, wish, arena);
+        while three.turn(at) {}
+        three.records[at]
+    };
+    let one = take(&mut three, 0);
+    assert!((1..3).all(|n| take(&mut three, n) == one), "it is durable here, and nobody else has it");
+    // One of the others has it, and no time has passed.
+    let other = leader % 3 + 1;
+    three.deliver_to(other);
+    while three.turn(usize::from(other) - 1) {}
+    three.deliver_to(leader);
+    while three.turn(at) {}
+    assert!(three.records[at] > one);
+    let answered = three.answers.iter().filter(|(of, _)| *of == leader).count();
+    assert_eq!(answered, 1, "{:?}", three.answers);
+    three.settle();
+    assert_eq!(three.answers.len(), 3, "{:?}", three.answers);
+}
+
+#[test]
+fn a_followers_next_batch_gathers_while_the_one_before_it_is_on_its_way() {
+    let (mut three, leader) = Three::led();
+    let follower = leader % 3 + 1;
+    let session = three.session(follower);
+    let at = usize::from(follower) - 1;
+    let write = |three: &mut Three, n: i32| {
+        let (wish, arena) = create_bytes(&format!("/n{n}"));
+        three.take(follower, session, n, wish, arena);
+        three.turn(at);
+        three.wires.iter().filter(|(_, _, message)| matches!(message, Message::Forward(_))).count()
+    };
+    assert_eq!([0, 1, 2].map(|n| write(&mut three, n)), [1, 1, 1]);
+    assert_eq!(three.nodes[at].rests(three.now.mono), Some(Millis(2)));
+    // Where that takes long it waits no longer, and takes along what came meanwhile.
+    three.now.mono = three.now.mono.plus(Millis(2));
+    assert_eq!(write(&mut three, 3), 2);
+    assert_eq!(three.nodes[at].rests(three.now.mono), None, "nothing waits");
+    three.settle();
+    assert_eq!(three.answers.len(), 4, "{:?}", three.answers);
+}
+
+/// Two crowds of clients that write one thing after the other: each waited for the other's round.
+#[test]
+fn a_group_waits_for_those_who_were_answered_where_they_come_back_at_once() {
+    let (mut three, leader) = Three::led();
+    let at = usize::from(leader) - 1;
+    let follower = leader % 3 + 1;
+    let sessions: Vec<(u8, SessionId)> = (0..16)
+        .map(|n| if n % 2 == 0 { leader } else { follower })
+        .map(|at| (at, three.session(at)))
+        .collect();
+    three.nodes.iter_mut().for_each(|node| node.options.in_flight_max = 1);
+    let mut count = 0;
+    let mut write = |three: &mut Three, who: usize| {
+        count += 1;
+        let (wish, arena) = create_bytes(&format!("/{count}-{who}"));
+        three.take(sessions[who].0, sessions[who].1, 0, wish, arena);
+    };
+    // They turn out to do so: who is answered writes again in the next turn.
+    (0..16).for_each(|who| write(&mut three, who));
+    for turn in 0..400 {
+        for at in 0..3 {
+            three.turn(at);
+        }
+        for (from, to, message) in std::mem::take(&mut three.wires) {
+            three.nodes[usize::from(to.0) - 1].handle(three.now, Input::Peer { from, message });
+        }
+        three.now.mono = three.now.mono.plus(Millis(u64::from(turn % 8 == 0)));
+        for (_, answer) in std::mem::take(&mut three.answers) {
+            let Answer::Path(path) = answer else { panic!("{answer:?}") };
+            let (_, who) = path.as_str().split_once('-').expect("it was named so");
+            write(&mut three, who.parse().expect("it was named so"));
+        }
+    }
+    for _ in 0..4 {
+        three.settle();
+        three.now.mono = three.now.mono.plus(Millis(2));
+    }
+    assert_eq!(three.answers.len(), 16);
+    // One group of them all.
+    (0..16).for_each(|who| write(&mut three, who));
+    three.turn(usize::from(follower) - 1);
+    three.deliver_to(leader);
+    three.settle();
+    assert_eq!(std::mem::take(&mut three.answers).len(), 32);
+    // All were answered. A few are back, one at the other server; the group waits for most of the rest.
+    let records = three.records[at];
+    (0..10).for_each(|who| write(&mut three, who));
+    three.settle();
+    assert_eq!((three.records[at], three.nodes[at].rests(three.now.mono)), (records, Some(Millis(2))));
+    (10..15).for_each(|who| write(&mut three, who));
+    three.settle();
+    assert_eq!(three.answers.len(), 15);
+    assert_eq!(three.records[at], records + 2, "one group, of a batch of each server's");
+    // Not for long.
+    write(&mut three, 0);
+    three.settle();
+    assert_eq!(three.answers.len(), 15);
+    three.now.mono = three.now.mono.plus(Millis(2));
+    three.settle();
+    assert_eq!(three.answers.len(), 16);
 }
 
 /// The options of who leads decide, whoever applies: a server with a low disk, one that looks at no ACL, one that has them all.

@@ -120,6 +120,7 @@ fn an_attach_that_was_given_up_and_is_done_after_all_is_behind_no_later_one() {
     Said::by(granted.id).create(5, "/before", 0).to(&mut three, follower);
     three.turn(at);
     let write = std::mem::take(&mut three.wires);
+    three.now.mono = three.now.mono.plus(Millis(2));
     Said::by(granted.id).attach(6, password).to(&mut three, follower);
     three.turn(at);
     let attach = std::mem::replace(&mut three.wires, write);
