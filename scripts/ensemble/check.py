@@ -209,7 +209,9 @@ class Group:
             latest = self.distinct([
                 after for one in latest for number, other in self.possible(one, zxid)
                 if other is not op and (not op.args or not other.args or touched(op) & touched(other))
-                for after in self.hide(one, number, other)])[:WORLDS_MAX]
+                # Its session's earlier ones have happened as well, elsewhere: behind it they no longer could.
+                for ready in self.with_earlier(one, other)
+                for after in self.hide(ready, number, other)])[:WORLDS_MAX]
             worlds += latest
         return worlds
 

@@ -217,7 +217,9 @@ class Worker:
             c.create(path, self.token(), ephemeral=True)
         else:
             data, stat = c.get(path)
-            if stat.ephemeralOwner == c.client_id[0]:
+            # It has none for a moment when its session has expired.
+            own = c.client_id
+            if own and stat.ephemeralOwner == own[0]:
                 c.delete(path)
 
     def transaction(self):
